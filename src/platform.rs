@@ -1,0 +1,92 @@
+//! All that kmem must be told about the machine.
+//!
+//! A [`Platform`] answers four questions: where a physical address can be read and written, which
+//! CPU is running, how to keep its interrupts away for a moment, and how to keep a thread on it.
+//! A kernel with one CPU implements four short functions; everything else has a default.
+
+use crate::frame::PhysAddr;
+
+/// Most CPUs that kmem keeps CPU-local state for.
+pub const MAX_CPUS: usize = 256;
+
+/// A CPU, numbered from 0. On the Linux host the CPUs are thread slots.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[repr(transparent)]
+pub struct CpuId(u16);
+
+impl CpuId {
+    /// The CPU that boots.
+    pub const BOOT: Self = Self(0);
+
+    /// The CPU with this number, or `None` from [`MAX_CPUS`] on.
+    #[inline]
+    pub const fn new(number: usize) -> Option<Self> {
+        if number < MAX_CPUS { Some(Self(number as u16)) } else { None }
+    }
+
+    /// This CPU's number, below [`MAX_CPUS`].
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What [`Platform::irq_save`] found, to be handed back to [`Platform::irq_restore`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct IrqState(pub usize);
+
+/// The machine that kmem runs on.
+///
+/// # Safety
+///
+/// kmem's unsafe code relies on every one of these promises:
+///
+/// 1. [`phys_to_virt`](Self::phys_to_virt) maps every frame that is given to kmem to memory that
+///    is readable, writable, at a fixed address, contiguous wherever the frames are, and not used by
+///    anything else than what kmem gives it to. Physical address 0 never maps to a null pointer if frame 0 is given to kmem.
+/// 2. [`virt_to_phys`](Self::virt_to_phys) is its inverse, and answers `None` for every address
+///    that no such frame maps to, or an address that was never given to kmem.
+/// 3. [`cpu_id`](Self::cpu_id) differs between any two CPUs that run at the same time.
+/// 4. Between [`irq_save`](Self::irq_save) and the matching [`irq_restore`](Self::irq_restore) no
+///    interrupt handler that calls kmem runs on this CPU, and the running thread stays on it.
+/// 5. Between [`pin`](Self::pin) and the matching [`unpin`](Self::unpin) the running thread stays
+///    on its CPU, and no other thread that calls kmem runs on that CPU (interrupt handlers may).
+/// 6. No function of the platform calls kmem, panics or unwinds.
+pub unsafe trait Platform: Sync {
+    /// Where the byte at `phys` can be read and written: the direct map.
+    fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8;
+
+    /// The physical address that `virt` maps to, if it lies in the direct map.
+    fn virt_to_phys(&self, virt: *const u8) -> Option<PhysAddr>;
+
+    /// Masks interrupts on this CPU and says how they stood before.
+    fn irq_save(&self) -> IrqState;
+
+    /// Puts interrupts back to how they stood at the matching [`irq_save`](Self::irq_save).
+    ///
+    /// # Safety
+    ///
+    /// `state` is what the matching `irq_save` on this CPU returned, and calls nest.
+    unsafe fn irq_restore(&self, state: IrqState);
+
+    /// The CPU that runs this code. The answer may be stale at once unless the thread is pinned.
+    #[inline]
+    fn cpu_id(&self) -> CpuId {
+        CpuId::BOOT
+    }
+
+    /// How many CPUs there can be: every [`cpu_id`](Self::cpu_id) is below it.
+    #[inline]
+    fn cpu_count(&self) -> usize {
+        1
+    }
+
+    /// Keeps the running thread on its CPU; does nothing where kernels do not preempt.
+    #[inline]
+    fn pin(&self) {}
+
+    /// Undoes one [`pin`](Self::pin).
+    #[inline]
+    fn unpin(&self) {}
+}
