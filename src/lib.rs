@@ -4,8 +4,10 @@
 #[cfg(feature = "mmap")]
 extern crate std;
 
+mod cpu_local;
 pub mod frame;
 pub mod platform;
+mod sync;
 
 pub use frame::{Frame, FrameRange, Order, PhysAddr};
-pub use platform::{CpuId, IrqState, Platform};
+pub use platform::{CpuId, IrqState, Pinning, Platform};

@@ -36,6 +36,17 @@ impl CpuId {
 #[repr(transparent)]
 pub struct IrqState(pub usize);
 
+/// What keeps a thread on its CPU while it uses that CPU's own state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pinning {
+    /// Between [`Platform::pin`] and [`Platform::unpin`] nothing else runs on the CPU but
+    /// interrupt handlers, and the thread stays there: CPU-local state is entered by plain stores.
+    Pinned,
+    /// Threads migrate freely and `pin` does nothing: CPU-local state is entered by an atomic
+    /// exchange.
+    Migrating,
+}
+
 /// The machine that kmem runs on.
 ///
 /// # Safety
@@ -52,8 +63,15 @@ pub struct IrqState(pub usize);
 ///    interrupt handler that calls kmem runs on this CPU, and the running thread stays on it.
 /// 5. Between [`pin`](Self::pin) and the matching [`unpin`](Self::unpin) the running thread stays
 ///    on its CPU, and no other thread that calls kmem runs on that CPU (interrupt handlers may).
-/// 6. No function of the platform calls kmem, panics or unwinds.
+///    This holds where [`PINNING`](Self::PINNING) is [`Pinning::Pinned`].
+/// 6. When [`synchronize`](Self::synchronize) returns `true`, every CPU, the caller's included,
+///    has passed a full memory barrier since it was called.
+/// 7. No function of the platform calls kmem, panics or unwinds.
 pub unsafe trait Platform: Sync {
+    /// Whether [`pin`](Self::pin) keeps its promise. The default suits kernels that do not
+    /// preempt threads inside the kernel, and those whose `pin` switches preemption off.
+    const PINNING: Pinning = Pinning::Pinned;
+
     /// Where the byte at `phys` can be read and written: the direct map.
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8;
 
@@ -89,4 +107,12 @@ pub unsafe trait Platform: Sync {
     /// Undoes one [`pin`](Self::pin).
     #[inline]
     fn unpin(&self) {}
+
+    /// Makes every CPU pass a full memory barrier (by an interrupt to each, or Linux's
+    /// `membarrier`) and answers `true` once all have; `false` where that cannot be done, which
+    /// is the default for more than one CPU. kmem calls this only when memory is short, with
+    /// none of its locks held and interrupts as the caller had them.
+    fn synchronize(&self) -> bool {
+        self.cpu_count() <= 1
+    }
 }

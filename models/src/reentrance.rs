@@ -1,0 +1,72 @@
+//! An interrupt handler that uses the same CPU's slot, between any two steps of what it
+//! interrupted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::cpu_local::CpuSlot;
+use crate::machine::PinnedMachine;
+use crate::sync::{interrupt_after, interrupt_is_pending};
+
+/// Adds a number to the slot's content, and says whether it was let in.
+type Push = fn(&CpuSlot<Vec<u32>>) -> bool;
+
+fn push_local(slot: &CpuSlot<Vec<u32>>) -> bool {
+    // SAFETY: a model of one CPU: whoever runs, runs on the slot's own.
+    unsafe { slot.with_local::<PinnedMachine, _>(|content| content.push(1)) }.is_some()
+}
+
+fn push_remote(slot: &CpuSlot<Vec<u32>>) -> bool {
+    slot.with_remote(&PinnedMachine, |content| content.push(2)).is_some()
+}
+
+/// Runs `interrupted` with `handler` before its step number `steps`; `None` if it has fewer steps,
+/// else how often the handler was let in.
+fn interrupt_at(steps: usize, interrupted: Push, handler: Push) -> Option<usize> {
+    const NOT_INTERRUPTED: usize = usize::MAX;
+    let outcome = Arc::new(AtomicUsize::new(NOT_INTERRUPTED));
+    let model_outcome = Arc::clone(&outcome);
+    loom::model(move || {
+        let slot = Arc::new(CpuSlot::new(Vec::new()));
+        let handled = Arc::new(AtomicUsize::new(0));
+        let (handler_slot, handler_handled) = (Arc::clone(&slot), Arc::clone(&handled));
+        interrupt_after(steps, move || {
+            handler_handled.store(usize::from(handler(&handler_slot)), Relaxed);
+        });
+        let let_in = usize::from(interrupted(&slot));
+        if interrupt_is_pending() {
+            return;
+        }
+        let handled = handled.load(Relaxed);
+        let pushed = slot.with_remote(&PinnedMachine, |content| content.len());
+        assert_eq!(pushed, Some(let_in + handled), "interrupted before step {steps}");
+        model_outcome.store(handled, Relaxed);
+    });
+    Some(outcome.load(Relaxed)).filter(|&handled| handled != NOT_INTERRUPTED)
+}
+
+/// How often the handler came in time, and how often it was let in, over all steps.
+fn interrupt_everywhere(interrupted: Push, handler: Push) -> (usize, usize) {
+    let let_in: Vec<_> =
+        (0..).map_while(|steps| interrupt_at(steps, interrupted, handler)).collect();
+    (let_in.len(), let_in.iter().sum())
+}
+
+#[test]
+fn a_handler_enters_before_and_after_its_cpu_but_never_within() {
+    let (interruptions, let_in) = interrupt_everywhere(push_local, push_local);
+    assert!(interruptions >= 5, "only {interruptions} steps were interrupted");
+    assert!((1..interruptions).contains(&let_in), "let in {let_in} of {interruptions} times");
+}
+
+#[test]
+fn a_handler_that_drains_its_own_cpu_never_waits_for_it() {
+    let (interruptions, let_in) = interrupt_everywhere(push_local, push_remote);
+    assert!((1..interruptions).contains(&let_in), "let in {let_in} of {interruptions} times");
+}
+
+#[test]
+fn a_handler_finds_a_revoked_slot_closed() {
+    let (interruptions, let_in) = interrupt_everywhere(push_remote, push_local);
+    assert!((1..interruptions).contains(&let_in), "let in {let_in} of {interruptions} times");
+}
