@@ -436,3 +436,6 @@ impl fmt::Display for Order {
         write!(f, "order {}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

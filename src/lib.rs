@@ -1,7 +1,7 @@
 #![no_std]
 #![doc = "Kernel memory management: frames, buddies, pages, slabs and a heap."]
 
-#[cfg(feature = "mmap")]
+#[cfg(any(feature = "mmap", test))]
 extern crate std;
 
 mod cpu_local;

@@ -1,7 +1,6 @@
 //! Machines for the models: they know no memory, only how CPUs keep out of each other's way.
 
-use crate::frame::PhysAddr;
-use crate::platform::{IrqState, Pinning, Platform};
+use kmem::{IrqState, PhysAddr, Pinning, Platform};
 
 macro_rules! machine {
     ($(#[$doc:meta])* $name:ident, $pinning:expr) => {
