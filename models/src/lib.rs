@@ -1,13 +1,15 @@
 //! kmem's hand-offs between CPUs under a model checker.
 //!
-//! `cpu_local` is the very file of the `kmem` crate; only `sync`, the one door through
+//! `cpu_local` is the very file of the `kmem` crate (with one ordering weakened, if the build script is
+//! told to); only `sync`, the one door through
 //! which it reaches atomics, is another one here: behind it stands `loom`, which tries every
 //! interleaving and every value that a weak memory model lets a load return.
 #![cfg(test)]
 #![allow(dead_code, reason = "the models use a part of what the file offers")]
 
-#[path = "../../src/cpu_local.rs"]
-mod cpu_local;
+mod cpu_local {
+    include!(concat!(env!("OUT_DIR"), "/cpu_local.rs"));
+}
 mod sync;
 
 pub(crate) use kmem::platform;
