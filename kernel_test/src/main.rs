@@ -1,0 +1,52 @@
+//! A kernel that boots on kmem.
+//!
+//! The boot loader enters long mode, maps all physical memory and calls [`start`]. The kernel sets up
+//! serial output, exceptions and a timer, gives the memory that the boot loader reports to kmem, and then runs the
+//! test that the host names (file `opt/kmem/test` of QEMU's configuration device), or, if it names
+//! none, the [`demo`].
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`serial`], [`stop`], [`exit`] | what the host sees: text, a report, an exit status |
+//! | [`gdt`], [`interrupts`], [`timer`] | the CPU: segments, exceptions, a tick |
+//! | [`fw_cfg`] | what the host says |
+//! | [`memory`], [`platform`] | what kmem is told: the memory map, and the machine |
+//! | [`demo`], [`tests`] | what runs |
+
+#![no_std]
+#![no_main]
+
+mod demo;
+mod exit;
+mod fw_cfg;
+mod gdt;
+mod interrupts;
+mod memory;
+mod platform;
+mod serial;
+mod stop;
+mod tests;
+mod timer;
+
+use bootloader::BootInfo;
+
+use exit::{Exit, exit};
+
+/// Where the boot loader jumps to, on a stack of its own with a guard page below.
+// SAFETY: nothing else is linked that has a symbol of this name.
+#[unsafe(export_name = "_start")]
+extern "C" fn start(boot: &'static BootInfo) -> ! {
+    serial::init();
+    gdt::init();
+    interrupts::init();
+    timer::init();
+    memory::init(boot);
+    x86_64::instructions::interrupts::enable();
+
+    let mut name = [0; 128];
+    match fw_cfg::read_text("opt/kmem/test", &mut name) {
+        Some(name) => tests::run(name),
+        None => demo::run(),
+    }
+    exit(Exit::Success)
+}

@@ -1,0 +1,55 @@
+//! Tests that end in a stop: the list says by which message each is judged.
+
+use core::arch::asm;
+use core::hint::black_box;
+use core::ptr::with_exposed_provenance_mut;
+
+pub(super) fn panic_names_its_place() {
+    panic!("on purpose");
+}
+
+pub(super) fn panic_prints_its_message() {
+    assert_eq!(black_box(7), 8, "seven is not eight");
+}
+
+pub(super) fn page_fault_names_its_address() {
+    let unmapped = with_exposed_provenance_mut::<u64>(0x0dea_dbee_f000);
+    // SAFETY: none: the address is not mapped, and the fault is what is tested. The kernel stops at it.
+    unsafe { unmapped.write_volatile(1) };
+}
+
+pub(super) fn general_protection_is_reported() {
+    // SAFETY: none: the address is not canonical, and the fault is what is tested. The kernel stops at it.
+    unsafe { asm!("mov {0}, [{0}]", inout(reg) 0x8000_0000_0000_0000_u64 => _) };
+}
+
+pub(super) fn invalid_opcode_is_reported() {
+    // SAFETY: the CPU traps, and the kernel stops.
+    unsafe { asm!("ud2") };
+}
+
+pub(super) fn division_by_zero_is_reported() {
+    // SAFETY: the CPU traps, and the kernel stops.
+    unsafe {
+        asm!("xor edx, edx", "mov eax, 1", "div {0:e}", in(reg) 0, out("rax") _, out("rdx") _)
+    };
+}
+
+pub(super) fn registers_are_printed() {
+    // SAFETY: the CPU traps, and the kernel stops; `rbx` is never used again.
+    unsafe { asm!("mov rbx, {0}", "ud2", in(reg) 0x1122_3344_5566_7788_u64) };
+}
+
+pub(super) fn stack_overflow_is_reported() {
+    #[expect(unconditional_recursion, reason = "the overflow is what is tested")]
+    fn deeper(depth: u64) -> u64 {
+        let frame = black_box([depth; 64]);
+        deeper(depth + 1) + black_box(frame)[0]
+    }
+    deeper(0);
+}
+
+/// The kernel refuses names that it does not know, so that a misspelt one cannot pass.
+pub(super) fn unknown_test_is_refused() {
+    super::run("no::such::test");
+}

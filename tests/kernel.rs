@@ -1,0 +1,71 @@
+//! Boots the test kernel: every test of `kernel_test` is a test of `cargo test`, once for each machine
+//! it runs on, in a boot of its own.
+//!
+//! `kernel::m128::machine::timer_ticks` is the test `machine::timer_ticks` on the machine `m128`.
+//! The image is built when the first test that was asked for starts, so listing, and running
+//! other tests, costs nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use kernel_test_list::{Ending, Machine, TESTS, Test};
+use libtest_mimic::{Arguments, Failed, Trial};
+use xtask::qemu::{self, End, Outcome};
+use xtask::{image, setup};
+
+/// No test takes a tenth of it on an idle machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The image, or the compiler's messages, which the first test to fail shows.
+static IMAGE: LazyLock<Result<PathBuf, String>> =
+    LazyLock::new(|| image::build().map_err(|error| format!("{error:#}")));
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = if arguments.list { all_tests() } else { runnable_tests() };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// All tests if the tools are there, or else one that says what is missing.
+fn runnable_tests() -> Vec<Trial> {
+    let ready = setup::find()
+        .map_err(|missing| missing.to_string())
+        .and_then(|toolchain| toolchain.enter().map_err(|error| format!("{error:#}")));
+    match ready {
+        Ok(()) => all_tests(),
+        Err(reason) => vec![Trial::test("kernel::tools_are_installed", move || Err(reason.into()))],
+    }
+}
+
+fn all_tests() -> Vec<Trial> {
+    let on_machines = |test: &'static Test| {
+        test.machines.iter().map(move |machine| {
+            let name = format!("kernel::{}::{}", machine.name, test.name);
+            Trial::test(name, move || boot(test, machine))
+        })
+    };
+    TESTS.iter().flat_map(on_machines).collect()
+}
+
+/// Boots `machine` with `test`, and judges how it ends.
+fn boot(test: &Test, machine: &Machine) -> Result<(), Failed> {
+    let image = IMAGE.as_ref().map_err(|reason| format!("there is no image to boot: {reason}"))?;
+    let outcome =
+        qemu::run(image, machine, test.name, LIMIT).map_err(|error| format!("{error:#}"))?;
+    judge(test.ending, &outcome)
+        .map_err(|reason| format!("{reason}; serial output:\n\n{}", outcome.serial).into())
+}
+
+fn judge(expected: Ending, outcome: &Outcome) -> Result<(), String> {
+    match (expected, outcome.end) {
+        (Ending::Pass, End::Success) => Ok(()),
+        (Ending::Stop(message), End::Stopped) if outcome.serial.contains(message) => Ok(()),
+        (Ending::Stop(message), End::Stopped) => {
+            Err(format!("expected a stop that says {message:?}, found another"))
+        }
+        (_, End::TimedOut) => Err(format!("no end within {} s", LIMIT.as_secs())),
+        (expected, found) => Err(format!("expected {expected:?}, found {found:?}")),
+    }
+}

@@ -1,0 +1,109 @@
+//! `cargo xtask`: the chores of kmem.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use kernel_test_list::{Clock, Machine};
+use lexopt::prelude::*;
+use xtask::qemu::End;
+use xtask::{image, project_root, qemu, setup};
+
+const HELP: &str = "\
+cargo xtask setup                    install what the kernel needs, or name it
+cargo xtask run [-m MIB] [--smp N]   boot the demonstration in QEMU (128 MiB, 1 CPU)
+cargo xtask test [ARGUMENTS]         run all tests; ARGUMENTS go to `cargo test`
+";
+
+/// A chore.
+enum Chore {
+    Help,
+    Setup,
+    Run(Machine),
+    Test(Vec<OsString>),
+}
+
+fn main() -> ExitCode {
+    match parse(lexopt::Parser::from_env()).and_then(perform) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut arguments: lexopt::Parser) -> Result<Chore> {
+    let Some(first) = arguments.next()? else {
+        return Ok(Chore::Help);
+    };
+    let chore = match first {
+        Short('h') | Long("help") => Chore::Help,
+        Value(name) if name == "setup" => Chore::Setup,
+        Value(name) if name == "run" => Chore::Run(parse_machine(&mut arguments)?),
+        Value(name) if name == "test" => Chore::Test(arguments.raw_args()?.collect()),
+        other => bail!("{}\n\n{HELP}", other.unexpected()),
+    };
+    if let Chore::Help | Chore::Setup = chore
+        && let Some(rest) = arguments.next()?
+    {
+        bail!("{}\n\n{HELP}", rest.unexpected());
+    }
+    Ok(chore)
+}
+
+fn parse_machine(arguments: &mut lexopt::Parser) -> Result<Machine> {
+    let mut machine = kernel_test_list::M128;
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Short('m') | Long("memory") => {
+                machine.memory_mib =
+                    arguments.value()?.parse().context("-m takes a number of MiB")?;
+            }
+            Long("smp") => {
+                machine.cpus =
+                    arguments.value()?.parse().context("--smp takes a number of CPUs")?;
+            }
+            Long("icount") => machine.clock = Clock::Instructions,
+            other => bail!("{}\n\n{HELP}", other.unexpected()),
+        }
+    }
+    Ok(machine)
+}
+
+fn perform(chore: Chore) -> Result<ExitCode> {
+    match chore {
+        Chore::Help => print!("{HELP}"),
+        Chore::Setup => {
+            setup::ensure()?;
+            eprintln!("xtask: everything is there");
+        }
+        Chore::Run(machine) => {
+            setup::ensure()?.enter()?;
+            let image = image::build()?;
+            eprintln!(
+                "xtask: booting with {} MiB of memory and {} CPU(s)",
+                machine.memory_mib, machine.cpus
+            );
+            match qemu::show(&image, &machine)? {
+                End::Success => {}
+                other => bail!("the kernel did not come to its end: {other:?}"),
+            }
+        }
+        Chore::Test(arguments) => {
+            setup::ensure()?;
+            let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let status = Command::new(cargo)
+                .args(["test", "--workspace", "--all-features"])
+                .args(arguments)
+                .current_dir(project_root())
+                .status()
+                .context("cannot run cargo")?;
+            if !status.success() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
