@@ -23,20 +23,28 @@ static IMAGE: LazyLock<Result<PathBuf, String>> =
     LazyLock::new(|| image::build().map_err(|error| format!("{error:#}")));
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let trials = if arguments.list { all_tests() } else { runnable_tests() };
+    let mut arguments = Arguments::from_args();
+    let mut trials = all_tests();
+    let asked_for = |trial: &Trial| match &arguments.filter {
+        Some(filter) if arguments.exact => trial.name() == filter,
+        Some(filter) => trial.name().contains(filter),
+        None => true,
+    };
+    if !arguments.list
+        && trials.iter().any(asked_for)
+        && let Err(reason) = prepare()
+    {
+        // One failure, which no filter hides, instead of the same one for every test.
+        arguments.filter = None;
+        trials = vec![Trial::test("kernel::tools_are_installed", || Err(reason.into()))];
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// All tests if the tools are there, or else one that says what is missing.
-fn runnable_tests() -> Vec<Trial> {
-    let ready = setup::find()
-        .map_err(|missing| missing.to_string())
-        .and_then(|toolchain| toolchain.enter().map_err(|error| format!("{error:#}")));
-    match ready {
-        Ok(()) => all_tests(),
-        Err(reason) => vec![Trial::test("kernel::tools_are_installed", move || Err(reason.into()))],
-    }
+/// Finds the tools, and goes on where they work; installs nothing.
+fn prepare() -> Result<(), String> {
+    let toolchain = setup::find().map_err(|missing| missing.to_string())?;
+    toolchain.enter().map_err(|error| format!("{error:#}"))
 }
 
 fn all_tests() -> Vec<Trial> {
