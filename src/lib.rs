@@ -5,9 +5,13 @@
 extern crate std;
 
 mod cpu_local;
+pub mod check;
 pub mod frame;
+pub mod lock;
+pub mod page;
 pub mod platform;
 mod sync;
 
 pub use frame::{Frame, FrameRange, Order, PhysAddr};
 pub use platform::{CpuId, IrqState, Pinning, Platform};
+pub use page::AllocFlags;

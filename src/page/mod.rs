@@ -1,0 +1,5 @@
+//! Frames for a whole machine: zones, watermarks, reserves.
+
+mod flags;
+
+pub use flags::AllocFlags;
