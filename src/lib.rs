@@ -8,10 +8,12 @@ mod cpu_local;
 pub mod check;
 pub mod frame;
 pub mod lock;
+pub mod memory_map;
 pub mod page;
 pub mod platform;
 mod sync;
 
 pub use frame::{Frame, FrameRange, Order, PhysAddr};
 pub use platform::{CpuId, IrqState, Pinning, Platform};
+pub use memory_map::{MemoryMap, Region, RegionKind};
 pub use page::AllocFlags;

@@ -1,0 +1,96 @@
+//! What the layers above know of frames: somewhere to take blocks from and give them back to.
+//!
+//! Slabs and heap are written against [`FrameSource`] alone. The page allocator is one; a test's
+//! array and a wrapper that fails every nth request are others.
+
+use core::sync::atomic::AtomicU32;
+
+use crate::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
+use crate::frame::{Frame, FrameRange, Order};
+use crate::page::AllocFlags;
+use crate::platform::Platform;
+
+/// A source of blocks and runs of frames.
+///
+/// # Safety
+///
+/// 1. What [`take`](Self::take), [`take_run`](Self::take_run) and [`resize_run`](Self::resize_run)
+///    return belongs to the caller alone until it is given back.
+/// 2. [`Platform::phys_to_virt`] of the source's platform maps all of it to readable and writable memory.
+/// 3. [`owner`](Self::owner) answers the same cell for the same frame, and different cells for
+///    different frames, and nobody but the taker of the frame writes that cell.
+pub unsafe trait FrameSource: Sync {
+    /// The machine whose frames these are.
+    type Platform: Platform;
+
+    /// The machine whose frames these are.
+    fn platform(&self) -> &Self::Platform;
+
+    /// Takes a block of 2^`order` frames.
+    ///
+    /// # Errors
+    ///
+    /// As the page allocator's `alloc`; nothing has changed.
+    fn take(
+        &self,
+        order: Order,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError>;
+
+    /// Gives a block back.
+    ///
+    /// # Errors
+    ///
+    /// Where `frame` is not the head of a block of this order and owner; nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the block any more.
+    unsafe fn give(&self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError>;
+
+    /// Takes `frames` contiguous frames, the first of them aligned to `align`.
+    ///
+    /// # Errors
+    ///
+    /// As the page allocator's `alloc_exact`; nothing has changed.
+    fn take_run(
+        &self,
+        frames: usize,
+        align: Order,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError>;
+
+    /// Gives a run back.
+    ///
+    /// # Errors
+    ///
+    /// Where `run` is not exactly one run of this owner; nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the run any more.
+    unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError>;
+
+    /// Makes a run `frames` frames long where it lies: its first frame never changes. A shorter run gives back
+    /// its tail, which nobody may use any more; a longer one takes the frames behind it if they are available.
+    ///
+    /// # Errors
+    ///
+    /// Where the frames behind are not available, or `run` is not exactly one run of this owner;
+    /// nothing has changed.
+    fn resize_run(
+        &self,
+        run: FrameRange,
+        frames: usize,
+        owner: BlockOwner,
+    ) -> Result<FrameRange, ResizeError>;
+
+    /// The owner record of a frame: 0 until its taker writes it, and to be written back to 0 before it is
+    /// given back. `None` outside all spans.
+    fn owner(&self, frame: Frame) -> Option<&AtomicU32>;
+
+    /// How many frames the run or block has whose first frame is `head`; `None` if none starts there.
+    fn run_frames(&self, head: Frame) -> Option<usize>;
+}
