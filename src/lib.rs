@@ -4,8 +4,10 @@
 #[cfg(any(feature = "mmap", test))]
 extern crate std;
 
-mod cpu_local;
+pub mod bitmap;
+pub mod buddy;
 pub mod check;
+mod cpu_local;
 pub mod frame;
 pub mod lock;
 pub mod memory_map;
@@ -13,7 +15,8 @@ pub mod page;
 pub mod platform;
 mod sync;
 
+pub use buddy::Buddy;
 pub use frame::{Frame, FrameRange, Order, PhysAddr};
-pub use platform::{CpuId, IrqState, Pinning, Platform};
 pub use memory_map::{MemoryMap, Region, RegionKind};
 pub use page::AllocFlags;
+pub use platform::{CpuId, IrqState, Pinning, Platform};

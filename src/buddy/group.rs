@@ -1,0 +1,346 @@
+//! A group: the bits of 512 frames, and what they say about free blocks below 2 MiB.
+//!
+//! A block of order `k` is available when its `2^k` aligned bits are all set, so splitting and
+//! coalescing need no step of their own: taking frames clears bits, giving them back sets bits. What
+//! a search needs is which *maximal* blocks there are, and that follows from the bits of each
+//! 64-frame word alone: folding a word with itself shifted by 1, 2, 4, ... leaves one bit for each
+//! aligned block of order 1, 2, 3, ... that is wholly set.
+
+use super::Placement;
+
+/// Order of a block that fills a group.
+pub(super) const GROUP_ORDER: u32 = 9;
+
+/// Frames in a group.
+pub(super) const GROUP_FRAMES: usize = 1 << GROUP_ORDER;
+
+/// Order of a block that fills a word.
+const WORD_ORDER: u32 = 6;
+
+/// Frames in a word.
+const WORD_FRAMES: usize = 1 << WORD_ORDER;
+
+/// Words in a group.
+const WORDS: usize = GROUP_FRAMES / WORD_FRAMES;
+
+/// The lowest bit of each byte.
+const LANES: u64 = 0x0101_0101_0101_0101;
+
+/// The masks of a group that is wholly available.
+const ALL_FULL: u64 = LANES << WORD_ORDER;
+
+/// Bits of aligned blocks of order 1 to 6 in a word.
+const ALIGNED: [u64; 6] = [
+    0x5555_5555_5555_5555,
+    0x1111_1111_1111_1111,
+    0x0101_0101_0101_0101,
+    0x0001_0001_0001_0001,
+    0x0000_0001_0000_0001,
+    0x0000_0000_0000_0001,
+];
+
+/// Metadata of 512 frames from a multiple of 512 on. Zeroed, none of them is available.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Group {
+    /// One bit a frame, set while the frame is available.
+    bits: [u64; WORDS],
+    /// One byte a word: bit `k` says that the word has a maximal available block of order `k`,
+    /// for `k` up to 5; bit 6 says that all its frames are available.
+    masks: u64,
+    /// Bit `k` says that the group has a maximal available block of order `k`, for `k` up to 8; none
+    /// while the whole group is available.
+    orders: u16,
+    /// How many bits are set.
+    available: u16,
+}
+
+const _: () = assert!(size_of::<Group>() == 80);
+
+impl Group {
+    /// A group without available frames.
+    pub const EMPTY: Self = Self { bits: [0; WORDS], masks: 0, orders: 0, available: 0 };
+
+    /// A group whose frames are all available.
+    const WHOLE: Self = Self {
+        bits: [u64::MAX; WORDS],
+        masks: ALL_FULL,
+        orders: 0,
+        available: GROUP_FRAMES as u16,
+    };
+
+    /// The orders of which there are maximal available blocks below the size of the group.
+    #[inline]
+    pub(super) fn orders(&self) -> u32 {
+        u32::from(self.orders)
+    }
+
+    /// How many frames are available.
+    #[inline]
+    pub(super) fn available(&self) -> usize {
+        usize::from(self.available)
+    }
+
+    /// Whether all frames are available.
+    #[inline]
+    pub(super) fn is_whole(&self) -> bool {
+        self.masks == ALL_FULL
+    }
+
+    /// Makes all frames available.
+    pub(super) fn fill(&mut self) {
+        *self = Self::WHOLE;
+    }
+
+    /// Makes no frame available.
+    pub(super) fn clear(&mut self) {
+        *self = Self::EMPTY;
+    }
+
+    /// The lowest or highest maximal available block of exactly `order`, at most 8.
+    #[inline]
+    pub(super) fn find(&self, order: u32, placement: Placement) -> Option<usize> {
+        if order >= WORD_ORDER {
+            let blocks = exact_words(self.full_words(), order - WORD_ORDER);
+            let word = match placement {
+                Placement::Low => blocks.trailing_zeros(),
+                Placement::High => blocks.checked_ilog2()?,
+            };
+            return (blocks != 0).then_some(word as usize * WORD_FRAMES);
+        }
+        let lanes = self.masks >> order & LANES;
+        let word = match placement {
+            Placement::Low => lanes.trailing_zeros(),
+            Placement::High => lanes.checked_ilog2()?,
+        } as usize
+            / 8;
+        let blocks = exact_blocks(*self.bits.get(word)?, order);
+        let bit = match placement {
+            Placement::Low => blocks.trailing_zeros(),
+            Placement::High => blocks.checked_ilog2()?,
+        };
+        (blocks != 0).then_some(word * WORD_FRAMES + bit as usize)
+    }
+
+    /// The lowest maximal available block of exactly `order`, at most 8, that starts at `offset` or
+    /// above.
+    pub(super) fn find_at_or_after(&self, order: u32, offset: usize) -> Option<usize> {
+        if offset >= GROUP_FRAMES {
+            return None;
+        }
+        if order >= WORD_ORDER {
+            let blocks = exact_words(self.full_words(), order - WORD_ORDER);
+            let rest = blocks & (!0 << offset.div_ceil(WORD_FRAMES));
+            return (rest != 0).then(|| rest.trailing_zeros() as usize * WORD_FRAMES);
+        }
+        let (word, bit) = (offset / WORD_FRAMES, offset % WORD_FRAMES);
+        let here = exact_blocks(self.bits[word], order) & (u64::MAX << bit);
+        if here != 0 {
+            return Some(word * WORD_FRAMES + here.trailing_zeros() as usize);
+        }
+        let lanes = (self.masks >> order & LANES).checked_shr(8 * (word as u32 + 1))?;
+        let next = word + 1 + lanes.trailing_zeros() as usize / 8;
+        let blocks = exact_blocks(*self.bits.get(next)?, order);
+        (blocks != 0).then(|| next * WORD_FRAMES + blocks.trailing_zeros() as usize)
+    }
+
+    /// Whether the frame at `offset` is available.
+    #[inline]
+    pub(super) fn contains(&self, offset: usize) -> bool {
+        self.bits[offset / WORD_FRAMES % WORDS] >> (offset % WORD_FRAMES) & 1 == 1
+    }
+
+    /// Whether no frame of the aligned block of `order`, at most 8, at `offset` is available.
+    #[inline]
+    pub(super) fn has_none(&self, offset: usize, order: u32) -> bool {
+        let word = offset / WORD_FRAMES % WORDS;
+        if order <= WORD_ORDER {
+            return self.bits[word] & ones(order) << (offset % WORD_FRAMES) == 0;
+        }
+        self.bits[word..].iter().take(1 << (order - WORD_ORDER)).all(|&bits| bits == 0)
+    }
+
+    /// The first frame in `from..to` that is not available.
+    pub(super) fn first_missing(&self, from: usize, to: usize) -> Option<usize> {
+        let mut at = from;
+        while at < to {
+            let rest = !self.bits[at / WORD_FRAMES] & u64::MAX << (at % WORD_FRAMES);
+            let word = at - at % WORD_FRAMES;
+            if rest != 0 {
+                let missing = word + rest.trailing_zeros() as usize;
+                return (missing < to).then_some(missing);
+            }
+            at = word + WORD_FRAMES;
+        }
+        None
+    }
+
+    /// The order of the maximal available block that contains the frame at `offset`; meaningful
+    /// only if the frame is available.
+    pub(super) fn order_at(&self, offset: usize) -> u32 {
+        (1..=GROUP_ORDER)
+            .take_while(|&order| {
+                let start = offset & !((1 << order) - 1);
+                self.first_missing(start, start + (1 << order)).is_none()
+            })
+            .count() as u32
+    }
+
+    /// How many maximal available blocks of exactly `order`, at most 8, there are.
+    pub(super) fn count(&self, order: u32) -> usize {
+        if self.is_whole() {
+            0
+        } else if order >= WORD_ORDER {
+            exact_words(self.full_words(), order - WORD_ORDER).count_ones() as usize
+        } else {
+            self.bits.iter().map(|&bits| exact_blocks(bits, order).count_ones() as usize).sum()
+        }
+    }
+
+    /// Takes the aligned block of `order`, at most 8, at `offset`, which is available.
+    #[inline]
+    pub(super) fn take(&mut self, offset: usize, order: u32) {
+        let word = offset / WORD_FRAMES % WORDS;
+        self.available = self.available.wrapping_sub(1 << order);
+        if order <= WORD_ORDER {
+            let bits = self.bits[word] & !(ones(order) << (offset % WORD_FRAMES));
+            self.set_word(word, bits);
+        } else {
+            self.set_words(word, order, 0);
+        }
+    }
+
+    /// Gives the aligned block of `order`, at most 8, at `offset`, none of which is available.
+    #[inline]
+    pub(super) fn give(&mut self, offset: usize, order: u32) {
+        let word = offset / WORD_FRAMES % WORDS;
+        self.available = self.available.wrapping_add(1 << order);
+        if order <= WORD_ORDER {
+            let bits = self.bits[word] | ones(order) << (offset % WORD_FRAMES);
+            self.set_word(word, bits);
+        } else {
+            self.set_words(word, order, u64::MAX);
+        }
+    }
+
+    /// Whether masks, orders and count are what the bits demand.
+    pub(super) fn is_consistent(&self) -> bool {
+        let mut recount = Self { bits: self.bits, ..Self::EMPTY };
+        for (word, &bits) in self.bits.iter().enumerate() {
+            recount.set_word(word, bits);
+            recount.available += bits.count_ones() as u16;
+        }
+        recount == *self
+    }
+
+    /// Replaces one word, and what follows from it.
+    #[inline]
+    fn set_word(&mut self, word: usize, bits: u64) {
+        self.bits[word] = bits;
+        let masks = self.masks & !(0xff << (8 * word)) | mask_of(bits) << (8 * word);
+        if masks != self.masks {
+            self.masks = masks;
+            self.orders = orders_of(masks);
+        }
+    }
+
+    /// Replaces the words of a block of `order`, more than 6, by `bits`: none or all set.
+    #[inline]
+    fn set_words(&mut self, word: usize, order: u32, bits: u64) {
+        let words = 1 << (order - WORD_ORDER);
+        self.bits[word..].iter_mut().take(words).for_each(|old| *old = bits);
+        let lanes = ((1 << (8 * words)) - 1) << (8 * word);
+        self.masks = self.masks & !lanes | ALL_FULL & lanes & bits;
+        self.orders = orders_of(self.masks);
+    }
+
+    /// One bit a word: whether all its frames are available.
+    #[inline]
+    fn full_words(&self) -> u32 {
+        full_words(self.masks)
+    }
+}
+
+/// The lowest `2^order` bits, for an order of at most 6.
+#[inline]
+const fn ones(order: u32) -> u64 {
+    u64::MAX >> (WORD_FRAMES - (1 << order))
+}
+
+/// Where in a word maximal available blocks of exactly `order`, at most 5, begin. A wholly
+/// available word is one block of order 6, which may be part of a larger one.
+#[inline]
+fn exact_blocks(bits: u64, order: u32) -> u64 {
+    let mut blocks = bits;
+    for step in 0..order {
+        blocks &= blocks >> (1 << step) & ALIGNED[step as usize % ALIGNED.len()];
+    }
+    let larger = blocks & blocks >> (1 << order) & ALIGNED[order as usize % ALIGNED.len()];
+    blocks & !(larger | larger << (1 << order))
+}
+
+/// Where maximal blocks of exactly `2^order` words begin, given which words are full.
+#[inline]
+fn exact_words(full: u32, order: u32) -> u32 {
+    let pairs = full & full >> 1 & 0x55;
+    let quads = pairs & pairs >> 2 & 0x11;
+    let all = quads & quads >> 4 & 0x01;
+    match order {
+        0 => full & !(pairs | pairs << 1),
+        1 => pairs & !(quads | quads << 2),
+        _ => quads & !(all | all << 4),
+    }
+}
+
+/// The mask of a word: see [`Group::masks`].
+#[inline]
+fn mask_of(bits: u64) -> u64 {
+    let mut mask = 0;
+    let mut blocks = bits;
+    for order in 0..WORD_ORDER {
+        let larger = blocks & blocks >> (1 << order) & ALIGNED[order as usize];
+        mask |= u64::from(blocks != larger | larger << (1 << order)) << order;
+        blocks = larger;
+    }
+    mask | blocks << WORD_ORDER
+}
+
+/// One bit a word: whether its mask says that it is full.
+#[inline]
+fn full_words(masks: u64) -> u32 {
+    // The product gathers the lowest bits of the eight bytes in the highest byte.
+    ((masks >> WORD_ORDER & LANES).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+}
+
+/// The orders of a group with these masks: see [`Group::orders`].
+#[inline]
+fn orders_of(masks: u64) -> u16 {
+    let halves = masks | masks >> 32;
+    let quarters = halves | halves >> 16;
+    let low = (quarters | quarters >> 8) & 0x3f;
+    low as u16 | WORD_ORDERS[full_words(masks) as usize % WORD_ORDERS.len()]
+}
+
+/// By which words are full: orders 6 to 8 of which there are maximal blocks.
+static WORD_ORDERS: [u16; 1 << WORDS] = {
+    let mut table = [0; 1 << WORDS];
+    let mut full = 0_usize;
+    while full < table.len() {
+        let pairs = full & full >> 1 & 0x55;
+        let quads = pairs & pairs >> 2 & 0x11;
+        let all = quads & quads >> 4 & 0x01;
+        let mut orders = 0;
+        if full != pairs | pairs << 1 {
+            orders |= 1 << 6;
+        }
+        if pairs != quads | quads << 2 {
+            orders |= 1 << 7;
+        }
+        if quads != all | all << 4 {
+            orders |= 1 << 8;
+        }
+        table[full] = orders;
+        full += 1;
+    }
+    table
+};

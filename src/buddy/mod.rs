@@ -1,0 +1,253 @@
+//! The buddy algorithm over one span of frames.
+//!
+//! A [`Buddy`] knows which frames of one span are available, hands out aligned blocks of `2^k` of
+//! them, and joins what comes back with its neighbours. It knows nothing of zones, locks or CPUs, and
+//! never looks into a frame: its books lie in [`Metadata`] that the caller provides.
+//!
+//! # Invariants
+//!
+//! A *block* of order `k` is `2^k` frames from a multiple of `2^k` on.
+//!
+//! 1. Every frame of the span has exactly one state byte, which is one of those in `state`. The
+//!    first frame of an allocated block, of each piece of an allocated run, and of a block in a CPU's
+//!    frame list says so together with the order; all other frames of it are *plain*.
+//! 2. These blocks are aligned, lie inside the span and do not overlap. A run is the tiling by
+//!    [`FrameRange::blocks`](crate::frame::FrameRange::blocks) of its range, and has at least two pieces.
+//! 3. A plain frame outside of all of them is *available*.
+//! 4. A group of 512 frames is *whole* if all of it lies in one free block of order 9 or more, or all
+//!    of it in one allocation, so in one allocated block or piece of order 9 or more. The bits of a whole group
+//!    are all set. In any other group a frame's bit is set exactly if the frame is available, and
+//!    not all of them are.
+//! 5. A group's masks, set of orders and count are what its bits demand. The summary of an order
+//!    up to 8 has exactly the groups with a maximal available block of that order; whole groups are in
+//!    none.
+//! 6. The summary of an order `k` from 9 on has exactly the free blocks of that order: aligned, of
+//!    whole groups, disjoint. No two buddies of equal order below [`Order::MAX`] are both free.
+//! 7. `available` and `managed` are the recounted numbers of frames; `nonempty` has a bit for each
+//!    summary that is not empty.
+//!
+//! # How it works
+//!
+//! Below 2 MiB there is nothing to split or merge: a block is available when its bits are set
+//! (see `group`). From 2 MiB on free blocks are split and merged as the textbook says, in one
+//! hierarchical bitmap an order. The smallest order that suffices is the lowest bit of `nonempty`
+//! at or above the one asked for; the lowest block of it comes from the summary in one descent. So every
+//! operation on a block is bounded by the number of orders and levels, whatever the history, and writes
+//! one state byte, however large the block.
+//!
+//! Setting the bits of an allocated block of order 9 and more aside untouched is what keeps a
+//! gigabyte as cheap as 2 MiB: its 512 groups stay whole from the time they were free, and only the
+//! state byte of the first frame tells that they are not.
+//!
+//! # What was rejected
+//!
+//! A hierarchical bitmap an order all the way down is more uniform, but two to three times slower in
+//! bulk. Doubly linked lists in frame descriptors give the fastest single operation, but need ten times the
+//! metadata and miss the cache on every random free. Links in the free frames themselves need no
+//! metadata, but then every dangling write can corrupt them, and memory that is not mapped cannot be managed.
+//!
+//! # Sources
+//!
+//! Knowlton, "A fast storage allocator" (CACM 8, 1965); Peterson and Norman, "Buddy systems" (CACM 20, 1977);
+//! Wrenger et al., "LLFree: Scalable and optionally-persistent page-frame allocation" (USENIX ATC
+//! 2023), for metadata that lie apart and have no pointers.
+
+#![forbid(unsafe_code)]
+
+mod blocks;
+mod error;
+mod group;
+mod lookup;
+mod range;
+mod span;
+mod state;
+mod verify;
+
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+pub use error::{
+    AddError, AllocError, ClaimError, Corruption, FreeError, RemoveError, ResizeError, SpanError,
+};
+pub use group::Group;
+pub use lookup::FrameState;
+pub use span::{Metadata, Need};
+pub use state::{BlockOwner, Kind, State};
+
+use crate::bitmap::Bitmap;
+use crate::frame::{Frame, FrameRange, Order};
+use group::GROUP_ORDER;
+
+/// Which of the free blocks of the smallest sufficient order is taken, and which end of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Placement {
+    /// The one at the lowest address, so that high memory stays whole.
+    #[default]
+    Low,
+    /// The one at the highest address: for what will go again, away from what stays.
+    High,
+}
+
+/// One span of frames under the buddy algorithm.
+#[derive(Debug)]
+pub struct Buddy<'m> {
+    cover: FrameRange,
+    states: &'m [AtomicU8],
+    groups: &'m mut [Group],
+    /// By order, the groups (up to order 8) or the blocks (from order 9 on) that have free blocks.
+    free: [Bitmap<'m>; Order::COUNT],
+    /// Bit `k` says that there is a free block of order `k`.
+    nonempty: u32,
+    available: usize,
+    managed: usize,
+}
+
+impl<'m> Buddy<'m> {
+    /// The span: all frames that can ever be managed here.
+    #[inline]
+    pub const fn cover(&self) -> FrameRange {
+        self.cover
+    }
+
+    /// How many frames are managed: available, cached or allocated.
+    #[inline]
+    pub const fn frames_managed(&self) -> usize {
+        self.managed
+    }
+
+    /// How many frames are available here; frames in CPUs' lists are not.
+    #[inline]
+    pub const fn frames_available(&self) -> usize {
+        self.available
+    }
+
+    /// The order of the largest free block.
+    #[inline]
+    pub const fn largest(&self) -> Option<Order> {
+        match self.nonempty.checked_ilog2() {
+            Some(order) => Order::new(order as u8),
+            None => None,
+        }
+    }
+
+    /// How many free blocks of exactly `order` there are. Below order 9 this looks at every group
+    /// that has one: it is for reports, not for decisions.
+    pub fn available_blocks(&self, order: Order) -> usize {
+        let summary = &self.free[order.index()];
+        if order.index() >= GROUP_ORDER as usize {
+            return summary.count();
+        }
+        summary.iter().map(|group| self.groups[group].count(u32::from(order.get()))).sum()
+    }
+
+    /// The state bytes, one for each frame of [`cover`](Self::cover). A CPU may exchange
+    /// [`State::head`] and [`State::cached`] of blocks that it holds without the span's lock.
+    #[inline]
+    pub const fn states(&self) -> &'m [AtomicU8] {
+        self.states
+    }
+
+    /// Takes a block of `order` for `owner`: from the smallest free block that suffices, the
+    /// lowest or highest of these as `placement` says, and the same end of it. Bounded by the number of orders.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError::OutOfMemory`] if there are fewer frames than that, [`AllocError::Fragmented`]
+    /// if no free block is large enough, [`AllocError::Corrupted`] if the metadata contradict each other.
+    #[inline]
+    pub fn alloc(
+        &mut self,
+        order: Order,
+        owner: BlockOwner,
+        placement: Placement,
+    ) -> Result<Frame, AllocError> {
+        self.take(order, State::head(owner, order), placement)
+    }
+
+    /// Gives back the block of `order` at `frame` that was taken for `owner`. Bounded by the number
+    /// of orders.
+    ///
+    /// # Errors
+    ///
+    /// The [`FreeError`] that says what the frame is instead; nothing has changed then.
+    #[inline]
+    pub fn free(&mut self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError> {
+        match self.give(frame, order, State::head(owner, order)) {
+            Ok(()) => Ok(()),
+            Err(Mismatch::State) => Err(self.why_not_free(frame, order, owner)),
+            Err(Mismatch::Books) => Err(FreeError::Corrupted { frame }),
+        }
+    }
+
+    /// Takes a block of `order` and writes `state` to its first frame.
+    #[inline]
+    fn take(
+        &mut self,
+        order: Order,
+        state: State,
+        placement: Placement,
+    ) -> Result<Frame, AllocError> {
+        let wanted = u32::from(order.get());
+        let Some(block) = self.find(wanted, placement) else {
+            return Err(self.shortage(order.frames()));
+        };
+        let at = match placement {
+            Placement::Low => block.at,
+            Placement::High => block.at + (1 << block.order) - order.frames(),
+        };
+        let frame = frame_at(at);
+        match self.states.get(at.wrapping_sub(self.start())) {
+            Some(byte) if byte.load(Relaxed) == State::PLAIN.byte() => {
+                byte.store(state.byte(), Relaxed);
+            }
+            _ => return Err(AllocError::Corrupted { frame }),
+        }
+        self.take_block(block, at, wanted);
+        Ok(frame)
+    }
+
+    /// Gives back the block of `order` at `frame` if its first frame has `state`.
+    #[inline]
+    fn give(&mut self, frame: Frame, order: Order, state: State) -> Result<(), Mismatch> {
+        let at = frame.number();
+        let index = at.wrapping_sub(self.start());
+        match self.states.get(index) {
+            Some(byte) if byte.load(Relaxed) == state.byte() => {}
+            _ => return Err(Mismatch::State),
+        }
+        if !self.is_taken(at, order) {
+            return Err(Mismatch::Books);
+        }
+        self.states[index].store(State::PLAIN.byte(), Relaxed);
+        self.give_block(at, u32::from(order.get()));
+        Ok(())
+    }
+
+    /// Why no block of `frames` frames was found.
+    #[cold]
+    fn shortage(&self, frames: usize) -> AllocError {
+        match self.largest() {
+            Some(largest) if self.available >= frames && self.nonempty >> largest.get() == 1 => {
+                AllocError::Fragmented { available: self.available, largest }
+            }
+            _ => AllocError::OutOfMemory,
+        }
+    }
+}
+
+/// Why a block cannot be given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mismatch {
+    /// Its first frame has another state.
+    State,
+    /// Its bits contradict its state.
+    Books,
+}
+
+/// The frame with number `at`, which lies in the span; corrupted metadata may give other numbers.
+#[inline]
+fn frame_at(at: usize) -> Frame {
+    Frame::new(at).unwrap_or(Frame::MAX)
+}
+
+#[cfg(test)]
+mod tests;

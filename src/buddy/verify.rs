@@ -1,0 +1,189 @@
+//! The recount: every invariant of the module, checked from scratch.
+
+use super::group::{GROUP_FRAMES, GROUP_ORDER};
+use super::lookup::order_of;
+use super::{Buddy, Corruption, Kind, State, frame_at};
+use crate::frame::{FrameRange, Order};
+
+impl Buddy<'_> {
+    /// Checks every invariant of the module against a recount. Linear in the size of the span.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Corruption`] found.
+    pub fn verify(&self) -> Result<(), Corruption> {
+        self.verify_groups()?;
+        self.verify_free_blocks()?;
+        self.verify_summaries()?;
+        self.verify_frames()
+    }
+
+    /// Invariant 5: each group in itself, and no bit outside the span.
+    fn verify_groups(&self) -> Result<(), Corruption> {
+        for (index, group) in self.groups.iter().enumerate() {
+            let start = self.group_start(index);
+            if !group.is_consistent() {
+                return Err(Corruption::Group { frame: frame_at(start) });
+            }
+            let inside = |at| (self.start()..self.end()).contains(&at);
+            if let Some(at) = [start, start + GROUP_FRAMES - 1].into_iter().find(|&at| !inside(at))
+                && group.is_whole()
+            {
+                return Err(Corruption::Bit { frame: frame_at(at) });
+            }
+            let partial = !inside(start) || !inside(start + GROUP_FRAMES - 1);
+            if partial
+                && let Some(offset) = (0..GROUP_FRAMES)
+                    .find(|&offset| !inside(start + offset) && group.contains(offset))
+            {
+                return Err(Corruption::Bit { frame: frame_at(start + offset) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Invariant 6: free blocks from order 9 on.
+    fn verify_free_blocks(&self) -> Result<(), Corruption> {
+        for order in GROUP_ORDER..Order::COUNT as u32 {
+            for index in self.free[order as usize].iter() {
+                let at = self.block_at(order, index);
+                let wrong = Corruption::Block { frame: frame_at(at), order: order_of(order) };
+                let frames = 1 << order;
+                if at < self.start() || at > self.end() || self.end() - at < frames {
+                    return Err(wrong);
+                }
+                let first = self.group_of(at);
+                let groups = &self.groups[first..first + frames / GROUP_FRAMES];
+                let nested = (GROUP_ORDER..order).any(|below| {
+                    let next =
+                        self.free[below as usize].first_at_or_after(self.block_index(below, at));
+                    next.is_some_and(|next| self.block_at(below, next) < at + frames)
+                });
+                let unmerged =
+                    order < u32::from(Order::MAX.get()) && self.is_free_block(at ^ frames, order);
+                if !groups.iter().all(super::Group::is_whole) || nested || unmerged {
+                    return Err(wrong);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Invariant 5 and the last part of 7: the summaries against the groups.
+    fn verify_summaries(&self) -> Result<(), Corruption> {
+        for (order, summary) in self.free.iter().enumerate() {
+            let wrong = Err(Corruption::Summary { order: order_of(order as u32) });
+            if !summary.is_consistent() || (self.nonempty >> order & 1 == 0) != summary.is_empty() {
+                return wrong;
+            }
+            let agrees = |(index, group): (usize, &super::Group)| {
+                summary.contains(index) == (group.orders() >> order & 1 == 1)
+            };
+            if order < GROUP_ORDER as usize && !self.groups.iter().enumerate().all(agrees) {
+                return wrong;
+            }
+        }
+        Ok(())
+    }
+
+    /// Invariants 1 to 4 and 7: every frame in turn.
+    fn verify_frames(&self) -> Result<(), Corruption> {
+        let (mut available, mut managed) = (0, 0);
+        let mut at = self.start();
+        while at < self.end() {
+            let state = self.state(at);
+            let wrong = Corruption::State { frame: frame_at(at), found: state.byte() };
+            let frames = match state.kind() {
+                Kind::Hole | Kind::Reserved => {
+                    if self.groups[self.group_of(at)].contains(at % GROUP_FRAMES) {
+                        return Err(Corruption::Bit { frame: frame_at(at) });
+                    }
+                    at += 1;
+                    continue;
+                }
+                Kind::Plain => {
+                    let frames = self.verify_available(at)?;
+                    available += frames;
+                    frames
+                }
+                Kind::Head(_, order) | Kind::Cached(order) => self.verify_taken(at, order)?,
+                Kind::RunHead(_, order) => self.verify_run(at, order)?,
+                Kind::RunTail(_) | Kind::Invalid => return Err(wrong),
+            };
+            managed += frames;
+            at += frames;
+        }
+        let counters = [(available, self.available), (managed, self.managed)];
+        match counters.into_iter().find(|(expected, found)| expected != found) {
+            Some((expected, found)) => Err(Corruption::Counter { expected, found }),
+            None => Ok(()),
+        }
+    }
+
+    /// A plain frame outside of all blocks: how many frames the free block from it on has.
+    fn verify_available(&self, at: usize) -> Result<usize, Corruption> {
+        let frame = frame_at(at);
+        match self.free_block_around(at) {
+            Some(block) if block.at == at => {
+                let frames = 1 << block.order;
+                self.verify_interior(at, frames)?;
+                Ok(frames)
+            }
+            Some(_) => Err(Corruption::State { frame, found: State::PLAIN.byte() }),
+            None => Err(Corruption::Bit { frame }),
+        }
+    }
+
+    /// The first frame of an allocated or cached block or piece: how many frames it has.
+    fn verify_taken(&self, at: usize, order: Order) -> Result<usize, Corruption> {
+        let frames = order.frames();
+        if !at.is_multiple_of(frames) || self.end() - at < frames {
+            return Err(Corruption::State { frame: frame_at(at), found: self.state(at).byte() });
+        }
+        let first = self.group_of(at);
+        let bits_agree = if order.index() < GROUP_ORDER as usize {
+            self.groups[first].has_none(at % GROUP_FRAMES, u32::from(order.get()))
+        } else {
+            let groups = &self.groups[first..first + frames / GROUP_FRAMES];
+            groups.iter().all(super::Group::is_whole)
+                && (at..at + frames)
+                    .step_by(GROUP_FRAMES)
+                    .all(|at| self.free_block_around(at).is_none())
+        };
+        if !bits_agree {
+            return Err(Corruption::Bit { frame: frame_at(at) });
+        }
+        self.verify_interior(at, frames)?;
+        Ok(frames)
+    }
+
+    /// All frames of a block but the first are plain.
+    fn verify_interior(&self, at: usize, frames: usize) -> Result<(), Corruption> {
+        match (at + 1..at + frames).find(|&inside| self.state(inside) != State::PLAIN) {
+            Some(inside) => {
+                Err(Corruption::State { frame: frame_at(inside), found: self.state(inside).byte() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The first frame of a run: how many frames the run has.
+    fn verify_run(&self, at: usize, first: Order) -> Result<usize, Corruption> {
+        let wrong = Corruption::State { frame: frame_at(at), found: self.state(at).byte() };
+        let mut end = at + self.verify_taken(at, first)?;
+        while end < self.end()
+            && let Kind::RunTail(order) = self.state(end).kind()
+        {
+            end += self.verify_taken(end, order)?;
+        }
+        let Some(run) = FrameRange::new(frame_at(at), frame_at(end)) else { return Err(wrong) };
+        let mut pieces = 0;
+        for (frame, order) in run.blocks() {
+            pieces += 1;
+            if self.state(frame.number()).order() != Some(order) {
+                return Err(wrong);
+            }
+        }
+        if pieces < 2 { Err(wrong) } else { Ok(end - at) }
+    }
+}
