@@ -1,7 +1,7 @@
 //! The free blocks: finding, taking, splitting and merging them. Nothing here looks at states.
 
 use super::group::{GROUP_FRAMES, GROUP_ORDER};
-use super::{Buddy, Placement};
+use super::{Buddy, Group, Placement};
 use crate::frame::{FrameRange, Order};
 
 /// A free block of `order` that starts at frame number `at`.
@@ -181,14 +181,40 @@ impl Buddy<'_> {
             self.split(within, at, order.max(GROUP_ORDER));
         }
         if order < GROUP_ORDER {
-            let index = self.group_of(at);
-            let group = &mut self.groups[index];
-            let before = group.orders();
-            group.take(at % GROUP_FRAMES, order);
-            let after = group.orders();
-            self.publish(index, before, after);
+            self.change_group(at, |group, offset| group.take(offset, order));
         }
         self.available -= 1 << order;
+    }
+
+    /// Takes the frames `bits` of the word that begins at `word`, which lie in `within` or, below
+    /// order 6, in free blocks of that order.
+    pub(super) fn take_bits(&mut self, within: FreeBlock, word: usize, bits: u64) {
+        if within.order >= GROUP_ORDER {
+            self.split(within, word, GROUP_ORDER);
+        }
+        self.change_group(word, |group, offset| group.take_bits(offset, bits));
+        self.available -= bits.count_ones() as usize;
+    }
+
+    /// Gives the frames `bits`, none of them available, of the word that begins at `word`.
+    pub(super) fn give_bits(&mut self, word: usize, bits: u64) {
+        self.available += bits.count_ones() as usize;
+        if self.change_group(word, |group, offset| group.give_bits(offset, bits)) {
+            self.merge(word & !(GROUP_FRAMES - 1), GROUP_ORDER);
+        }
+    }
+
+    /// Changes the group that frame `at` lies in, brings the summaries up to date, and says whether
+    /// the group is whole now.
+    #[inline]
+    fn change_group(&mut self, at: usize, change: impl FnOnce(&mut Group, usize)) -> bool {
+        let index = self.group_of(at);
+        let Some(group) = self.groups.get_mut(index) else { return false };
+        let before = group.orders();
+        change(group, at % GROUP_FRAMES);
+        let (after, whole) = (group.orders(), group.is_whole());
+        self.publish(index, before, after);
+        whole
     }
 
     /// Takes the aligned block of `order` at `at`, all of whose frames are available; says whether
@@ -211,14 +237,7 @@ impl Buddy<'_> {
         if order >= GROUP_ORDER {
             return self.merge(at, order);
         }
-        let index = self.group_of(at);
-        let group = &mut self.groups[index];
-        let before = group.orders();
-        group.give(at % GROUP_FRAMES, order);
-        let after = group.orders();
-        let whole = group.is_whole();
-        self.publish(index, before, after);
-        if whole {
+        if self.change_group(at, |group, offset| group.give(offset, order)) {
             self.merge(at & !(GROUP_FRAMES - 1), GROUP_ORDER);
         }
     }

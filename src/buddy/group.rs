@@ -18,7 +18,7 @@ pub(super) const GROUP_FRAMES: usize = 1 << GROUP_ORDER;
 const WORD_ORDER: u32 = 6;
 
 /// Frames in a word.
-const WORD_FRAMES: usize = 1 << WORD_ORDER;
+pub(super) const WORD_FRAMES: usize = 1 << WORD_ORDER;
 
 /// Words in a group.
 const WORDS: usize = GROUP_FRAMES / WORD_FRAMES;
@@ -73,12 +73,6 @@ impl Group {
     #[inline]
     pub(super) fn orders(&self) -> u32 {
         u32::from(self.orders)
-    }
-
-    /// How many frames are available.
-    #[inline]
-    pub(super) fn available(&self) -> usize {
-        usize::from(self.available)
     }
 
     /// Whether all frames are available.
@@ -200,26 +194,56 @@ impl Group {
     /// Takes the aligned block of `order`, at most 8, at `offset`, which is available.
     #[inline]
     pub(super) fn take(&mut self, offset: usize, order: u32) {
-        let word = offset / WORD_FRAMES % WORDS;
-        self.available = self.available.wrapping_sub(1 << order);
         if order <= WORD_ORDER {
-            let bits = self.bits[word] & !(ones(order) << (offset % WORD_FRAMES));
-            self.set_word(word, bits);
+            self.take_bits(offset, ones(order) << (offset % WORD_FRAMES));
         } else {
-            self.set_words(word, order, 0);
+            self.available = self.available.wrapping_sub(1 << order);
+            self.set_words(offset / WORD_FRAMES, order, 0);
         }
     }
 
     /// Gives the aligned block of `order`, at most 8, at `offset`, none of which is available.
     #[inline]
     pub(super) fn give(&mut self, offset: usize, order: u32) {
-        let word = offset / WORD_FRAMES % WORDS;
-        self.available = self.available.wrapping_add(1 << order);
         if order <= WORD_ORDER {
-            let bits = self.bits[word] | ones(order) << (offset % WORD_FRAMES);
-            self.set_word(word, bits);
+            self.give_bits(offset, ones(order) << (offset % WORD_FRAMES));
         } else {
-            self.set_words(word, order, u64::MAX);
+            self.available = self.available.wrapping_add(1 << order);
+            self.set_words(offset / WORD_FRAMES, order, u64::MAX);
+        }
+    }
+
+    /// Takes the frames `bits`, all available, of the word that `offset` lies in.
+    #[inline]
+    pub(super) fn take_bits(&mut self, offset: usize, bits: u64) {
+        let word = offset / WORD_FRAMES % WORDS;
+        self.available = self.available.wrapping_sub(bits.count_ones() as u16);
+        self.set_word(word, self.bits[word] & !bits);
+    }
+
+    /// Gives the frames `bits`, none available, of the word that `offset` lies in.
+    #[inline]
+    pub(super) fn give_bits(&mut self, offset: usize, bits: u64) {
+        let word = offset / WORD_FRAMES % WORDS;
+        self.available = self.available.wrapping_add(bits.count_ones() as u16);
+        self.set_word(word, self.bits[word] | bits);
+    }
+
+    /// Where in the word of the frame at `offset` blocks of `order`, at most 5, can be taken from
+    /// free blocks of exactly order `from`, one of which that frame lies in.
+    #[inline]
+    pub(super) fn heads_in_word(&self, offset: usize, from: u32, order: u32) -> u64 {
+        let aligned = match order {
+            0 => u64::MAX,
+            _ => ALIGNED[(order as usize - 1) % ALIGNED.len()],
+        };
+        if from == order {
+            exact_blocks(self.bits[offset / WORD_FRAMES % WORDS], order)
+        } else if from >= WORD_ORDER {
+            aligned
+        } else {
+            let start = (offset % WORD_FRAMES) & !((1 << from) - 1);
+            aligned & ones(from) << start
         }
     }
 

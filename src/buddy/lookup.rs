@@ -94,6 +94,14 @@ impl Buddy<'_> {
         }
     }
 
+    /// Writes the state of frame `at`, which lies in the span.
+    #[inline]
+    pub(super) fn write_state(&self, at: usize, state: State) {
+        if let Some(byte) = self.states.get(at.wrapping_sub(self.start())) {
+            byte.store(state.byte(), Relaxed);
+        }
+    }
+
     /// Whether the frames of the block of `order` at `at` are those of an allocated block, as far
     /// as bits tell: the cross-check of a state byte.
     #[inline]
@@ -180,6 +188,22 @@ impl Buddy<'_> {
                 }
             }
             other => self.why_not_freed(frame, other, order.frames(), owner),
+        }
+    }
+
+    /// Why the block of `order` at `frame` is not one of a CPU's frame list.
+    #[cold]
+    pub(super) fn why_not_cached(&self, frame: Frame, order: Order) -> FreeError {
+        match self.lookup(frame) {
+            FrameState::Cached { head, order: cached } if head != frame => {
+                FreeError::NotHead { head, order: cached }
+            }
+            FrameState::Cached { order: cached, .. } if cached != order => {
+                FreeError::WrongOrder { allocated: cached, given: order }
+            }
+            FrameState::Cached { .. } => FreeError::Corrupted { frame },
+            FrameState::Allocated { owner, .. } | FrameState::Run { owner, .. } => owned_by(owner),
+            other => self.why_not_freed(frame, other, order.frames(), BlockOwner::Caller),
         }
     }
 

@@ -55,13 +55,16 @@
 #![forbid(unsafe_code)]
 
 mod blocks;
+mod bulk;
 mod error;
+mod exact;
 mod group;
 mod lookup;
 mod range;
 mod span;
 mod state;
 mod verify;
+mod within;
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -72,6 +75,7 @@ pub use group::Group;
 pub use lookup::FrameState;
 pub use span::{Metadata, Need};
 pub use state::{BlockOwner, Kind, State};
+pub use within::Constraint;
 
 use crate::bitmap::Bitmap;
 use crate::frame::{Frame, FrameRange, Order};

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::group::{GROUP_FRAMES, GROUP_ORDER};
+use super::group::GROUP_ORDER;
 use super::{AddError, Buddy, Kind, RemoveError, State, frame_at};
 use crate::frame::FrameRange;
 
@@ -107,5 +107,3 @@ impl Buddy<'_> {
         }
     }
 }
-
-const _: () = assert!(GROUP_FRAMES.is_power_of_two());
