@@ -36,13 +36,16 @@ impl Buddy<'_> {
         order: Order,
         owner: BlockOwner,
     ) -> Result<(), (usize, FreeError)> {
-        self.give_many(frames, order, State::head(owner, order)).map_err(|index| {
-            let error = match frames.get(index) {
-                Some(&frame) => self.why_not_free(frame, order, owner),
-                None => FreeError::OutOfRange,
-            };
-            (index, error)
-        })
+        let mut given = 0;
+        while let Some(rest) = frames.get(given..)
+            && let Err(refused) = self.give_many(rest, order, State::head(owner, order))
+        {
+            given += refused;
+            let Some(&frame) = frames.get(given) else { break };
+            self.free(frame, order, owner).map_err(|error| (given, error))?;
+            given += 1;
+        }
+        Ok(())
     }
 
     /// Gives back all `frames`, blocks of `order` from a CPU's frame list.

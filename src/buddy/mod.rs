@@ -177,7 +177,7 @@ impl<'m> Buddy<'m> {
     pub fn free(&mut self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError> {
         match self.give(frame, order, State::head(owner, order)) {
             Ok(()) => Ok(()),
-            Err(Mismatch::State) => Err(self.why_not_free(frame, order, owner)),
+            Err(Mismatch::State) => self.free_odd(frame, order, owner),
             Err(Mismatch::Books) => Err(FreeError::Corrupted { frame }),
         }
     }
@@ -224,6 +224,20 @@ impl<'m> Buddy<'m> {
         self.states[index].store(State::PLAIN.byte(), Relaxed);
         self.give_block(at, u32::from(order.get()));
         Ok(())
+    }
+
+    /// Frees a run that has as many frames as a block of `order` but is not aligned like one;
+    /// otherwise says why nothing can be freed.
+    #[cold]
+    fn free_odd(&mut self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError> {
+        match self.lookup(frame) {
+            FrameState::Run { run, owner: actual }
+                if actual == owner && run.start() == frame && run.frames() == order.frames() =>
+            {
+                self.free_exact(run, owner)
+            }
+            _ => Err(self.why_not_free(frame, order, owner)),
+        }
     }
 
     /// Why no block of `frames` frames was found.

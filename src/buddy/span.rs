@@ -134,8 +134,7 @@ impl<'m> Buddy<'m> {
             *to = *from;
         }
         for order in 0..Order::COUNT as u32 {
-            let before =
-                self.block_index(order, self.start()) - new.block_index(order, new.start());
+            let before = new.block_index(order, self.start());
             for index in self.free[order as usize].iter() {
                 new.mark(order, before + index);
             }
