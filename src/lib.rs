@@ -8,6 +8,7 @@ pub mod bitmap;
 pub mod buddy;
 pub mod check;
 mod cpu_local;
+pub mod arena;
 pub mod frame;
 pub mod lock;
 pub mod memory_map;

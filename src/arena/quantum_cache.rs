@@ -1,0 +1,66 @@
+//! Quantum caches: short segments given back, kept whole for the next request of their length.
+//!
+//! A cached segment stays in every structure as if it were allocated, so taking and giving one
+//! touches its record and the head of a list, and nothing else.
+
+use super::segment::{BY_POLICY, Kind, Pool, Slot};
+
+/// Multiples of the quantum that can be cached.
+pub const MAX_CACHED_QUANTA: usize = 16;
+
+/// Segments that one quantum cache holds at most.
+pub const CACHE_DEPTH: u32 = 32;
+
+#[derive(Clone, Copy, Debug)]
+struct Stack {
+    top: Slot,
+    len: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct QuantumCaches {
+    stacks: [Stack; MAX_CACHED_QUANTA],
+    /// The largest multiple that is cached.
+    enabled: usize,
+}
+
+impl QuantumCaches {
+    pub(super) const fn new(enabled: usize) -> Self {
+        Self { stacks: [Stack { top: Slot::NIL, len: 0 }; MAX_CACHED_QUANTA], enabled }
+    }
+
+    /// Takes a segment of exactly `quanta` quanta.
+    #[inline]
+    pub(super) fn pop(&mut self, pool: &mut Pool<'_>, quanta: u64) -> Option<Slot> {
+        let stack = self.stack(quanta)?;
+        let slot = stack.top;
+        if slot.is_nil() {
+            return None;
+        }
+        stack.top = pool[slot].links[BY_POLICY].parent;
+        stack.len -= 1;
+        pool[slot].kind = Kind::Allocated;
+        Some(slot)
+    }
+
+    /// Keeps an allocated segment, if its length is cached and its cache is not full.
+    #[inline]
+    pub(super) fn push(&mut self, pool: &mut Pool<'_>, slot: Slot, quanta: u64) -> bool {
+        match self.stack(quanta) {
+            Some(stack) if stack.len < CACHE_DEPTH => {
+                pool[slot].links[BY_POLICY].parent = stack.top;
+                pool[slot].kind = Kind::Cached;
+                stack.top = slot;
+                stack.len += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn stack(&mut self, quanta: u64) -> Option<&mut Stack> {
+        let at = usize::try_from(quanta).ok()?.checked_sub(1)?;
+        if at < self.enabled { self.stacks.get_mut(at) } else { None }
+    }
+}

@@ -1,0 +1,263 @@
+//! The record of one segment, and the pool that all records come from.
+
+use core::ops::{Index, IndexMut, Range};
+
+/// The number of a record in its pool. Slot 0 is no segment: it stands for "none" in every link,
+/// and closes the list of segments into a ring.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[repr(transparent)]
+pub(super) struct Slot(pub(super) u32);
+
+impl Slot {
+    /// No segment.
+    pub(super) const NIL: Self = Self(0);
+
+    #[inline]
+    pub(super) const fn is_nil(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// What a record stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub(super) enum Kind {
+    /// Nothing: the record may be taken. All-zero memory is a pool of these.
+    #[default]
+    Spare,
+    /// The lower border of a span, of length 0; also the ring's closing record.
+    Border,
+    /// Integers that nobody has.
+    Available,
+    /// Integers that the caller has.
+    Allocated,
+    /// Integers given back, and kept whole in a quantum cache.
+    Cached,
+}
+
+/// Where the span of a segment came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub(super) enum Origin {
+    /// Added by the caller; stays.
+    #[default]
+    Added,
+    /// Imported from the source; goes back to it when wholly available.
+    Imported,
+}
+
+/// Three links: a node of a search tree, or (in `children`) of a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Links {
+    pub(super) children: [Slot; 2],
+    pub(super) parent: Slot,
+}
+
+impl Links {
+    const NONE: Self = Self { children: [Slot::NIL; 2], parent: Slot::NIL };
+}
+
+/// Which of a record's two [`Links`] a tree goes by: every segment is in the tree by address.
+pub(super) const BY_ADDRESS: usize = 0;
+
+/// The links of available segments alone; their use depends on the fit.
+///
+/// | fit | `children` | `parent` |
+/// | --- | --- | --- |
+/// | Instant | next and previous in the list of its power of two | – |
+/// | Best, Worst | tree by length | tree by length |
+/// | First, Next (every segment) | low and high half of [`Segment::largest`] | – |
+///
+/// In a cached segment `parent` is the next one of its quantum cache.
+pub(super) const BY_POLICY: usize = 1;
+
+/// The record of one segment: one cache line, out of band.
+///
+/// A pool is a slice of these. Its contents are the arena's; [`Segment::SPARE`] fills a new one,
+/// and is all zeros, so that a static pool costs no space in a program's file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(64))]
+pub struct Segment {
+    pub(super) start: u64,
+    pub(super) len: u64,
+    /// Neighbours in address order.
+    pub(super) before: Slot,
+    pub(super) after: Slot,
+    /// Next and previous segment of the same hash bucket; in a spare record, the next spare one.
+    pub(super) chain: [Slot; 2],
+    /// First segment of the hash bucket with this record's number: of the pool, not the segment.
+    pub(super) bucket: Slot,
+    pub(super) links: [Links; 2],
+    /// Colour in each tree.
+    pub(super) red: [bool; 2],
+    pub(super) kind: Kind,
+    pub(super) origin: Origin,
+}
+
+const _: () = assert!(size_of::<Segment>() == 64);
+
+impl Segment {
+    /// A record that stands for nothing.
+    pub const SPARE: Self = Self {
+        start: 0,
+        len: 0,
+        before: Slot::NIL,
+        after: Slot::NIL,
+        chain: [Slot::NIL; 2],
+        bucket: Slot::NIL,
+        links: [Links::NONE; 2],
+        red: [false; 2],
+        kind: Kind::Spare,
+        origin: Origin::Added,
+    };
+
+    #[inline]
+    pub(super) const fn end(&self) -> u64 {
+        self.start + self.len
+    }
+
+    #[inline]
+    pub(super) const fn range(&self) -> Range<u64> {
+        self.start..self.end()
+    }
+
+    #[inline]
+    pub(super) fn is_available(&self) -> bool {
+        self.kind == Kind::Available
+    }
+
+    /// How long a request this segment itself can serve.
+    #[inline]
+    pub(super) fn available_len(&self) -> u64 {
+        if self.is_available() { self.len } else { 0 }
+    }
+
+    /// The longest available segment of this one's subtree by address (First and Next).
+    #[inline]
+    pub(super) const fn largest(&self) -> u64 {
+        let [low, high] = self.links[BY_POLICY].children;
+        low.0 as u64 | (high.0 as u64) << 32
+    }
+
+    #[inline]
+    pub(super) const fn set_largest(&mut self, len: u64) {
+        self.links[BY_POLICY].children = [Slot(len as u32), Slot((len >> 32) as u32)];
+    }
+}
+
+/// The records that an arena may use, those in use, and those spare.
+#[derive(Debug)]
+pub(super) struct Pool<'m> {
+    records: &'m mut [Segment],
+    /// First of the records that have been given back.
+    spare: Slot,
+    /// The first record that was never used.
+    untouched: u32,
+    spares: u32,
+}
+
+impl<'m> Pool<'m> {
+    /// Fewest records that an arena can work with: the ring's, a border and one segment.
+    pub(super) const MIN_LEN: usize = 3;
+
+    /// Makes all `records` spare; `None` if there are too few. Records beyond `u32::MAX` are left
+    /// alone. Only records that an earlier arena left behind are written: a pool in untouched
+    /// memory stays untouched until it is used.
+    pub(super) fn new(records: &'m mut [Segment]) -> Option<Self> {
+        let len = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        if (len as usize) < Self::MIN_LEN {
+            return None;
+        }
+        let records = &mut records[..len as usize];
+        for record in records.iter_mut().filter(|record| **record != Segment::SPARE) {
+            *record = Segment::SPARE;
+        }
+        records[0].kind = Kind::Border;
+        Some(Self { records, spare: Slot::NIL, untouched: 1, spares: len - 1 })
+    }
+
+    /// Records, slot 0 included.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Records that can still be taken.
+    #[inline]
+    pub(super) fn spares(&self) -> usize {
+        self.spares as usize
+    }
+
+    /// Takes a record for a segment of the same span as `sibling`. The caller has made sure that
+    /// one is spare.
+    #[inline]
+    pub(super) fn take(&mut self, start: u64, len: u64, kind: Kind, origin: Origin) -> Slot {
+        debug_assert!(self.spares > 0);
+        let slot = if self.spare.is_nil() {
+            self.untouched += 1;
+            Slot(self.untouched - 1)
+        } else {
+            let slot = self.spare;
+            self.spare = self[slot].chain[0];
+            slot
+        };
+        self.spares -= 1;
+        let bucket = self[slot].bucket;
+        self[slot] = Segment { start, len, kind, origin, bucket, ..Segment::SPARE };
+        slot
+    }
+
+    /// Gives the record of a segment back that is in no structure any more.
+    #[inline]
+    pub(super) fn put(&mut self, slot: Slot) {
+        let bucket = self[slot].bucket;
+        self[slot] = Segment { chain: [self.spare, Slot::NIL], bucket, ..Segment::SPARE };
+        self.spare = slot;
+        self.spares += 1;
+    }
+
+    /// Puts `new` between `at` and the segment after it.
+    #[inline]
+    pub(super) fn link_after(&mut self, at: Slot, new: Slot) {
+        let after = self[at].after;
+        self[new].before = at;
+        self[new].after = after;
+        self[at].after = new;
+        self[after].before = new;
+    }
+
+    /// Takes `slot` out of the ring.
+    #[inline]
+    pub(super) fn unlink(&mut self, slot: Slot) {
+        let (before, after) = (self[slot].before, self[slot].after);
+        self[before].after = after;
+        self[after].before = before;
+    }
+
+    /// Every segment and border, in address order.
+    pub(super) fn ring(&self) -> impl Iterator<Item = (Slot, &Segment)> {
+        let mut at = self[Slot::NIL].after;
+        // A damaged ring must not hold its walker: no list is longer than the pool.
+        (1..self.len()).map_while(move |_| {
+            let slot = at;
+            at = self[slot].after;
+            (!slot.is_nil()).then(|| (slot, &self[slot]))
+        })
+    }
+}
+
+impl Index<Slot> for Pool<'_> {
+    type Output = Segment;
+
+    #[inline]
+    fn index(&self, slot: Slot) -> &Segment {
+        &self.records[slot.0 as usize]
+    }
+}
+
+impl IndexMut<Slot> for Pool<'_> {
+    #[inline]
+    fn index_mut(&mut self, slot: Slot) -> &mut Segment {
+        &mut self.records[slot.0 as usize]
+    }
+}

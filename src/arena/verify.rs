@@ -1,0 +1,188 @@
+//! The invariants of an arena, recounted.
+
+use core::fmt;
+
+use super::bins::Bins;
+use super::policy::Fit;
+use super::segment::{BY_ADDRESS, BY_POLICY, Kind, Origin, Pool, Segment, Slot};
+use super::show::Stats;
+use super::{Arena, Source};
+
+/// The invariant of the [module](super) that does not hold, and where that showed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Corruption {
+    /// The number of the invariant.
+    pub invariant: u8,
+    /// The start of the segment at which it showed; 0 if it concerns the arena as a whole.
+    pub at: u64,
+    /// What was expected there.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { invariant, at, expected } = self;
+        write!(f, "arena invariant {invariant} at {at:#x}: expected {expected}")
+    }
+}
+
+impl core::error::Error for Corruption {}
+
+fn expect(holds: bool, invariant: u8, at: u64, expected: &'static str) -> Result<(), Corruption> {
+    if holds { Ok(()) } else { Err(Corruption { invariant, at, expected }) }
+}
+
+impl<S: Source> Arena<'_, S> {
+    /// Checks every invariant of the [module](super). O(n log n).
+    ///
+    /// # Errors
+    ///
+    /// [`Corruption`] names the first that does not hold.
+    pub fn verify(&self) -> Result<(), Corruption> {
+        let pool = &self.pool;
+        let by_len = matches!(self.index.fit, Fit::Best | Fit::Worst);
+        // Links first: what comes after them follows links, and must not go in circles.
+        for (slot, segment) in pool.ring() {
+            verify_links::<BY_ADDRESS>(pool, self.index.by_address.root(), slot)?;
+            if by_len && segment.is_available() {
+                verify_links::<BY_POLICY>(pool, self.index.by_len.root(), slot)?;
+            }
+        }
+        let (mut counted, mut records) = (Stats::default(), 0);
+        let mut previous = Slot::NIL;
+        for (slot, segment) in pool.ring() {
+            records += 1;
+            self.verify_order(previous, slot)?;
+            self.verify_membership(slot)?;
+            match segment.kind {
+                Kind::Available => counted.available += segment.len,
+                Kind::Allocated => counted.allocated += segment.len,
+                Kind::Cached => counted.cached += segment.len,
+                Kind::Border => counted.spans += 1,
+                Kind::Spare => {}
+            }
+            previous = slot;
+        }
+        expect(pool[Slot::NIL].before == previous, 4, 0, "a closed ring")?;
+        let last_kind = pool[previous].kind;
+        expect(previous.is_nil() || last_kind != Kind::Border, 1, 0, "no empty span")?;
+        expect(records + 1 + pool.spares() == pool.len(), 8, 0, "every record used or spare")?;
+        expect(counted == self.stats, 8, 0, "totals that agree with a recount")
+    }
+
+    /// Invariants 1 to 4 between a segment and the one before it.
+    fn verify_order(&self, previous: Slot, slot: Slot) -> Result<(), Corruption> {
+        let (pool, at) = (&self.pool, self.pool[slot].start);
+        let (lower, upper) = (&pool[previous], &pool[slot]);
+        expect(upper.before == previous, 4, at, "ring links that agree")?;
+        expect(upper.kind != Kind::Spare, 8, at, "no spare record among segments")?;
+        expect(at.is_multiple_of(self.quantum), 1, at, "a multiple of the quantum")?;
+        expect(upper.len.is_multiple_of(self.quantum), 1, at, "a multiple of the quantum")?;
+        if upper.kind == Kind::Border {
+            expect(lower.end() <= at, 1, at, "spans that do not overlap")?;
+            let touching = !previous.is_nil() && lower.end() == at;
+            let both_added = lower.origin == Origin::Added && upper.origin == Origin::Added;
+            expect(previous.is_nil() || lower.kind != Kind::Border, 1, at, "no empty span")?;
+            expect(!(touching && both_added), 3, at, "added spans that touch to be one")?;
+        } else {
+            expect(!previous.is_nil(), 1, at, "a border before the first segment")?;
+            expect(lower.end() == at && upper.len > 0, 1, at, "no gap inside a span")?;
+            expect(lower.origin == upper.origin, 3, at, "one origin for a span")?;
+            let both = lower.is_available() && upper.is_available();
+            expect(!both, 2, at, "no two available neighbours")?;
+        }
+        let next = self.index.by_address.successor(pool, slot);
+        expect(next == upper.after, 4, at, "the tree in the order of the ring")
+    }
+
+    /// Invariants 5 to 7 for one segment.
+    fn verify_membership(&self, slot: Slot) -> Result<(), Corruption> {
+        let (pool, segment) = (&self.pool, &self.pool[slot]);
+        let at = segment.start;
+        if matches!(segment.kind, Kind::Allocated | Kind::Cached) {
+            let mut link = pool[self.starts.bucket(at)].bucket;
+            let mut steps = 0;
+            while link != slot && !link.is_nil() && steps < pool.len() {
+                link = pool[link].chain[0];
+                steps += 1;
+            }
+            expect(link == slot, 6, at, "an allocated segment in its hash chain")?;
+        }
+        match self.index.fit {
+            Fit::First | Fit::Next => {
+                let [left, right] = segment.links[BY_ADDRESS].children;
+                let below = pool[left].largest().max(pool[right].largest());
+                let largest = below.max(segment.available_len());
+                expect(segment.largest() == largest, 7, at, "the longest segment below")
+            }
+            _ if !segment.is_available() => Ok(()),
+            Fit::Instant => {
+                let list = Bins::list_of(segment.len);
+                let marked = self.index.bins.occupied() & 1 << list != 0;
+                let listed =
+                    self.index.bins.list(pool, list).take(pool.len()).any(|other| other == slot);
+                expect(marked && listed, 5, at, "an available segment in its list")
+            }
+            Fit::Best | Fit::Worst => {
+                let next = self.index.by_len.successor(pool, slot);
+                let key = |segment: &Segment| (segment.len, segment.start);
+                let ordered = next.is_nil() || key(segment) < key(&pool[next]);
+                expect(ordered, 5, at, "the tree by length in order")
+            }
+        }
+    }
+}
+
+/// Invariant 4 for one node of a tree: links that agree, colours, and black nodes above it.
+fn verify_links<const BY: usize>(
+    pool: &Pool<'_>,
+    root: Slot,
+    slot: Slot,
+) -> Result<(), Corruption> {
+    let (links, at) = (&pool[slot].links[BY], pool[slot].start);
+    let hangs = slot == root || pool[links.parent].links[BY].children.contains(&slot);
+    expect(hangs, 4, at, "a node that hangs in the tree")?;
+    for child in links.children {
+        let agrees = child.is_nil() || pool[child].links[BY].parent == slot;
+        expect(agrees, 4, at, "tree links that agree")?;
+        expect(!(pool[slot].red[BY] && pool[child].red[BY]), 4, at, "no red below red")?;
+    }
+    expect(!pool[root].red[BY], 4, at, "a black root")?;
+    let black = black_above::<BY>(pool, root, slot);
+    expect(black.is_some(), 4, at, "a way to the root")?;
+    if links.children.contains(&Slot::NIL) {
+        let expected = black_above::<BY>(pool, root, leftmost::<BY>(pool, root));
+        expect(black == expected, 4, at, "one number of black nodes")?;
+    }
+    Ok(())
+}
+
+/// Steps from the lowest node of a sound tree to its root: fewer than two for each bit of a slot.
+const MAX_DEPTH: usize = 2 * u32::BITS as usize;
+
+fn leftmost<const BY: usize>(pool: &Pool<'_>, mut slot: Slot) -> Slot {
+    for _ in 0..MAX_DEPTH {
+        let left = pool[slot].links[BY].children[0];
+        if left.is_nil() {
+            break;
+        }
+        slot = left;
+    }
+    slot
+}
+
+/// Black nodes from `slot` up to `root`; `None` if the way does not lead there.
+fn black_above<const BY: usize>(pool: &Pool<'_>, root: Slot, mut slot: Slot) -> Option<usize> {
+    let mut black = 0;
+    for _ in 0..=MAX_DEPTH {
+        if slot.is_nil() {
+            break;
+        }
+        black += usize::from(!pool[slot].red[BY]);
+        if slot == root {
+            return Some(black);
+        }
+        slot = pool[slot].links[BY].parent;
+    }
+    None
+}
