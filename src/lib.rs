@@ -4,11 +4,11 @@
 #[cfg(any(feature = "mmap", test))]
 extern crate std;
 
+pub mod arena;
 pub mod bitmap;
 pub mod buddy;
 pub mod check;
 mod cpu_local;
-pub mod arena;
 pub mod frame;
 pub mod lock;
 pub mod memory_map;
