@@ -15,6 +15,8 @@ pub mod memory_map;
 pub mod page;
 pub mod platform;
 mod sync;
+#[cfg(test)]
+pub(crate) mod test_support;
 
 pub use buddy::Buddy;
 pub use frame::{Frame, FrameRange, Order, PhysAddr};

@@ -156,6 +156,8 @@ pub enum RemoveError {
         /// Where the contradiction was found.
         frame: Frame,
     },
+    /// The allocator has been given no memory yet.
+    NotInitialized,
 }
 
 /// Why these very frames were not allocated.
@@ -181,6 +183,8 @@ pub enum ClaimError {
         /// Where the contradiction was found.
         frame: Frame,
     },
+    /// The allocator has been given no memory yet.
+    NotInitialized,
 }
 
 /// Why an allocation was not resized in place.
@@ -206,6 +210,8 @@ pub enum ResizeError {
         /// Where the contradiction was found.
         frame: Frame,
     },
+    /// The frames behind are held back as a reserve.
+    OutOfMemory,
 }
 
 /// The first invariant that a recount found broken; the numbers are those of the module.
@@ -356,6 +362,7 @@ impl fmt::Display for RemoveError {
             Self::InUse { frame } => {
                 write!(f, "expected frames that are available, found {frame} in use")
             }
+            Self::NotInitialized => write!(f, "the allocator has been given no memory yet"),
             Self::Corrupted { frame } => {
                 write!(f, "expected sound metadata, found a contradiction at {frame}")
             }
@@ -373,6 +380,7 @@ impl fmt::Display for ClaimError {
             Self::InUse { frame } => {
                 write!(f, "expected frames that are available, found {frame} in use")
             }
+            Self::NotInitialized => write!(f, "the allocator has been given no memory yet"),
             Self::Corrupted { frame } => {
                 write!(f, "expected sound metadata, found a contradiction at {frame}")
             }
@@ -394,6 +402,7 @@ impl fmt::Display for ResizeError {
                     "expected the span to go on behind the allocation, found its end at {frame}"
                 )
             }
+            Self::OutOfMemory => write!(f, "out of memory: the frames behind are held back"),
             Self::Corrupted { frame } => {
                 write!(f, "expected sound metadata, found a contradiction at {frame}")
             }

@@ -5,9 +5,9 @@
 
 use core::sync::atomic::AtomicU32;
 
-use crate::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
+use super::{AllocError, AllocFlags, BlockOwner, FreeError, PageAllocator, ResizeError};
+use crate::buddy::Constraint;
 use crate::frame::{Frame, FrameRange, Order};
-use crate::page::AllocFlags;
 use crate::platform::Platform;
 
 /// A source of blocks and runs of frames.
@@ -31,12 +31,8 @@ pub unsafe trait FrameSource: Sync {
     /// # Errors
     ///
     /// As the page allocator's `alloc`; nothing has changed.
-    fn take(
-        &self,
-        order: Order,
-        owner: BlockOwner,
-        flags: AllocFlags,
-    ) -> Result<Frame, AllocError>;
+    fn take(&self, order: Order, owner: BlockOwner, flags: AllocFlags)
+    -> Result<Frame, AllocError>;
 
     /// Gives a block back.
     ///
@@ -93,4 +89,69 @@ pub unsafe trait FrameSource: Sync {
 
     /// How many frames the run or block has whose first frame is `head`; `None` if none starts there.
     fn run_frames(&self, head: Frame) -> Option<usize>;
+}
+
+// SAFETY: 1. Frames come from buddy allocators, which give each to one taker until it is given back, and `give`
+// refuses what is not that taker's. 2. Whoever handed the memory over promised it. 3. A record belongs to
+// one frame for good: tables of owner records are only ever appended, and cover disjoint frames.
+unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
+    type Platform = P;
+
+    #[inline]
+    fn platform(&self) -> &P {
+        self.platform()
+    }
+
+    #[inline]
+    fn take(
+        &self,
+        order: Order,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        self.take_block(order, owner, flags)
+    }
+
+    #[inline]
+    unsafe fn give(&self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError> {
+        self.give_block(frame, order, owner)
+    }
+
+    fn take_run(
+        &self,
+        frames: usize,
+        align: Order,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        if align == Order::ZERO {
+            return self.take_exact(frames, owner, flags).map(FrameRange::start);
+        }
+        let window = FrameRange::new(Frame::default(), Frame::MAX).unwrap_or(FrameRange::EMPTY);
+        let constraint = Constraint { window, align, boundary: None };
+        self.take_within(frames, &constraint, owner, flags).map(FrameRange::start)
+    }
+
+    unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError> {
+        self.give_exact(run, owner)
+    }
+
+    fn resize_run(
+        &self,
+        run: FrameRange,
+        frames: usize,
+        owner: BlockOwner,
+    ) -> Result<FrameRange, ResizeError> {
+        self.resize_as(run, frames, owner)
+    }
+
+    #[inline]
+    fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
+        self.owners.get(frame)
+    }
+
+    fn run_frames(&self, head: Frame) -> Option<usize> {
+        let setup = self.setup.get()?;
+        self.zone(setup, head).buddy_of(head)?.allocated_frames(head)
+    }
 }

@@ -1,0 +1,118 @@
+//! What can be wrong with memory that is handed over. Requests for frames have the errors of
+//! [`crate::buddy`].
+
+use core::error::Error;
+use core::fmt;
+
+use crate::buddy::SpanError;
+use crate::frame::Frame;
+
+/// Why a page allocator was not initialised. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum InitError {
+    /// It has been initialised before.
+    AlreadyInitialized,
+    /// There is not one usable frame in the map.
+    NoMemory,
+    /// No usable range is large enough for the metadata.
+    MetadataTooSmall {
+        /// Frames that the metadata need, in one piece.
+        need: usize,
+        /// Frames of the largest usable range.
+        largest: usize,
+    },
+    /// The platform maps this frame, where metadata would lie, to no aligned pointer.
+    Unmapped {
+        /// The frame.
+        frame: Frame,
+    },
+    /// A span cannot be described.
+    Span(SpanError),
+}
+
+/// Why memory was not added. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AddMemoryError {
+    /// The page allocator has not been initialised.
+    NotInitialized,
+    /// This frame is managed already.
+    Overlap {
+        /// The first such frame.
+        frame: Frame,
+    },
+    /// Neither the new memory nor what is available can hold the metadata of the new memory.
+    MetadataTooSmall {
+        /// Frames that the metadata need, in one piece.
+        need: usize,
+    },
+    /// The memory touches no span, and there are as many spans as there can be.
+    TooManySpans {
+        /// How many there can be.
+        limit: usize,
+    },
+    /// The platform maps this frame, where metadata would lie, to no aligned pointer.
+    Unmapped {
+        /// The frame.
+        frame: Frame,
+    },
+    /// The span cannot be described.
+    Span(SpanError),
+}
+
+/// Why a shrinker was not registered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooManyShrinkers {
+    /// How many there can be.
+    pub limit: usize,
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyInitialized => write!(f, "expected one initialisation, found a second"),
+            Self::NoMemory => write!(f, "expected usable memory, found none in the memory map"),
+            Self::MetadataTooSmall { need, largest } => write!(
+                f,
+                "expected a usable range of {need} frames for metadata, found at most {largest}"
+            ),
+            Self::Unmapped { frame } => {
+                write!(f, "expected {frame} to be mapped, found no aligned pointer")
+            }
+            Self::Span(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for AddMemoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInitialized => write!(f, "the allocator has been given no memory yet"),
+            Self::Overlap { frame } => {
+                write!(f, "expected frames that are not managed, found that {frame} is")
+            }
+            Self::MetadataTooSmall { need } => {
+                write!(f, "expected {need} frames for metadata, found no room for them")
+            }
+            Self::TooManySpans { limit } => write!(
+                f,
+                "expected memory that touches a span, found all {limit} spans to lie elsewhere"
+            ),
+            Self::Unmapped { frame } => {
+                write!(f, "expected {frame} to be mapped, found no aligned pointer")
+            }
+            Self::Span(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for TooManyShrinkers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected at most {} shrinkers, found one more", self.limit)
+    }
+}
+
+impl Error for InitError {}
+impl Error for AddMemoryError {}
+impl Error for TooManyShrinkers {}

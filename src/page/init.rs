@@ -1,0 +1,244 @@
+//! Taking over the memory of a machine.
+
+use core::iter;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::error::InitError;
+use super::options::{BootReport, InitOptions};
+use super::plan::{List, MAX_CARVES, SpanNeed, place, spans};
+use super::raw::Carving;
+use super::zone::{Layout, Span};
+use super::{MAX_SPANS, PageAllocator, Setup, ZONES};
+use crate::buddy::Buddy;
+use crate::frame::{FRAME_SIZE, FrameRange};
+use crate::memory_map::{MemoryMap, Region, RegionKind};
+use crate::platform::Platform;
+
+/// The spans of each zone, and where their metadata go.
+struct Plan {
+    covers: [List<MAX_SPANS>; ZONES],
+    /// One piece for all spans, or one for each.
+    carves: List<MAX_CARVES>,
+}
+
+/// A span's owner records, kept until nothing can fail any more.
+type Records = (FrameRange, &'static mut [AtomicU32]);
+
+impl<P: Platform> PageAllocator<P> {
+    /// Takes over the memory of a machine as a boot loader describes it, in any order and shape (see
+    /// [`memory_map`](crate::memory_map)), with [`InitOptions::DEFAULT`].
+    ///
+    /// # Errors
+    ///
+    /// As [`init_with`](Self::init_with).
+    ///
+    /// # Safety
+    ///
+    /// As [`init_with`](Self::init_with).
+    pub unsafe fn init<I>(&self, regions: I) -> Result<BootReport, InitError>
+    where
+        I: IntoIterator<Item = Region, IntoIter: Clone>,
+    {
+        // SAFETY: passed on to the caller.
+        unsafe { self.init_with(regions, InitOptions::DEFAULT) }
+    }
+
+    /// Takes over the memory of a machine. O(n²) for n regions, and linear in the metadata.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyInitialized`](InitError::AlreadyInitialized), [`NoMemory`](InitError::NoMemory),
+    /// [`MetadataTooSmall`](InitError::MetadataTooSmall), [`Unmapped`](InitError::Unmapped), or
+    /// [`Span`](InitError::Span) for a stretch of memory that is larger than a span can be.
+    /// The allocator is as before, and another call may succeed.
+    ///
+    /// # Safety
+    ///
+    /// Every frame of which the map says that all of it is usable and none of it is anything else is mapped by the platform,
+    /// belongs to nobody from now on, for good, and, if the options say so, is zero.
+    pub unsafe fn init_with<I>(
+        &self,
+        regions: I,
+        options: InitOptions,
+    ) -> Result<BootReport, InitError>
+    where
+        I: IntoIterator<Item = Region, IntoIter: Clone>,
+    {
+        let regions = regions.into_iter();
+        let mut report = None;
+        self.setup.try_call_once(|| {
+            let setup = Setup { zones: options.limits.zones(), options };
+            // SAFETY: passed on to the caller; that this is the first time follows from `Once`.
+            report = Some(unsafe { self.set_up(regions, &setup) }?);
+            Ok(setup)
+        })?;
+        report.ok_or(InitError::AlreadyInitialized)
+    }
+
+    /// # Safety
+    ///
+    /// As [`init_with`](Self::init_with), and it has not succeeded before.
+    unsafe fn set_up(
+        &self,
+        regions: impl Iterator<Item = Region> + Clone,
+        setup: &Setup,
+    ) -> Result<BootReport, InitError> {
+        let map = MemoryMap::new(regions.clone());
+        let plan = Plan::new(regions.clone(), setup)?;
+        let mut report = BootReport {
+            usable_frames: map.clone().frames(RegionKind::Usable),
+            metadata_frames: plan.carves.as_slice().iter().copied().map(FrameRange::frames).sum(),
+            carve_outs: plan.carves.as_slice().len(),
+            void_regions: regions.filter(Region::is_void).count(),
+            ..BootReport::default()
+        };
+        let mut records: [Option<Records>; MAX_CARVES] = [const { None }; MAX_CARVES];
+        // SAFETY: passed on to the caller.
+        let built = unsafe { self.build(map, &plan, setup, &mut records, &mut report) };
+        if let Err(error) = built {
+            self.zones.iter().for_each(|zone| zone.lock(&self.platform).clear());
+            return Err(error);
+        }
+        for (frames, records) in records.into_iter().flatten() {
+            // There are fewer spans than tables.
+            let _fits = self.owners.push(frames, records);
+        }
+        let mut carved = self.growth.lock(&self.platform);
+        for &carve in plan.carves.as_slice() {
+            // There are fewer spans than places.
+            let _fits = carved.push(carve);
+        }
+        drop(carved);
+        self.note_populated();
+        Ok(report)
+    }
+
+    /// Lays out each span's metadata and fills the zones.
+    ///
+    /// # Safety
+    ///
+    /// As [`set_up`](Self::set_up), and the plan was made for this map.
+    unsafe fn build(
+        &self,
+        map: MemoryMap<impl Iterator<Item = Region> + Clone>,
+        plan: &Plan,
+        setup: &Setup,
+        all_records: &mut [Option<Records>],
+        report: &mut BootReport,
+    ) -> Result<(), InitError> {
+        let contents = setup.options.contents;
+        // The carving that holds the current span's metadata, and those of later spans.
+        let mut carving = None;
+        let mut carves = plan.carves.as_slice().iter();
+        let mut all_records = all_records.iter_mut();
+        for (index, zone) in self.zones.iter().enumerate() {
+            for &cover in plan.covers[index].as_slice() {
+                let need = SpanNeed::new(cover, cover, setup.options.owners);
+                if let Some(&frames) = carves.next() {
+                    // SAFETY: the plan took these frames out of the usable ones, each once; the
+                    // rest is passed on to the caller. Below they become reserved in their spans.
+                    let fresh = unsafe { Carving::new(&self.platform, frames, contents) };
+                    carving = Some(fresh.ok_or(InitError::Unmapped { frame: frames.start() })?);
+                }
+                let too_small = InitError::MetadataTooSmall { need: need.frames(), largest: 0 };
+                let carving = carving.as_mut().ok_or(too_small)?;
+                let Layout { metadata, place, records } =
+                    Span::lay_out(&need, carving).ok_or(too_small)?;
+                let buddy = Buddy::new(cover, metadata).map_err(InitError::Span)?;
+                let mut span = Span { buddy, metadata: place };
+                populate(&mut span.buddy, map.clone(), plan.carves.as_slice());
+                report.buddy_bytes += need.buddy_bytes();
+                report.owner_bytes += need.owner_bytes();
+                report.spans += 1;
+                report.managed_frames += span.buddy.frames_managed();
+                report.zone_frames[index] += span.buddy.frames_managed();
+                if let Some(kept) = all_records.next() {
+                    *kept = Some((cover, records));
+                }
+                let inserted = zone.lock(&self.platform).insert(span);
+                debug_assert!(inserted, "planned spans are disjoint and few enough");
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which zones have memory.
+    pub(super) fn note_populated(&self) {
+        for (index, zone) in self.zones.iter().enumerate() {
+            let zone = zone.lock(&self.platform);
+            // Relaxed: whether a zone has memory is only a hint; what counts is asked under its lock.
+            if zone.managed() > 0 {
+                self.populated.fetch_or(1 << index, Ordering::Relaxed);
+            } else {
+                self.populated.fetch_and(!(1 << index), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Hands the memory of the span over, and reserves what is not usable, `carves` among it.
+fn populate(
+    buddy: &mut Buddy<'static>,
+    map: MemoryMap<impl Iterator<Item = Region> + Clone>,
+    carves: &[FrameRange],
+) {
+    let cover = buddy.cover();
+    for range in map {
+        let frames = range.frames.intersect(cover);
+        if frames.is_empty() {
+            continue;
+        }
+        // The map's ranges are disjoint and these lie in the span, so none of this can be refused.
+        let done = match range.kind {
+            RegionKind::Usable => buddy.add(frames),
+            _ => buddy.reserve(frames),
+        };
+        debug_assert!(done.is_ok(), "{frames}: {done:?}");
+    }
+    for carve in carves.iter().map(|carve| carve.intersect(cover)) {
+        if !carve.is_empty() {
+            let done = buddy.remove(carve).is_ok() && buddy.reserve(carve).is_ok();
+            debug_assert!(done, "{carve} was planned in usable memory");
+        }
+    }
+}
+
+impl Plan {
+    fn new(
+        regions: impl Iterator<Item = Region> + Clone,
+        setup: &Setup,
+    ) -> Result<Self, InitError> {
+        let usable = MemoryMap::new(regions.clone()).usable();
+        if usable.clone().next().is_none() {
+            return Err(InitError::NoMemory);
+        }
+        let provision = Region::from_frames(setup.options.provision, RegionKind::Usable);
+        let covered = MemoryMap::new(regions.chain(iter::once(provision))).usable();
+        let covers = setup.zones.map(|zone| {
+            let parts = covered.clone().map(move |range| range.intersect(zone));
+            spans(parts.filter(|part| !part.is_empty()))
+        });
+        let needs = || {
+            let covers = covers.iter().flat_map(List::as_slice);
+            covers.map(|&cover| SpanNeed::new(cover, cover, setup.options.owners))
+        };
+        let mut carves = List::new();
+        let bytes = needs().fold(0, |sum: usize, need| sum.saturating_add(need.bytes()));
+        let frames = bytes.div_ceil(FRAME_SIZE);
+        match place(usable.clone(), &carves, frames) {
+            Ok(carve) => {
+                let _fits = carves.push(carve);
+            }
+            Err(_) => {
+                for need in needs() {
+                    let carve =
+                        place(usable.clone(), &carves, need.frames()).map_err(|largest| {
+                            InitError::MetadataTooSmall { need: need.frames(), largest }
+                        })?;
+                    let _fits = carves.push(carve);
+                }
+            }
+        }
+        Ok(Self { covers, carves })
+    }
+}

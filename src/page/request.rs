@@ -1,0 +1,446 @@
+//! Taking frames and giving them back.
+
+use core::sync::atomic::Ordering;
+
+use super::flags::AllocFlags;
+use super::raw;
+use super::zone::{Choice, Depth, Zone};
+use super::{
+    AllocError, BlockOwner, ClaimError, FreeError, PageAllocator, ResizeError, Setup, ZONES,
+};
+use crate::buddy::{Buddy, Constraint, Placement};
+use crate::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, FrameRange, Order, PhysAddr};
+use crate::lock::Guard;
+use crate::platform::Platform;
+
+/// Where a device can reach: what [`alloc_within`](PageAllocator::alloc_within) keeps to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// The first address.
+    pub start: PhysAddr,
+    /// The address behind the last one.
+    pub end: PhysAddr,
+    /// The first byte lies at a multiple of this power of two.
+    pub align_bytes: u64,
+    /// No multiple of this power of two lies within; 0 for no such limit. A limit above the size of the
+    /// largest block counts as that size.
+    pub boundary_bytes: u64,
+}
+
+impl Reach {
+    /// Anywhere.
+    pub const ANYWHERE: Self = Self {
+        start: PhysAddr::ZERO,
+        end: PhysAddr::MAX,
+        align_bytes: FRAME_SIZE as u64,
+        boundary_bytes: 0,
+    };
+
+    /// Anywhere below `end`.
+    pub const fn below(end: PhysAddr) -> Self {
+        Self { end, ..Self::ANYWHERE }
+    }
+
+    /// The same in frames.
+    fn constraint(&self, frames: usize) -> Result<Constraint, AllocError> {
+        let limited = self.boundary_bytes != 0;
+        if !self.align_bytes.is_power_of_two()
+            || (limited && !self.boundary_bytes.is_power_of_two())
+        {
+            return Err(AllocError::BadAlignment);
+        }
+        let order = |bytes: u64| bytes.trailing_zeros().saturating_sub(FRAME_SHIFT) as u8;
+        let align = Order::new(order(self.align_bytes)).ok_or(AllocError::TooLarge)?;
+        // No frame fits between boundaries that are closer than a frame is long.
+        if limited && (frames as u64) > self.boundary_bytes >> FRAME_SHIFT {
+            return Err(AllocError::TooLarge);
+        }
+        let boundary =
+            limited.then(|| Order::new(order(self.boundary_bytes)).unwrap_or(Order::MAX));
+        let start = Frame::containing(self.start).unwrap_or(Frame::MAX);
+        let start = if self.start.is_frame_aligned() { Some(start) } else { start.checked_add(1) };
+        let end = Frame::containing(self.end).unwrap_or(Frame::MAX);
+        let window = start.and_then(|start| FrameRange::new(start, end));
+        Ok(Constraint { window: window.unwrap_or(FrameRange::EMPTY), align, boundary })
+    }
+}
+
+impl<P: Platform> PageAllocator<P> {
+    /// Allocates a block of 2^`order` frames. Bounded by the number of zones, spans and orders.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`](AllocError::OutOfMemory) if there are too few frames that this request may take,
+    /// [`Fragmented`](AllocError::Fragmented) if there are enough, but in pieces, [`WouldBlock`](AllocError::WouldBlock) if it may not wait, [`NotInitialized`](AllocError::NotInitialized).
+    pub fn alloc(&self, order: Order, flags: AllocFlags) -> Result<Frame, AllocError> {
+        self.take_block(order, BlockOwner::Caller, flags)
+    }
+
+    /// Frees a block that [`alloc`](Self::alloc) returned.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with `frame` or `order`; nothing has changed.
+    pub fn free(&self, frame: Frame, order: Order) -> Result<(), FreeError> {
+        self.give_block(frame, order, BlockOwner::Caller)
+    }
+
+    /// Allocates `frames` contiguous frames; not rounded up to a power of two.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc), and [`ZeroSize`](AllocError::ZeroSize), [`TooLarge`](AllocError::TooLarge).
+    pub fn alloc_exact(&self, frames: usize, flags: AllocFlags) -> Result<FrameRange, AllocError> {
+        self.take_exact(frames, BlockOwner::Caller, flags)
+    }
+
+    /// Frees what [`alloc_exact`](Self::alloc_exact), [`alloc_within`](Self::alloc_within),
+    /// [`claim`](Self::claim) or [`resize`](Self::resize) returned.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with `range`; nothing has changed.
+    pub fn free_exact(&self, range: FrameRange) -> Result<(), FreeError> {
+        self.give_exact(range, BlockOwner::Caller)
+    }
+
+    /// Allocates `frames` contiguous frames where a device can reach them. Zones that the flags do not allow
+    /// are left out, as always.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc_exact`](Self::alloc_exact), and [`BadAlignment`](AllocError::BadAlignment) for an alignment or boundary that is
+    /// not a power of two.
+    pub fn alloc_within(
+        &self,
+        frames: usize,
+        reach: &Reach,
+        flags: AllocFlags,
+    ) -> Result<FrameRange, AllocError> {
+        self.take_within(frames, &reach.constraint(frames)?, BlockOwner::Caller, flags)
+    }
+
+    /// Allocates these very frames, whatever the watermarks say. They must lie in one span.
+    ///
+    /// # Errors
+    ///
+    /// Where one of them is not available; nothing has changed.
+    pub fn claim(&self, range: FrameRange) -> Result<(), ClaimError> {
+        let Some(setup) = self.setup.get() else { return Err(ClaimError::NotInitialized) };
+        let mut zone = self.zone(setup, range.start());
+        let outside = ClaimError::OutOfRange { range, cover: FrameRange::EMPTY };
+        zone.buddy_of(range.start()).ok_or(outside)?.claim(range, BlockOwner::Caller)?;
+        zone.counts.allocs += 1;
+        Ok(())
+    }
+
+    /// Makes an allocation `frames` frames long where it lies: gives back its tail, or takes the frames behind it.
+    ///
+    /// # Errors
+    ///
+    /// Where the frames behind are not available, or `range` is no allocation; nothing has changed.
+    pub fn resize(&self, range: FrameRange, frames: usize) -> Result<FrameRange, ResizeError> {
+        self.resize_as(range, frames, BlockOwner::Caller)
+    }
+
+    /// Allocates as many blocks of `order` as there are and `out` has places for, under one lock hold a zone, and
+    /// says how many: they fill the beginning of `out`.
+    pub fn alloc_many(&self, order: Order, out: &mut [Frame], flags: AllocFlags) -> usize {
+        let mut filled = 0;
+        // The count says all that an error could.
+        let _ = self.serve(order.frames(), flags, |zone, spare| {
+            let before = filled;
+            zone.ask(placement(flags), |buddy| {
+                let most = spare / order.frames() - (filled - before);
+                let rest = out.get_mut(filled..).unwrap_or_default();
+                let len = rest.len().min(most);
+                filled += buddy.alloc_many(
+                    order,
+                    rest.get_mut(..len).unwrap_or_default(),
+                    BlockOwner::Caller,
+                    placement(flags),
+                );
+                if filled == out.len() { Ok(()) } else { Err(SHORTAGE) }
+            })
+        });
+        let taken = out.get(..filled).unwrap_or_default();
+        if flags.contains(AllocFlags::ZERO) {
+            taken.iter().for_each(|&frame| self.zero(frame, order.frames()));
+        }
+        filled
+    }
+
+    /// Frees blocks of `order`, neighbours in the list that lie in one span under one lock hold.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with one of the blocks, and its place in `blocks`. Those before it have been freed.
+    pub fn free_many(&self, blocks: &[Frame], order: Order) -> Result<(), (usize, FreeError)> {
+        let mut done = 0;
+        while let Some(&first) = blocks.get(done) {
+            let Some(setup) = self.setup.get() else {
+                return Err((done, FreeError::NotInitialized));
+            };
+            let mut zone = self.zone(setup, first);
+            let Some(buddy) = zone.buddy_of(first) else {
+                return Err((done, FreeError::OutOfRange));
+            };
+            let cover = buddy.cover();
+            let rest = blocks.get(done..).unwrap_or_default();
+            let here = rest.iter().take_while(|&&frame| cover.contains(frame)).count();
+            let batch = rest.get(..here).unwrap_or_default();
+            let freed = buddy.free_many(batch, order, BlockOwner::Caller);
+            let count = freed.map_or_else(|(count, _)| count, |()| here);
+            zone.counts.frees += count as u64;
+            freed.map_err(|(count, error)| (done + count, error))?;
+            done += here;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn take_block(
+        &self,
+        order: Order,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        let placement = placement(flags);
+        let frame = self.serve(order.frames(), flags, |zone, _| {
+            zone.ask(placement, |buddy| buddy.alloc(order, owner, placement))
+        })?;
+        if flags.contains(AllocFlags::ZERO) {
+            self.zero(frame, order.frames());
+        }
+        Ok(frame)
+    }
+
+    #[inline]
+    pub(super) fn give_block(
+        &self,
+        frame: Frame,
+        order: Order,
+        owner: BlockOwner,
+    ) -> Result<(), FreeError> {
+        self.give_to(frame, |buddy| buddy.free(frame, order, owner))
+    }
+
+    pub(super) fn take_exact(
+        &self,
+        frames: usize,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<FrameRange, AllocError> {
+        let placement = placement(flags);
+        let range = self.serve(frames, flags, |zone, _| {
+            zone.ask(placement, |buddy| buddy.alloc_exact(frames, owner, placement))
+        })?;
+        if flags.contains(AllocFlags::ZERO) {
+            self.zero(range.start(), range.frames());
+        }
+        Ok(range)
+    }
+
+    pub(super) fn take_within(
+        &self,
+        frames: usize,
+        constraint: &Constraint,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<FrameRange, AllocError> {
+        let range = self.serve(frames, flags, |zone, _| {
+            zone.ask(placement(flags), |buddy| {
+                let window = constraint.window.intersect(buddy.cover());
+                if window.frames() < frames {
+                    return Err(SHORTAGE);
+                }
+                buddy.alloc_within(frames, &Constraint { window, ..*constraint }, owner)
+            })
+        })?;
+        if flags.contains(AllocFlags::ZERO) {
+            self.zero(range.start(), range.frames());
+        }
+        Ok(range)
+    }
+
+    pub(super) fn give_exact(&self, range: FrameRange, owner: BlockOwner) -> Result<(), FreeError> {
+        self.give_to(range.start(), |buddy| buddy.free_exact(range, owner))
+    }
+
+    pub(super) fn resize_as(
+        &self,
+        range: FrameRange,
+        frames: usize,
+        owner: BlockOwner,
+    ) -> Result<FrameRange, ResizeError> {
+        let Some(setup) = self.setup.get() else {
+            return Err(ResizeError::NotAllocated(FreeError::NotInitialized));
+        };
+        let mut zone = self.zone(setup, range.start());
+        let spare = zone.spare(Depth::Reserve, Choice::First);
+        let frame = range.start();
+        let outside = ResizeError::NotAllocated(FreeError::OutOfRange);
+        let buddy = zone.buddy_of(frame).ok_or(outside)?;
+        let more = frames.saturating_sub(range.frames());
+        if more > spare {
+            return Err(ResizeError::OutOfMemory);
+        }
+        buddy.resize(range, frames, owner)
+    }
+
+    /// Gives something back to the span that covers `frame`.
+    #[inline]
+    fn give_to(
+        &self,
+        frame: Frame,
+        free: impl FnOnce(&mut Buddy<'static>) -> Result<(), FreeError>,
+    ) -> Result<(), FreeError> {
+        let Some(setup) = self.setup.get() else { return Err(FreeError::NotInitialized) };
+        let mut zone = self.zone(setup, frame);
+        free(zone.buddy_of(frame).ok_or(FreeError::OutOfRange)?)?;
+        zone.counts.frees += 1;
+        Ok(())
+    }
+
+    /// The zone of `frame`, locked.
+    #[inline]
+    pub(super) fn zone(&self, setup: &Setup, frame: Frame) -> Guard<'_, Zone, P> {
+        self.zones[setup.zone_of(frame)].lock(&self.platform)
+    }
+
+    /// Serves a request for at least `frames` frames: asks the zones in their order, first while they have
+    /// plenty, then down to what the request may take; runs shrinkers before it fails.
+    ///
+    /// `request` is told how many frames it may take at most, and answers `None` where a zone lacks what it wants.
+    #[inline]
+    fn serve<T>(
+        &self,
+        frames: usize,
+        flags: AllocFlags,
+        mut request: impl FnMut(&mut Zone, usize) -> Result<Option<T>, AllocError>,
+    ) -> Result<T, AllocError> {
+        if self.setup.get().is_none() {
+            return Err(AllocError::NotInitialized);
+        }
+        if frames == 0 {
+            return Err(AllocError::ZeroSize);
+        }
+        if frames > Order::MAX.frames() {
+            return Err(AllocError::TooLarge);
+        }
+        if let Some(taken) = self.pass(frames, flags, Depth::Plenty, &mut request)? {
+            return Ok(taken);
+        }
+        let deepest = deepest(flags);
+        if let Some(taken) = self.pass(frames, flags, deepest, &mut request)? {
+            return Ok(taken);
+        }
+        if self.shrink(frames, flags) > 0
+            && let Some(taken) = self.pass(frames, flags, deepest, &mut request)?
+        {
+            return Ok(taken);
+        }
+        Err(self.shortage(frames, flags))
+    }
+
+    /// Asks each zone once.
+    #[inline]
+    fn pass<T>(
+        &self,
+        frames: usize,
+        flags: AllocFlags,
+        depth: Depth,
+        request: &mut impl FnMut(&mut Zone, usize) -> Result<Option<T>, AllocError>,
+    ) -> Result<Option<T>, AllocError> {
+        for (index, choice) in self.candidates(flags) {
+            let mut zone = self.lock(index, flags)?;
+            let spare = zone.spare(depth, choice);
+            if spare < frames {
+                continue;
+            }
+            if let Some(taken) = request(&mut zone, spare)? {
+                zone.counts.allocs += 1;
+                zone.counts.fallbacks += u64::from(choice == Choice::Fallback);
+                return Ok(Some(taken));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The zones that have memory and that a request with `flags` may take from, the best first.
+    #[inline]
+    fn candidates(&self, flags: AllocFlags) -> impl Iterator<Item = (usize, Choice)> {
+        let zones = if flags.contains(AllocFlags::ZONE_DMA) {
+            1
+        } else if flags.contains(AllocFlags::ZONE_DMA32) {
+            2
+        } else {
+            ZONES
+        };
+        let most = if flags.contains(AllocFlags::NO_FALLBACK) { 1 } else { zones };
+        // Relaxed: a hint, see `note_populated`.
+        let populated = self.populated.load(Ordering::Relaxed);
+        let choices = core::iter::once(Choice::First).chain(core::iter::repeat(Choice::Fallback));
+        (0..zones).rev().filter(move |index| populated >> index & 1 == 1).take(most).zip(choices)
+    }
+
+    #[inline]
+    fn lock(&self, index: usize, flags: AllocFlags) -> Result<Guard<'_, Zone, P>, AllocError> {
+        if flags.contains(AllocFlags::NO_WAIT) {
+            return self.zones[index].try_lock(&self.platform).ok_or(AllocError::WouldBlock);
+        }
+        Ok(self.zones[index].lock(&self.platform))
+    }
+
+    /// Asks shrinkers for `frames` frames, if the caller can wait for them.
+    #[cold]
+    fn shrink(&self, frames: usize, flags: AllocFlags) -> usize {
+        if flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT) {
+            return 0;
+        }
+        self.shrinkers.run(self.platform.cpu_id(), frames)
+    }
+
+    /// Says why a request has failed, and counts it.
+    #[cold]
+    fn shortage(&self, frames: usize, flags: AllocFlags) -> AllocError {
+        let mut available = 0;
+        let mut largest = Order::ZERO;
+        for (index, choice) in self.candidates(flags) {
+            let Ok(mut zone) = self.lock(index, flags) else { return AllocError::WouldBlock };
+            zone.counts.failures += u64::from(choice == Choice::First);
+            let spare = zone.spare(deepest(flags), choice);
+            available += spare;
+            // A block that would use up the reserve cannot be had.
+            if let Some(order) = zone.largest() {
+                let allowed = spare.checked_ilog2().and_then(|order| Order::new(order as u8));
+                largest = largest.max(order.min(allowed.unwrap_or(Order::ZERO)));
+            }
+        }
+        if available < frames {
+            AllocError::OutOfMemory
+        } else {
+            AllocError::Fragmented { available, largest }
+        }
+    }
+
+    /// Zeroes frames that have just been allocated.
+    fn zero(&self, start: Frame, frames: usize) {
+        if let Some(range) = FrameRange::from_len(start, frames) {
+            // SAFETY: the caller has just taken these frames out of a span and told nobody of them yet; all memory
+            // of spans is mapped, as whoever handed it over has promised.
+            unsafe { raw::zero(&self.platform, range) };
+        }
+    }
+}
+
+/// Says that a zone lacks what was asked for; what the answer is depends on all zones together.
+const SHORTAGE: AllocError = AllocError::OutOfMemory;
+
+fn placement(flags: AllocFlags) -> Placement {
+    if flags.contains(AllocFlags::MOVABLE) { Placement::High } else { Placement::Low }
+}
+
+fn deepest(flags: AllocFlags) -> Depth {
+    if flags.contains(AllocFlags::ATOMIC) { Depth::Empty } else { Depth::Reserve }
+}
