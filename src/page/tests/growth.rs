@@ -1,1 +1,239 @@
+//! Memory that comes and goes after boot.
 
+use core::sync::atomic::Ordering;
+
+use super::*;
+use crate::memory_map::RegionKind::Bootloader;
+use crate::page::{AddMemoryError, FrameSource, FrameState, MAX_SPANS};
+use crate::test_support::frame;
+
+/// Adds memory of the machine that nobody uses.
+fn add(pages: &PageAllocator<Machine>, range: FrameRange) -> Result<(), AddMemoryError> {
+    // SAFETY: the whole machine is the allocator's, and what it manages already is refused.
+    let added = unsafe { pages.add(range) };
+    pages.verify().expect("adding leaves the allocator sound");
+    added
+}
+
+/// Checks that all frames of `range` but `metadata` of them can be allocated now, and have owner records.
+#[track_caller]
+fn check_added(pages: &PageAllocator<Machine>, range: FrameRange, metadata: usize) {
+    let found = exhaust(pages);
+    let inside = found.iter().filter(|&&frame| range.contains(frame)).count();
+    assert_eq!(inside + metadata, range.frames(), "{range}");
+    assert!(found.iter().all(|&frame| pages.owner(frame).is_some()));
+    let records: BTreeSet<*const _> =
+        found.iter().map(|&frame| core::ptr::from_ref(pages.owner(frame).unwrap())).collect();
+    assert_eq!(records.len(), found.len(), "every frame has a record of its own");
+}
+
+#[test]
+fn memory_behind_a_span_joins_it_and_coalesces() {
+    // The metadata lie in the upper span, away from the seam.
+    let (pages, _) = boot(0x4000, &[usable(0x400, 0xfff), usable(0x3000, 0x3100)], SMALL);
+    let before = pages.frames_available();
+    let held = frames(0x500, 0x510);
+    pages.claim(held).unwrap();
+    let record = pages.owner(held.start()).unwrap();
+    record.store(77, Ordering::Relaxed);
+
+    let added = frames(0xfff, 0x2000);
+    add(&pages, added).unwrap();
+    let normal = pages.stats(ZoneKind::Normal);
+    assert_eq!((normal.spans, normal.cover), (2, frames(0x400, 0x3100)));
+    let run = FrameState::Allocated {
+        head: held.start(),
+        order: order(4),
+        owner: crate::page::BlockOwner::Caller,
+    };
+    assert_eq!(pages.lookup(held.start()), run);
+    let moved = pages.owner(held.start()).unwrap();
+    assert!(core::ptr::eq(record, moved) && moved.load(Ordering::Relaxed) == 77);
+    // A block across what was the end.
+    let across = pages.alloc(order(11), AllocFlags::empty()).unwrap();
+    assert_eq!(across, frame(0x800));
+    pages.free(across, order(11)).unwrap();
+    pages.free_exact(held).unwrap();
+    // The outgrown metadata are available again, but for frames that hold owner records as well.
+    let lost = before + added.frames() - pages.frames_available();
+    let records = added.frames() * 4 / 0x1000;
+    assert!(lost <= records + 1 + 3, "{lost}");
+    check_added(&pages, added, records + 3);
+    exercise(&pages);
+}
+
+#[test]
+fn memory_before_a_span_joins_it_too() {
+    let (pages, _) = boot(0x2000, &[usable(0x1800, 0x2000)], SMALL);
+    add(&pages, frames(0x1000, 0x1800)).unwrap();
+    let normal = pages.stats(ZoneKind::Normal);
+    assert_eq!((normal.spans, normal.cover), (1, frames(0x1000, 0x2000)));
+    exercise(&pages);
+    exhaust(&pages);
+}
+
+#[test]
+fn memory_far_from_every_span_is_a_span_of_its_own_until_there_are_too_many() {
+    let (pages, _) = boot(0x8000, &[usable(0x400, 0x600)], SMALL);
+    for i in 1..MAX_SPANS {
+        let range = frames(0x400 + 0x400 * i, 0x600 + 0x400 * i);
+        add(&pages, range).unwrap();
+        assert_eq!(pages.stats(ZoneKind::Normal).spans, i + 1);
+    }
+    let before = pages.frames_available();
+    let full = AddMemoryError::TooManySpans { limit: MAX_SPANS };
+    assert_eq!(add(&pages, frames(0x6000, 0x6200)), Err(full));
+    assert_eq!(pages.frames_available(), before);
+    add(&pages, frames(0x600, 0x700)).unwrap();
+    exercise(&pages);
+    exhaust(&pages);
+}
+
+#[test]
+fn memory_in_several_zones_is_cut_at_their_limits() {
+    let (pages, _) = boot(0x800, &[usable(0x80, 0xc0)], SMALL);
+    let range = frames(0xc0, 0x600);
+    add(&pages, range).unwrap();
+    let spans = ZoneKind::ALL.map(|kind| pages.stats(kind).spans);
+    assert_eq!(spans, [1, 1, 1]);
+    let covers = ZoneKind::ALL.map(|kind| pages.stats(kind).cover);
+    assert_eq!(covers, [frames(0x80, 0x100), frames(0x100, 0x400), frames(0x400, 0x600)]);
+    exercise(&pages);
+    exhaust(&pages);
+    assert!(pages.alloc(order(8), AllocFlags::NO_FALLBACK).is_ok(), "Normal has memory now");
+}
+
+#[test]
+fn memory_that_fills_holes_and_reserved_ranges_needs_no_metadata() {
+    let loader = Region::from_frames(frames(0x500, 0x540), Bootloader);
+    let (pages, _) = boot(0x800, &[usable(0x400, 0x800), loader, reserved(0x600, 0x610)], SMALL);
+    let before = pages.frames_available();
+    add(&pages, frames(0x500, 0x540)).unwrap();
+    add(&pages, frames(0x600, 0x610)).unwrap();
+    assert_eq!(pages.frames_available(), before + 0x50);
+    check_added(&pages, frames(0x500, 0x540), 0);
+    assert_eq!(pages.stats(ZoneKind::Normal).spans, 1);
+    exercise(&pages);
+}
+
+#[test]
+fn memory_over_the_ends_of_spans_and_the_gap_between_them_is_added_at_once() {
+    // Two spans, each with reserved frames at the end that faces the other.
+    let regions = [
+        usable(0x400, 0x600),
+        usable(0x1800, 0x1a00),
+        reserved(0x5f0, 0x600),
+        reserved(0x5f8, 0x610),
+        reserved(0x17ff, 0x1810),
+    ];
+    let (pages, _) = boot(0x2000, &regions, SMALL);
+    assert_eq!(pages.stats(ZoneKind::Normal).spans, 2);
+    add(&pages, frames(0x5f0, 0x1810)).unwrap();
+    let normal = pages.stats(ZoneKind::Normal);
+    assert_eq!(normal.cover, frames(0x400, 0x1a00));
+    assert!(normal.spanned_frames == 0x1600, "{normal:?}");
+    exercise(&pages);
+    exhaust(&pages);
+}
+
+#[test]
+fn memory_too_small_for_its_metadata_uses_what_is_available() {
+    let (pages, _) = boot(0x4000, &[usable(0x400, 0x3000)], SMALL);
+    let before = pages.frames_available();
+    // One frame: its span's new metadata take more than that.
+    add(&pages, frames(0x3000, 0x3001)).unwrap();
+    let cost = before + 1 - pages.frames_available();
+    assert!(cost <= 16 + 3, "{cost}");
+    assert_eq!(pages.stats(ZoneKind::Normal).cover, frames(0x400, 0x3001));
+    assert!(exhaust(&pages).contains(&frame(0x3000)));
+    exercise(&pages);
+
+    // With nothing available there is no room.
+    while pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok() {}
+    let found = add(&pages, frames(0x3001, 0x3002));
+    assert!(matches!(found, Err(AddMemoryError::MetadataTooSmall { .. })), "{found:?}");
+    assert_eq!(pages.stats(ZoneKind::Normal).cover, frames(0x400, 0x3001));
+    // More memory brings its own.
+    add(&pages, frames(0x3001, 0x3801)).unwrap();
+    exercise(&pages);
+}
+
+#[test]
+fn an_addition_that_fails_half_way_changes_nothing() {
+    let (pages, _) = boot(0x800, &[usable(0x400, 0x500)], SMALL);
+    while pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok() {}
+    // The part in DMA32 brings room enough for its metadata, the one in Normal does not.
+    let found = add(&pages, frames(0x3ff, 0x400));
+    assert!(matches!(found, Err(AddMemoryError::MetadataTooSmall { .. })), "{found:?}");
+    let found = add(&pages, frames(0x2f0, 0x400));
+    assert_eq!(found, Ok(()));
+    pages.remove(frames(0x2f0, 0x300)).unwrap();
+    let before: Vec<_> = pages.zones().collect();
+    while pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok() {}
+    let found = add(&pages, frames(0x2f0, 0x2f0));
+    assert_eq!(found, Ok(()));
+    let found = add(&pages, frames(0x4ff, 0x501));
+    assert!(matches!(found, Err(AddMemoryError::Overlap { .. })), "{found:?}");
+    let found = add(&pages, frames(0x500, 0x501));
+    assert!(matches!(found, Err(AddMemoryError::MetadataTooSmall { .. })), "{found:?}");
+    let after: Vec<_> = pages.zones().collect();
+    assert_eq!(before.len(), after.len());
+    assert!(before.iter().zip(&after).all(|(a, b)| a.cover == b.cover));
+}
+
+#[test]
+fn memory_that_is_not_mapped_is_not_added() {
+    let (pages, _) = boot(0x800, &[usable(0x400, 0x800)], SMALL);
+    let before = pages.frames_available();
+    let found = add(&pages, frames(0x800, 0x1000));
+    assert!(matches!(found, Err(AddMemoryError::Unmapped { .. })), "{found:?}");
+    assert_eq!(pages.frames_available(), before);
+    exercise(&pages);
+}
+
+#[test]
+fn a_balloon_takes_memory_and_brings_it_back() {
+    let (pages, _) = boot(0x800, &[usable(0x10, 0x800)], SMALL);
+    let before = pages.frames_managed();
+    let watermarks = pages.stats(ZoneKind::Normal).watermarks;
+    let range = frames(0x80, 0x600);
+    pages.remove(range).unwrap();
+    assert_eq!(pages.frames_managed(), before - range.frames());
+    assert!(pages.stats(ZoneKind::Normal).watermarks.min < watermarks.min);
+    assert!(exhaust(&pages).iter().all(|&frame| !range.contains(frame)));
+    assert_eq!(pages.lookup(frame(0x300)), FrameState::Hole);
+    add(&pages, range).unwrap();
+    assert_eq!(pages.frames_managed(), before);
+    assert_eq!(pages.stats(ZoneKind::Normal).watermarks, watermarks);
+    exercise(&pages);
+    exhaust(&pages);
+}
+
+#[test]
+fn provided_memory_is_added_without_moving_anything() {
+    let options = InitOptions { provision: frames(0x400, 0x2000), ..SMALL };
+    let (pages, _) = boot(0x2000, &[usable(0x400, 0x600)], options);
+    let before = pages.frames_managed();
+    for start in [0x1000, 0x600, 0x1f00] {
+        add(&pages, frames(start, start + 0x100)).unwrap();
+    }
+    assert_eq!(pages.frames_managed(), before + 0x300);
+    assert_eq!(pages.stats(ZoneKind::Normal).spans, 1);
+    exercise(&pages);
+    exhaust(&pages);
+}
+
+#[test]
+fn growing_step_by_step_loses_little() {
+    let (pages, _) = boot(0x4000, &[usable(0x400, 0x500)], SMALL);
+    for step in 5..0x30 {
+        add(&pages, frames(step << 8, (step + 1) << 8)).unwrap();
+    }
+    let normal = pages.stats(ZoneKind::Normal);
+    assert_eq!((normal.spans, normal.spanned_frames), (1, 0x2c00));
+    let lost = normal.spanned_frames - normal.managed_frames;
+    // Owner records take 11 frames and the last metadata 4; each step leaves a frame that holds both kinds.
+    assert!(lost <= 11 + 4 + 2 * 0x2c, "{lost}");
+    exercise(&pages);
+    exhaust(&pages);
+}
