@@ -50,6 +50,7 @@ pub mod platform;
 mod sync;
 #[cfg(test)]
 pub(crate) mod test_support;
+pub mod slab;
 
 pub use buddy::Buddy;
 pub use frame::{Frame, FrameRange, Order, PhysAddr};

@@ -1,0 +1,314 @@
+//! The record of one slab: where its objects lie and which state each is in.
+//!
+//! A record is a [`Header`], then one bit for each object that is in the slab's free set, then one state
+//! byte for each object. Bits find a free object at once; bytes can be written by different CPUs
+//! side by side without an atomic read-modify-write, so a CPU-local free can mark its object
+//! without a lock. Each checks the other.
+//!
+//! # Invariants
+//!
+//! 1. The header's geometry does not change while the slab lives.
+//! 2. An object's bit is set exactly if its byte is [`IN_SLAB`]; both change together, under the cache's lock.
+//! 3. `available` is the number of bits that are set.
+//! 4. While the slab lives, the owner record of each of its frames is its id.
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::slice;
+use core::sync::atomic::{
+    AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed},
+};
+
+use super::geometry::{Geometry, MAX_OBJECTS, index_of};
+use super::records::{GRANULE, MAX_GRANULES, address, names_record};
+use crate::frame::{Frame, Order};
+use crate::page::FrameSource;
+use crate::platform::Platform;
+
+/// In its slab's free set.
+pub(super) const IN_SLAB: u8 = 0;
+/// Free, in a magazine or a stock.
+pub(super) const CACHED: u8 = 1;
+/// In a user's hands.
+pub(super) const USER: u8 = 2;
+
+/// The part of a slab's record that all slabs have.
+#[repr(C)]
+struct Header {
+    /// The first object's first byte.
+    base: NonNull<u8>,
+    reciprocal: u64,
+    stride: u32,
+    /// The record of the cache.
+    cache: u32,
+    next: AtomicU32,
+    prev: AtomicU32,
+    objects: u16,
+    available: AtomicU16,
+    order: Order,
+    list: AtomicU8,
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 40);
+    assert!(record_bytes(MAX_OBJECTS) <= MAX_GRANULES * GRANULE);
+};
+
+/// Bytes in the record of a slab of so many objects.
+pub(super) const fn record_bytes(objects: usize) -> usize {
+    size_of::<Header>() + words(objects) * 8 + objects
+}
+
+/// Words of bits for so many objects.
+const fn words(objects: usize) -> usize {
+    objects.div_ceil(64)
+}
+
+/// One object: where it lies, and where its state byte lies.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Entry {
+    pub(super) object: NonNull<u8>,
+    state: NonNull<u8>,
+}
+
+impl Entry {
+    #[inline]
+    pub(super) fn state(&self) -> &AtomicU8 {
+        // SAFETY: entries are made by `Slab::entry` alone, of an object of a slab; that slab's record lives
+        // while any of its objects is out of the slab, and entries are not kept longer than that
+        // (`lists.rs` releases only slabs all of whose objects are in the slab).
+        unsafe { self.state.cast::<AtomicU8>().as_ref() }
+    }
+}
+
+/// A slab that lives for `'r`.
+#[derive(Clone, Copy)]
+pub(super) struct Slab<'r> {
+    record: NonNull<Header>,
+    id: u32,
+    lives: PhantomData<&'r Header>,
+}
+
+impl<'r> Slab<'r> {
+    /// Makes a record into a slab whose objects, all of them in the slab, begin at `base`.
+    ///
+    /// # Safety
+    ///
+    /// `record` belongs to the caller alone, has the id `id` and at least [`record_bytes`] bytes for the geometry's
+    /// objects, and lives for `'r`.
+    pub(super) unsafe fn create(
+        record: NonNull<u8>,
+        id: u32,
+        geometry: &Geometry,
+        base: NonNull<u8>,
+        cache: u32,
+    ) -> Self {
+        let header = record.cast::<Header>();
+        // SAFETY: the caller's promise; records are aligned to granules.
+        unsafe {
+            header.write(Header {
+                base,
+                reciprocal: geometry.reciprocal,
+                stride: geometry.stride as u32,
+                cache,
+                next: AtomicU32::new(0),
+                prev: AtomicU32::new(0),
+                objects: geometry.objects as u16,
+                available: AtomicU16::new(geometry.objects as u16),
+                order: geometry.order,
+                list: AtomicU8::new(0),
+            });
+            let bits = header.add(1).cast::<u64>();
+            for word in 0..words(geometry.objects) {
+                let rest = geometry.objects - word * 64;
+                bits.add(word).write(if rest >= 64 { u64::MAX } else { (1 << rest) - 1 });
+            }
+            let states = bits.add(words(geometry.objects)).cast::<u8>();
+            states.write_bytes(IN_SLAB, geometry.objects);
+        }
+        Self { record: header, id, lives: PhantomData }
+    }
+
+    /// The slab of this id.
+    ///
+    /// # Safety
+    ///
+    /// The record `id` is that of a slab that lives for `'r`.
+    #[inline]
+    pub(super) unsafe fn from_id<P: Platform>(platform: &P, id: u32) -> Self {
+        // SAFETY: the record exists, so it has an address (promise 1 of `Platform`).
+        let record = unsafe { NonNull::new_unchecked(address(platform, id)) };
+        Self { record: record.cast(), id, lives: PhantomData }
+    }
+
+    #[inline]
+    fn header(self) -> &'r Header {
+        // SAFETY: the record lives for `'r` and begins with a header; what changes in it is atomic.
+        unsafe { self.record.as_ref() }
+    }
+
+    /// The bits of invariant 2.
+    #[inline]
+    fn bits(self) -> &'r [AtomicU64] {
+        let words = words(self.objects());
+        // SAFETY: `create` put so many words behind the header, within the record.
+        unsafe { slice::from_raw_parts(self.record.add(1).cast::<AtomicU64>().as_ptr(), words) }
+    }
+
+    /// The state bytes.
+    #[inline]
+    pub(super) fn states(self) -> &'r [AtomicU8] {
+        let objects = self.objects();
+        // SAFETY: `create` put so many bytes behind the words, within the record.
+        unsafe {
+            let bits = self.record.add(1).cast::<AtomicU64>();
+            slice::from_raw_parts(bits.add(words(objects)).cast::<AtomicU8>().as_ptr(), objects)
+        }
+    }
+
+    #[inline]
+    pub(super) fn id(self) -> u32 {
+        self.id
+    }
+
+    /// The id of the record of the slab's cache.
+    #[inline]
+    pub(super) fn cache(self) -> u32 {
+        self.header().cache
+    }
+
+    #[inline]
+    pub(super) fn objects(self) -> usize {
+        self.header().objects as usize
+    }
+
+    #[inline]
+    pub(super) fn available(self) -> usize {
+        self.header().available.load(Relaxed) as usize
+    }
+
+    #[inline]
+    pub(super) fn next(self) -> &'r AtomicU32 {
+        &self.header().next
+    }
+
+    #[inline]
+    pub(super) fn prev(self) -> &'r AtomicU32 {
+        &self.header().prev
+    }
+
+    /// The number of the list that the slab is in.
+    #[inline]
+    pub(super) fn list(self) -> &'r AtomicU8 {
+        &self.header().list
+    }
+
+    #[inline]
+    pub(super) fn order(self) -> Order {
+        self.header().order
+    }
+
+    /// The first frame of the slab's block.
+    pub(super) fn frame<P: Platform>(self, platform: &P) -> Option<Frame> {
+        let base = platform.virt_to_phys(self.header().base.as_ptr())?;
+        Some(Frame::containing(base)?.align_down(self.order()))
+    }
+
+    /// The object `index`, which is below [`objects`](Self::objects).
+    #[inline]
+    pub(super) fn object(self, index: usize) -> NonNull<u8> {
+        let header = self.header();
+        // SAFETY: `create` was given a block with room for `objects` objects of `stride` bytes behind `base`.
+        unsafe { header.base.add(index * header.stride as usize) }
+    }
+
+    /// The object `index` with its state byte.
+    #[inline]
+    pub(super) fn entry(self, index: usize) -> Entry {
+        let state = NonNull::from(&self.states()[index]).cast::<u8>();
+        Entry { object: self.object(index), state }
+    }
+
+    /// Which object the byte at `address` belongs to, and how far into the object's stride it lies.
+    #[inline]
+    pub(super) fn index_of(self, address: usize) -> Option<(usize, usize)> {
+        let header = self.header();
+        let offset = address.wrapping_sub(header.base.as_ptr() as usize);
+        if offset >= 1 << 20 {
+            return None;
+        }
+        let index = index_of(offset, header.reciprocal);
+        if index >= header.objects as usize {
+            return None;
+        }
+        Some((index, offset - index * header.stride as usize))
+    }
+
+    /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and hands them to
+    /// `sink`; how many. The caller holds the cache's lock.
+    #[inline]
+    pub(super) fn take(self, wanted: usize, state: u8, mut sink: impl FnMut(Entry)) -> usize {
+        let (bits, states) = (self.bits(), self.states());
+        let mut taken = 0;
+        for (word_index, word) in bits.iter().enumerate() {
+            let mut free = word.load(Relaxed);
+            if free == 0 {
+                continue;
+            }
+            while free != 0 && taken < wanted {
+                let index = word_index * 64 + free.trailing_zeros() as usize;
+                free &= free - 1;
+                let Some(byte) = states.get(index) else { break };
+                byte.store(state, Relaxed);
+                sink(self.entry(index));
+                taken += 1;
+            }
+            word.store(free, Relaxed);
+            if taken == wanted {
+                break;
+            }
+        }
+        self.header().available.store((self.available() - taken) as u16, Relaxed);
+        taken
+    }
+
+    /// Puts an object back into the free set. The caller holds the cache's lock and has seen that the object is not in it.
+    #[inline]
+    pub(super) fn put(self, index: usize) {
+        let word = &self.bits()[index / 64];
+        word.store(word.load(Relaxed) | 1 << (index % 64), Relaxed);
+        self.states()[index].store(IN_SLAB, Relaxed);
+        self.header().available.store(self.available() as u16 + 1, Relaxed);
+    }
+
+    /// Whether bits, bytes and count agree.
+    pub(super) fn is_consistent(self) -> bool {
+        let bits = self.bits();
+        let ones: u32 = bits.iter().map(|word| word.load(Relaxed).count_ones()).sum();
+        let agree = self.states().iter().enumerate().all(|(index, state)| {
+            let free = bits[index / 64].load(Relaxed) >> (index % 64) & 1 == 1;
+            let state = state.load(Relaxed);
+            state <= USER && free == (state == IN_SLAB)
+        });
+        agree && ones as usize == self.available()
+    }
+}
+
+/// The slab that `address` lies in, if any.
+///
+/// One load answers it: the owner record of the frame.
+#[inline]
+pub(super) fn find<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
+    let platform = source.platform();
+    let phys = platform.virt_to_phys(address.as_ptr())?;
+    // Acquire, for the Release in `grow`: the record was written before.
+    let id = source.owner(Frame::containing(phys)?)?.load(Acquire);
+    if !names_record(id) {
+        return None;
+    }
+    // SAFETY: owner records hold ids of living slabs (invariant 4). A slab that is released while its address
+    // is looked up has no live object, so such an address breaks the promise of whoever asked.
+    Some(unsafe { Slab::from_id(platform, id) })
+}

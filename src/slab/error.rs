@@ -1,0 +1,96 @@
+//! What can be wrong with an object that is given back, and with a cache that is destroyed.
+
+use core::fmt;
+use core::ptr::NonNull;
+
+/// Why an object was not freed. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// The object is free already: freed twice, or never allocated.
+    NotAllocated,
+    /// The address lies inside the object that starts at `base`.
+    NotAnObject {
+        /// The first byte of the object that the address lies in.
+        base: NonNull<u8>,
+    },
+    /// The address belongs to no object: outside all memory of the source, in a block that is no slab,
+    /// or between a slab's objects and its ends.
+    OutOfRange,
+    /// The object belongs to another cache.
+    WrongCache {
+        /// The cache that the object came from.
+        owner: &'static str,
+        /// The cache that it was given to.
+        given: &'static str,
+    },
+    /// The object has another size or alignment than the caller says.
+    SizeMismatch {
+        /// Bytes in an object of this cache.
+        object_bytes: usize,
+        /// Bytes that the caller said.
+        given_bytes: usize,
+    },
+    /// The slab's records contradict each other; the object is left alone.
+    Corrupted,
+    /// A byte of a red zone was overwritten; the object is left alone.
+    Overrun {
+        /// Where the first bad byte lies, in bytes from the object's start.
+        offset: isize,
+        /// What it is.
+        found: u8,
+    },
+}
+
+impl fmt::Display for ObjectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotAllocated => f.write_str("expected an allocated object, found a free one"),
+            Self::NotAnObject { base } => {
+                write!(
+                    f,
+                    "expected an object's first byte, found an address inside the one at {base:p}"
+                )
+            }
+            Self::OutOfRange => f.write_str("expected an object, found an address that is none"),
+            Self::WrongCache { owner, given } => {
+                write!(f, "expected an object of cache {given}, found one of cache {owner}")
+            }
+            Self::SizeMismatch { object_bytes, given_bytes } => {
+                write!(f, "expected {object_bytes} bytes, found {given_bytes}")
+            }
+            Self::Corrupted => f.write_str("expected records that agree, found a contradiction"),
+            Self::Overrun { offset, found } => {
+                write!(f, "expected a whole red zone, found {found:#04x} at offset {offset}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ObjectError {}
+
+/// How many addresses of live objects a [`Busy`] names.
+pub const LEAKS_NAMED: usize = 8;
+
+/// Why a cache was not destroyed: some of its objects are in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Busy {
+    /// How many objects are in use.
+    pub live: usize,
+    /// The first of them.
+    pub objects: [Option<NonNull<u8>>; LEAKS_NAMED],
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected no live object, found {}:", self.live)?;
+        let named = self.objects.iter().flatten();
+        for object in named.clone() {
+            write!(f, " {object:p}")?;
+        }
+        if self.live > named.count() { f.write_str(" and others") } else { Ok(()) }
+    }
+}
+
+impl core::error::Error for Busy {}

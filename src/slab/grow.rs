@@ -1,0 +1,138 @@
+//! How a cache gets slabs and gives them back. No lock of the cache is held while frames are taken, objects
+//! constructed or destructed, or frames given back.
+
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Release;
+
+use super::RawCache;
+use super::descriptor::{Entry, Slab, record_bytes};
+use super::identity::Identity;
+use super::lifecycle::{ConstructError, Lifecycle};
+use crate::buddy::{AllocError, BlockOwner};
+use crate::frame::{Frame, FrameRange, Order};
+use crate::page::{AllocFlags, FrameSource};
+use crate::platform::Platform;
+
+impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
+    /// Makes a slab, takes up to `wanted` objects out of it, marked `state`, for `sink`, and adds it to the lists; how
+    /// many were taken, at least one.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn grow(
+        &self,
+        flags: AllocFlags,
+        wanted: usize,
+        state: u8,
+        sink: impl FnMut(Entry),
+    ) -> Result<usize, ConstructError<L::Error>> {
+        let slab = self.new_slab(flags)?;
+        let taken = slab.take(wanted, state, sink);
+        self.lists.lock(self.platform()).add(self.platform(), slab);
+        Ok(taken)
+    }
+
+    /// A slab with all objects constructed, in no list.
+    fn new_slab(&self, flags: AllocFlags) -> Result<Slab<'static>, ConstructError<L::Error>> {
+        let geometry = self.geometry?;
+        // Objects are cleared one by one where that is asked for.
+        let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
+        let identity = Identity {
+            name: self.name,
+            tag: self.tag,
+            object_bytes: geometry.object_bytes as u32,
+            lead: geometry.lead as u32,
+        };
+        let cache = self.identity.ensure(self.source, &self.records, identity, flags)?;
+        let record = self.records.take(self.source, record_bytes(geometry.objects), flags)?;
+        let mut unfinished =
+            Unfinished { cache: self, record: record.id, block: None, slab: None, constructed: 0 };
+        let frame = self.source.take(geometry.order, BlockOwner::Slab, flags)?;
+        unfinished.block = Some((frame, geometry.order));
+
+        let start = self.platform().phys_to_virt(frame.start());
+        if !(start as usize).is_multiple_of(geometry.align) {
+            // The direct map is not as aligned as the frames are.
+            return Err(AllocError::BadAlignment.into());
+        }
+        let colour = geometry.colour(self.next_colour());
+        // SAFETY: the block is `order` long and mapped, and the colour lies within what the objects leave over.
+        let base = unsafe { start.add(colour) };
+        let Some(base) = NonNull::new(base) else { return Err(AllocError::OutOfMemory.into()) };
+        // SAFETY: the record was just taken for so many objects. It lives until `release`, which
+        // follows the slab's removal from the lists; nobody else holds on to slabs.
+        let slab = unsafe { Slab::create(record.address, record.id, &geometry, base, cache) };
+        unfinished.slab = Some(slab);
+        if L::CONSTRUCTS {
+            for index in 0..slab.objects() {
+                let object = self.object_of(slab.object(index));
+                self.lifecycle.construct(object).map_err(ConstructError::Constructor)?;
+                unfinished.constructed = index + 1;
+            }
+        } else {
+            self.prepare(slab);
+        }
+        if !self.own(frame, geometry.order, slab.id()) {
+            return Err(AllocError::OutOfMemory.into());
+        }
+        core::mem::forget(unfinished);
+        Ok(slab)
+    }
+
+    /// Gives back a slab all of whose objects are in it.
+    ///
+    /// # Safety
+    ///
+    /// The slab is in no list, and nobody refers to it.
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn release(&self, slab: Slab<'_>) {
+        let block = slab.frame(self.platform()).map(|frame| (frame, slab.order()));
+        let constructed = if L::CONSTRUCTS { slab.objects() } else { 0 };
+        drop(Unfinished { cache: self, record: slab.id(), block, slab: Some(slab), constructed });
+    }
+
+    /// Writes the owner records of a block; whether the source has one for each frame.
+    fn own(&self, head: Frame, order: Order, id: u32) -> bool {
+        let Some(block) = FrameRange::from_len(head, order.frames()) else { return false };
+        block.iter().all(|frame| match self.source.owner(frame) {
+            Some(cell) => {
+                // Release, for the Acquire in `find`: the slab's record is written.
+                cell.store(id, Release);
+                true
+            }
+            None => false,
+        })
+    }
+}
+
+/// A slab that is being made or unmade: everything that is there goes when it is dropped, so an error and
+/// a panicking constructor leave nothing behind.
+struct Unfinished<'c, 'r, 's, S: FrameSource, L: Lifecycle> {
+    cache: &'c RawCache<'s, S, L>,
+    record: u32,
+    block: Option<(Frame, Order)>,
+    slab: Option<Slab<'r>>,
+    constructed: usize,
+}
+
+impl<S: FrameSource, L: Lifecycle> Drop for Unfinished<'_, '_, '_, S, L> {
+    fn drop(&mut self) {
+        let cache = self.cache;
+        if let Some(slab) = self.slab {
+            for index in 0..self.constructed {
+                cache.lifecycle.destruct(cache.object_of(slab.object(index)));
+            }
+        }
+        if let Some((frame, order)) = self.block {
+            cache.own(frame, order, super::records::NONE);
+            // SAFETY: the block was taken with this order; the slab is in no list, all its objects are in it,
+            // and no owner record leads to it any more.
+            if unsafe { cache.source.give(frame, order, BlockOwner::Slab) }.is_err() {
+                let address = cache.platform().phys_to_virt(frame.start()) as usize;
+                super::corrupted(cache.platform(), address, Some(cache.name));
+            }
+        }
+        // SAFETY: taken by `new_slab`; nothing refers to it any more.
+        unsafe { cache.records.give(cache.source, self.record) };
+    }
+}

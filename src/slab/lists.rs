@@ -1,0 +1,187 @@
+//! A cache's slabs, sorted by how many of their objects are available.
+//!
+//! # Invariants
+//!
+//! 1. A slab is in `full` if none of its objects is available, in `empty` if all are, else in `partial`.
+//! 2. `available` is the sum over all slabs of available objects.
+//! 3. All changes are made under the cache's lock.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::descriptor::{Entry, Slab};
+use super::records::NONE;
+use crate::platform::Platform;
+
+/// A doubly linked list of slabs.
+#[derive(Default)]
+pub(super) struct Chain {
+    head: u32,
+    len: usize,
+}
+
+impl Chain {
+    const EMPTY: Self = Self { head: NONE, len: 0 };
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// The number of a list in [`Lists`], and in the slabs that are in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Fill {
+    Partial = 1,
+    Full = 2,
+    Empty = 3,
+}
+
+impl Fill {
+    pub(super) const ALL: [Self; 3] = [Self::Partial, Self::Full, Self::Empty];
+
+    /// The list for a slab.
+    #[inline]
+    pub(super) fn of(slab: Slab<'_>) -> Self {
+        match slab.available() {
+            0 => Self::Full,
+            available if available == slab.objects() => Self::Empty,
+            _ => Self::Partial,
+        }
+    }
+}
+
+/// The slabs of one cache.
+pub(super) struct Lists {
+    chains: [Chain; 3],
+    /// Invariant 2.
+    pub(super) available: usize,
+    /// Fewest empty slabs since the last reaping: those have not been needed.
+    pub(super) idle: usize,
+}
+
+impl Lists {
+    pub(super) const fn new() -> Self {
+        Self { chains: [Chain::EMPTY, Chain::EMPTY, Chain::EMPTY], available: 0, idle: 0 }
+    }
+
+    pub(super) fn chain(&self, fill: Fill) -> &Chain {
+        &self.chains[fill as usize - 1]
+    }
+
+    pub(super) fn slabs(&self) -> usize {
+        self.chains.iter().map(Chain::len).sum()
+    }
+
+    /// Adds a new slab.
+    pub(super) fn add<P: Platform>(&mut self, platform: &P, slab: Slab<'_>) {
+        self.available += slab.available();
+        self.link(platform, slab, Fill::of(slab));
+    }
+
+    /// Takes an empty slab out, to be released.
+    pub(super) fn remove_empty<P: Platform>(&mut self, platform: &P) -> Option<Slab<'static>> {
+        let slab = self.first(platform, Fill::Empty)?;
+        self.unlink(platform, slab, Fill::Empty);
+        self.available -= slab.available();
+        self.idle = self.idle.min(self.chain(Fill::Empty).len());
+        Some(slab)
+    }
+
+    /// Takes up to `wanted` objects, marks them `state` and hands them to `sink`; how many there were. Partly used
+    /// slabs come first, so that empty ones stay empty.
+    #[inline]
+    pub(super) fn take<P: Platform>(
+        &mut self,
+        platform: &P,
+        wanted: usize,
+        state: u8,
+        mut sink: impl FnMut(Entry),
+    ) -> usize {
+        let mut taken = 0;
+        while taken < wanted {
+            let first = self
+                .first(platform, Fill::Partial)
+                .map(|slab| (slab, Fill::Partial))
+                .or_else(|| self.first(platform, Fill::Empty).map(|slab| (slab, Fill::Empty)));
+            let Some((slab, fill)) = first else { break };
+            let got = slab.take(wanted - taken, state, &mut sink);
+            if got == 0 {
+                break;
+            }
+            taken += got;
+            self.available -= got;
+            self.relink(platform, slab, fill);
+        }
+        taken
+    }
+
+    /// Puts an object back that is not in its slab.
+    #[inline]
+    pub(super) fn put<P: Platform>(&mut self, platform: &P, slab: Slab<'_>, index: usize) {
+        let before = Fill::of(slab);
+        slab.put(index);
+        self.available += 1;
+        self.relink(platform, slab, before);
+    }
+
+    /// The slab behind `slab` in its list, or the first of the list.
+    pub(super) fn walk<P: Platform>(
+        &self,
+        platform: &P,
+        fill: Fill,
+        after: Option<Slab<'_>>,
+    ) -> Option<Slab<'static>> {
+        let id = after.map_or(self.chain(fill).head, |slab| slab.next().load(Relaxed));
+        self.at(platform, id)
+    }
+
+    fn first<P: Platform>(&self, platform: &P, fill: Fill) -> Option<Slab<'static>> {
+        self.at(platform, self.chain(fill).head)
+    }
+
+    #[inline]
+    fn at<P: Platform>(&self, platform: &P, id: u32) -> Option<Slab<'static>> {
+        // SAFETY: the ids in the lists are those of living slabs: `add` is given living ones and `remove_empty`
+        // takes a slab out before it is released. The lifetime is not longer than what callers do under
+        // the lock, or with a slab that they have removed.
+        (id != NONE).then(|| unsafe { Slab::from_id(platform, id) })
+    }
+
+    /// Moves a slab from where it is to where its fill demands.
+    #[inline]
+    fn relink<P: Platform>(&mut self, platform: &P, slab: Slab<'_>, from: Fill) {
+        let to = Fill::of(slab);
+        if from != to {
+            self.unlink(platform, slab, from);
+            self.link(platform, slab, to);
+            if from == Fill::Empty {
+                self.idle = self.idle.min(self.chain(Fill::Empty).len());
+            }
+        }
+    }
+
+    fn link<P: Platform>(&mut self, platform: &P, slab: Slab<'_>, fill: Fill) {
+        let chain = &mut self.chains[fill as usize - 1];
+        let next = chain.head;
+        chain.head = slab.id();
+        chain.len += 1;
+        slab.next().store(next, Relaxed);
+        slab.prev().store(NONE, Relaxed);
+        slab.list().store(fill as u8, Relaxed);
+        if let Some(next) = self.at(platform, next) {
+            next.prev().store(slab.id(), Relaxed);
+        }
+    }
+
+    fn unlink<P: Platform>(&mut self, platform: &P, slab: Slab<'_>, fill: Fill) {
+        let (next, prev) = (slab.next().load(Relaxed), slab.prev().load(Relaxed));
+        if let Some(next) = self.at(platform, next) {
+            next.prev().store(prev, Relaxed);
+        }
+        match self.at(platform, prev) {
+            Some(prev) => prev.next().store(next, Relaxed),
+            None => self.chains[fill as usize - 1].head = next,
+        }
+        self.chains[fill as usize - 1].len -= 1;
+    }
+}

@@ -1,0 +1,395 @@
+//! The cache of objects by size and alignment, which everything else is built on.
+
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::descriptor::{self, CACHED, Entry, IN_SLAB, Slab, USER};
+use super::error::{Busy, LEAKS_NAMED, ObjectError};
+use super::flags::CacheFlags;
+use super::geometry::Geometry;
+use super::identity::{self, IdentityCell};
+use super::lifecycle::{Bytes, ConstructError, Lifecycle};
+use super::lists::{Fill, Lists};
+use super::records::Records;
+use crate::buddy::AllocError;
+use crate::lock::{Guard, IrqLock};
+use crate::page::{AllocFlags, FrameSource};
+
+/// A cache of objects of one size and alignment.
+///
+/// `L` says what objects hold while they are free; plain bytes unless it is given.
+pub struct RawCache<'s, S: FrameSource, L = Bytes> {
+    pub(super) source: &'s S,
+    pub(super) name: &'static str,
+    pub(super) tag: u32,
+    pub(super) flags: CacheFlags,
+    /// Or why nothing can be allocated.
+    pub(super) geometry: Result<Geometry, AllocError>,
+    pub(super) identity: IdentityCell,
+    pub(super) lists: IrqLock<Lists>,
+    pub(super) records: Records,
+    pub(super) lifecycle: L,
+    colour: AtomicUsize,
+}
+
+impl<'s, S: FrameSource> RawCache<'s, S> {
+    /// A cache of objects of `size` bytes aligned to `align`. It takes no memory before its first
+    /// allocation; a size or alignment that cannot be is answered by every allocation.
+    pub const fn new(
+        source: &'s S,
+        name: &'static str,
+        size: usize,
+        align: usize,
+        flags: CacheFlags,
+    ) -> Self {
+        Self::with_lifecycle(source, name, size, align, flags, Bytes)
+    }
+
+    /// The same cache, with a number that [`lookup`](super::lookup) finds from each of its objects.
+    #[must_use]
+    pub const fn with_tag(mut self, tag: u32) -> Self {
+        self.tag = tag;
+        self
+    }
+
+    /// An object, its contents undefined unless `flags` has `ZERO`.
+    ///
+    /// # Errors
+    ///
+    /// `ZeroSize`, `TooLarge` or `BadAlignment` if there can be no such cache; otherwise what the source says to a
+    /// block for a slab. Nothing has changed then.
+    #[inline]
+    pub fn alloc(&self, flags: AllocFlags) -> Result<NonNull<u8>, AllocError> {
+        self.alloc_object(flags).map_err(ConstructError::into_alloc)
+    }
+
+    /// Fills `out` with objects, from the front, under one lock; how many there was memory for.
+    pub fn alloc_many(&self, out: &mut [MaybeUninit<NonNull<u8>>], flags: AllocFlags) -> usize {
+        self.alloc_objects(out, flags)
+    }
+
+    /// Gives an object back.
+    ///
+    /// # Errors
+    ///
+    /// See [`ObjectError`]; nothing has changed then.
+    ///
+    /// # Safety
+    ///
+    /// If `object` is an object of this cache that is allocated, nobody uses it any more.
+    #[inline]
+    pub unsafe fn free(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_object(object) }
+    }
+
+    /// Gives objects back under one lock.
+    ///
+    /// # Errors
+    ///
+    /// How many were freed, and what was wrong with the one behind them; it and those behind it are
+    /// still allocated.
+    ///
+    /// # Safety
+    ///
+    /// As [`free`](Self::free), for each.
+    pub unsafe fn free_many(&self, objects: &[NonNull<u8>]) -> Result<(), (usize, ObjectError)> {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_objects(objects) }
+    }
+
+    /// Gives an object back of which the caller knows the size.
+    ///
+    /// # Errors
+    ///
+    /// `SizeMismatch` if the cache's objects have another size, otherwise as [`free`](Self::free).
+    ///
+    /// # Safety
+    ///
+    /// As [`free`](Self::free).
+    pub unsafe fn free_sized(&self, object: NonNull<u8>, size: usize) -> Result<(), ObjectError> {
+        if size != self.object_bytes() {
+            let object_bytes = self.object_bytes();
+            return Err(ObjectError::SizeMismatch { object_bytes, given_bytes: size });
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.free(object) }
+    }
+}
+
+impl<'s, S: FrameSource, L> RawCache<'s, S, L> {
+    pub(super) const fn with_lifecycle(
+        source: &'s S,
+        name: &'static str,
+        size: usize,
+        align: usize,
+        flags: CacheFlags,
+        lifecycle: L,
+    ) -> Self {
+        Self {
+            source,
+            name,
+            tag: 0,
+            flags,
+            geometry: Geometry::new(size, align, flags),
+            identity: IdentityCell::new(),
+            lists: IrqLock::new(Lists::new()),
+            records: Records::new(),
+            lifecycle,
+            colour: AtomicUsize::new(0),
+        }
+    }
+
+    /// The cache's name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Bytes in an object, as the cache was asked for; 0 if there can be no such cache.
+    pub const fn object_bytes(&self) -> usize {
+        match self.geometry {
+            Ok(geometry) => geometry.object_bytes,
+            Err(_) => 0,
+        }
+    }
+
+    #[inline]
+    pub(super) fn platform(&self) -> &'s S::Platform {
+        self.source.platform()
+    }
+
+    /// The lists, or `WouldBlock` for callers that must not wait.
+    #[inline]
+    fn lock(&self, flags: AllocFlags) -> Result<Guard<'_, Lists, S::Platform>, AllocError> {
+        if flags.contains(AllocFlags::NO_WAIT) {
+            return self.lists.try_lock(self.platform()).ok_or(AllocError::WouldBlock);
+        }
+        Ok(self.lists.lock(self.platform()))
+    }
+
+    pub(super) fn next_colour(&self) -> usize {
+        self.colour.fetch_add(1, Relaxed)
+    }
+
+    /// The user's part of an object.
+    #[inline]
+    pub(super) fn object_of(&self, slot: NonNull<u8>) -> NonNull<u8> {
+        let lead = self.geometry.map_or(0, |geometry| geometry.lead);
+        // SAFETY: the lead lies within the object's stride.
+        unsafe { slot.add(lead) }
+    }
+
+    /// The object at `address`, if it is one of this cache.
+    #[inline]
+    pub(super) fn locate(&self, address: NonNull<u8>) -> Result<(Slab<'s>, usize), ObjectError> {
+        let slab = descriptor::find(self.source, address).ok_or(ObjectError::OutOfRange)?;
+        if slab.cache() != self.identity.id() {
+            let owner = identity::of(self.source, slab).name;
+            return Err(ObjectError::WrongCache { owner, given: self.name });
+        }
+        let lead = self.geometry.map_or(0, |geometry| geometry.lead);
+        match slab.index_of(address.as_ptr() as usize) {
+            Some((index, offset)) if offset == lead => Ok((slab, index)),
+            Some((index, _)) => {
+                Err(ObjectError::NotAnObject { base: self.object_of(slab.object(index)) })
+            }
+            None => Err(ObjectError::OutOfRange),
+        }
+    }
+
+    /// Whether `address` lies in an object of this cache, allocated or not.
+    pub fn owns(&self, address: NonNull<u8>) -> bool {
+        !matches!(
+            self.locate(address),
+            Err(ObjectError::OutOfRange | ObjectError::WrongCache { .. })
+        )
+    }
+}
+
+impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
+    #[inline]
+    pub(super) fn alloc_object(
+        &self,
+        flags: AllocFlags,
+    ) -> Result<NonNull<u8>, ConstructError<L::Error>> {
+        let mut object = None;
+        let mut sink = |entry: Entry| object = Some(self.object_of(entry.object));
+        let taken = self.lock(flags)?.take(self.platform(), 1, USER, &mut sink);
+        if taken == 0 {
+            self.grow(flags, 1, USER, sink)?;
+        }
+        let object = object.ok_or(ConstructError::Alloc(AllocError::OutOfMemory))?;
+        self.hand_out(object, flags);
+        Ok(object)
+    }
+
+    pub(super) fn alloc_objects(
+        &self,
+        out: &mut [MaybeUninit<NonNull<u8>>],
+        flags: AllocFlags,
+    ) -> usize {
+        let wanted = out.len();
+        let mut taken = 0;
+        let mut slots = out.iter_mut();
+        let mut sink = |entry: Entry| {
+            if let Some(slot) = slots.next() {
+                slot.write(self.object_of(entry.object));
+            }
+        };
+        if let Ok(mut lists) = self.lock(flags) {
+            taken += lists.take(self.platform(), wanted, USER, &mut sink);
+        }
+        while taken < wanted {
+            match self.grow(flags, wanted - taken, USER, &mut sink) {
+                Ok(more) => taken += more,
+                Err(_) => break,
+            }
+        }
+        for slot in &out[..taken] {
+            // SAFETY: `sink` wrote the first `taken` slots.
+            self.hand_out(unsafe { slot.assume_init() }, flags);
+        }
+        taken
+    }
+
+    /// # Safety
+    ///
+    /// If `object` is an allocated object of this cache, nobody uses it any more.
+    #[inline]
+    pub(super) unsafe fn free_object(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
+        let (slab, index) = self.locate(object)?;
+        let surplus = {
+            let mut lists = self.lists.lock(self.platform());
+            // SAFETY: the caller's promise.
+            unsafe { self.put(&mut lists, slab, index)? };
+            self.surplus(&mut lists)
+        };
+        if let Some(slab) = surplus {
+            // SAFETY: `surplus` took it out of the lists, and all its objects are in it.
+            unsafe { self.release(slab) };
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// As [`free_object`](Self::free_object), for each.
+    pub(super) unsafe fn free_objects(
+        &self,
+        objects: &[NonNull<u8>],
+    ) -> Result<(), (usize, ObjectError)> {
+        let mut result = Ok(());
+        {
+            let mut lists = self.lists.lock(self.platform());
+            for (done, &object) in objects.iter().enumerate() {
+                let put = self.locate(object).and_then(|(slab, index)| {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.put(&mut lists, slab, index) }
+                });
+                if let Err(error) = put {
+                    result = Err((done, error));
+                    break;
+                }
+            }
+        }
+        // Each slab that goes was emptied by these frees or earlier ones, so the work is bounded by theirs.
+        loop {
+            let surplus = self.surplus(&mut self.lists.lock(self.platform()));
+            let Some(slab) = surplus else { break };
+            // SAFETY: `surplus` took it out of the lists, and all its objects are in it.
+            unsafe { self.release(slab) };
+        }
+        result
+    }
+
+    /// Puts an allocated object back into its slab.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_object`](Self::free_object).
+    unsafe fn put(
+        &self,
+        lists: &mut Lists,
+        slab: Slab<'_>,
+        index: usize,
+    ) -> Result<(), ObjectError> {
+        let entry = slab.entry(index);
+        match entry.state().load(Relaxed) {
+            USER => {}
+            IN_SLAB | CACHED => return Err(ObjectError::NotAllocated),
+            _ => return Err(ObjectError::Corrupted),
+        }
+        // SAFETY: the object is allocated, and the caller has promised that nobody uses it.
+        unsafe { self.take_back(self.object_of(entry.object))? };
+        lists.put(self.platform(), slab, index);
+        Ok(())
+    }
+
+    /// An empty slab more than the cache keeps, taken out of the lists.
+    fn surplus(&self, lists: &mut Lists) -> Option<Slab<'static>> {
+        let empty = lists.chain(Fill::Empty).len();
+        // An eighth of what is in use is kept against the next wave, so giving back is paid for by at least as
+        // many frees, and a cache that empties gives back all but one.
+        let kept = 1 + (lists.slabs() - empty) / 8;
+        if L::CONSTRUCTS || empty <= kept { None } else { lists.remove_empty(self.platform()) }
+    }
+
+    /// Gives every empty slab back; how many frames.
+    pub fn shrink(&self) -> usize {
+        let mut frames = 0;
+        loop {
+            let slab = self.lists.lock(self.platform()).remove_empty(self.platform());
+            let Some(slab) = slab else { return frames };
+            frames += slab.order().frames();
+            // SAFETY: `remove_empty` took it out of the lists, and all its objects are in it.
+            unsafe { self.release(slab) };
+        }
+    }
+
+    /// Gives the cache's memory back and ends it.
+    ///
+    /// # Errors
+    ///
+    /// The cache, unharmed, and which objects are in use.
+    #[expect(clippy::result_large_err, reason = "there may be no heap to box the cache in")]
+    pub fn destroy(mut self) -> Result<(), (Self, Busy)> {
+        match self.tear_down() {
+            Ok(()) => Ok(()),
+            Err(busy) => Err((self, busy)),
+        }
+    }
+
+    /// Gives back what can be.
+    fn tear_down(&mut self) -> Result<(), Busy> {
+        self.shrink();
+        let lists = self.lists.get_mut();
+        if lists.slabs() != 0 {
+            return Err(self.busy());
+        }
+        // SAFETY: there is no slab.
+        unsafe { self.identity.give(self.source, &self.records) };
+        Ok(())
+    }
+
+    #[cold]
+    fn busy(&self) -> Busy {
+        let mut busy = Busy { live: 0, objects: [None; LEAKS_NAMED] };
+        let lists = self.lists.lock(self.platform());
+        for fill in [Fill::Full, Fill::Partial] {
+            let mut at = lists.walk(self.platform(), fill, None);
+            while let Some(slab) = at {
+                for (index, state) in slab.states().iter().enumerate() {
+                    if state.load(Relaxed) == USER {
+                        if let Some(name) = busy.objects.get_mut(busy.live) {
+                            *name = Some(self.object_of(slab.object(index)));
+                        }
+                        busy.live += 1;
+                    }
+                }
+                at = lists.walk(self.platform(), fill, Some(slab));
+            }
+        }
+        busy
+    }
+}

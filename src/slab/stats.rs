@@ -1,0 +1,62 @@
+//! How full a cache is.
+
+use super::RawCache;
+use super::lifecycle::Lifecycle;
+use super::lists::Fill;
+use crate::page::FrameSource;
+
+/// How full a cache is: what a line of `/proc/slabinfo` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// The cache's name.
+    pub name: &'static str,
+    /// Objects in users' hands.
+    pub objects_active: usize,
+    /// Objects, in use or not.
+    pub objects_total: usize,
+    /// Free objects in magazines, the depot and stocks.
+    pub objects_cached: usize,
+    /// Bytes in an object, as the cache was asked for.
+    pub object_bytes: usize,
+    /// Bytes from one object to the next.
+    pub stride_bytes: usize,
+    /// Objects in a slab.
+    pub objects_per_slab: usize,
+    /// Frames in a slab.
+    pub frames_per_slab: usize,
+    /// Slabs with objects outside of them.
+    pub slabs_active: usize,
+    /// Slabs.
+    pub slabs_total: usize,
+    /// Frames of records about the slabs.
+    pub record_frames: usize,
+}
+
+impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
+    /// How full the cache is.
+    pub fn stats(&self) -> CacheStats {
+        let Ok(geometry) = self.geometry else {
+            return CacheStats { name: self.name, ..CacheStats::default() };
+        };
+        let lists = self.lists.lock(self.platform());
+        let (slabs, available) = (lists.slabs(), lists.available);
+        let empty = lists.chain(Fill::Empty).len();
+        drop(lists);
+        let objects_total = slabs * geometry.objects;
+        let objects_cached = 0;
+        CacheStats {
+            name: self.name,
+            objects_active: objects_total.saturating_sub(available + objects_cached),
+            objects_total,
+            objects_cached,
+            object_bytes: geometry.object_bytes,
+            stride_bytes: geometry.stride,
+            objects_per_slab: geometry.objects,
+            frames_per_slab: geometry.order.frames(),
+            slabs_active: slabs - empty,
+            slabs_total: slabs,
+            record_frames: self.records.frames(self.source),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The recount of a cache.
+
+use core::fmt;
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::RawCache;
+use super::lifecycle::Lifecycle;
+use super::lists::Fill;
+use crate::page::FrameSource;
+
+/// What a recount found wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CacheFault {
+    /// A slab's bits, state bytes and count disagree.
+    Slab {
+        /// The slab's first object.
+        base: usize,
+    },
+    /// A slab lies in another list than its fill demands.
+    List {
+        /// The slab's first object.
+        base: usize,
+    },
+    /// The owner records of a slab's frames do not lead to it.
+    Owner {
+        /// The slab's first object.
+        base: usize,
+    },
+    /// A list is longer or shorter than its count, or its links disagree.
+    Chain,
+    /// The number of available objects differs from a recount.
+    Available {
+        /// What the count says.
+        expected: usize,
+        /// What there is.
+        found: usize,
+    },
+}
+
+impl fmt::Display for CacheFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Slab { base } => {
+                write!(f, "slab at {base:#x}: bits, states and count disagree")
+            }
+            Self::List { base } => write!(f, "slab at {base:#x}: in the wrong list"),
+            Self::Owner { base } => write!(f, "slab at {base:#x}: not owner of its frames"),
+            Self::Chain => f.write_str("a list and its count disagree"),
+            Self::Available { expected, found } => {
+                write!(f, "expected {expected} available objects, found {found}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for CacheFault {}
+
+impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
+    /// Recounts everything. Takes time in proportion to the cache's objects, with its lock held.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction.
+    pub fn verify(&self) -> Result<(), CacheFault> {
+        let platform = self.platform();
+        let lists = self.lists.lock(platform);
+        let mut available = 0;
+        for fill in Fill::ALL {
+            let mut previous = None;
+            let mut len = 0;
+            while let Some(slab) = lists.walk(platform, fill, previous) {
+                let base = slab.object(0).as_ptr() as usize;
+                let prev = previous.map_or(0, super::descriptor::Slab::id);
+                if slab.prev().load(Relaxed) != prev || len == lists.chain(fill).len() {
+                    return Err(CacheFault::Chain);
+                }
+                if Fill::of(slab) != fill || slab.list().load(Relaxed) != fill as u8 {
+                    return Err(CacheFault::List { base });
+                }
+                if !slab.is_consistent() {
+                    return Err(CacheFault::Slab { base });
+                }
+                if slab.cache() != self.identity.id() || !self.owns_frames(slab) {
+                    return Err(CacheFault::Owner { base });
+                }
+                available += slab.available();
+                previous = Some(slab);
+                len += 1;
+            }
+            if len != lists.chain(fill).len() {
+                return Err(CacheFault::Chain);
+            }
+        }
+        if available != lists.available {
+            return Err(CacheFault::Available { expected: lists.available, found: available });
+        }
+        Ok(())
+    }
+
+    fn owns_frames(&self, slab: super::descriptor::Slab<'_>) -> bool {
+        let Some(head) = slab.frame(self.platform()) else { return false };
+        (0..slab.order().frames()).all(|nth| {
+            let cell = head.checked_add(nth).and_then(|frame| self.source.owner(frame));
+            cell.is_some_and(|cell| cell.load(Relaxed) == slab.id())
+        })
+    }
+}

@@ -1,0 +1,248 @@
+//! A source of frames for tests: an array, first fit, which checks every call and can be told to fail.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
+
+use kmem::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
+use kmem::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, FrameRange, Order, PhysAddr};
+use kmem::page::{AllocFlags, FrameSource};
+use kmem::platform::{CpuId, IrqState, Platform};
+
+std::thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+    static MASKED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Makes the running thread the CPU `number`.
+pub(crate) fn become_cpu(number: usize) {
+    CPU.set(number);
+}
+
+/// Whether interrupts are masked on this thread.
+pub(crate) fn masked() -> bool {
+    MASKED.get() != 0
+}
+
+/// The first frame number of every array, so that physical and virtual addresses differ.
+const FIRST_FRAME: usize = 0x1000;
+
+/// Memory that is the physical memory of a test, threads being its CPUs.
+pub(crate) struct Machine {
+    memory: *mut u8,
+    frames: usize,
+    cpus: usize,
+}
+
+// SAFETY: the memory is plain bytes, which `Frames` hands out to one taker at a time.
+unsafe impl Send for Machine {}
+// SAFETY: as above.
+unsafe impl Sync for Machine {}
+
+impl Machine {
+    fn layout(frames: usize) -> Layout {
+        Layout::from_size_align(frames * FRAME_SIZE, 2 << 20).expect("a small layout")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `Frames::new` with this layout.
+        unsafe { dealloc(self.memory, Self::layout(self.frames)) };
+    }
+}
+
+// SAFETY: a fixed offset between physical and virtual, checked for range; each thread of a test is a CPU of its own.
+unsafe impl Platform for Machine {
+    fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
+        let offset = phys.as_u64() as usize - (FIRST_FRAME << FRAME_SHIFT);
+        assert!(offset < self.frames * FRAME_SIZE, "{phys} is not mapped");
+        self.memory.wrapping_add(offset)
+    }
+
+    fn virt_to_phys(&self, virt: *const u8) -> Option<PhysAddr> {
+        let offset = (virt as usize).checked_sub(self.memory as usize)?;
+        (offset < self.frames * FRAME_SIZE)
+            .then(|| PhysAddr::new((offset + (FIRST_FRAME << FRAME_SHIFT)) as u64))
+    }
+
+    fn irq_save(&self) -> IrqState {
+        MASKED.set(MASKED.get() + 1);
+        IrqState(MASKED.get() - 1)
+    }
+
+    unsafe fn irq_restore(&self, state: IrqState) {
+        MASKED.set(MASKED.get() - 1);
+        assert_eq!(MASKED.get(), state.0, "restored in another order than saved");
+    }
+
+    fn cpu_id(&self) -> CpuId {
+        CpuId::new(CPU.get()).expect("a CPU")
+    }
+
+    fn cpu_count(&self) -> usize {
+        self.cpus
+    }
+}
+
+/// An array of frames.
+pub(crate) struct Frames {
+    machine: Machine,
+    owners: Vec<AtomicU32>,
+    blocks: Mutex<Blocks>,
+    /// Requests until one fails; negative for never.
+    fuse: AtomicI64,
+    pub(crate) requests: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Blocks {
+    used: Vec<bool>,
+    heads: BTreeMap<usize, (usize, BlockOwner)>,
+    /// Where the search for a single frame begins.
+    hint: usize,
+}
+
+impl Frames {
+    pub(crate) fn new(frames: usize) -> Self {
+        Self::with_cpus(frames, 4)
+    }
+
+    pub(crate) fn with_cpus(frames: usize, cpus: usize) -> Self {
+        // SAFETY: the layout has a size above 0.
+        let memory = unsafe { alloc_zeroed(Machine::layout(frames)) };
+        assert!(!memory.is_null());
+        Self {
+            machine: Machine { memory, frames, cpus },
+            owners: (0..frames).map(|_| AtomicU32::new(0)).collect(),
+            blocks: Mutex::new(Blocks {
+                used: vec![false; frames],
+                heads: BTreeMap::new(),
+                hint: 0,
+            }),
+            fuse: AtomicI64::new(-1),
+            requests: AtomicUsize::new(0),
+        }
+    }
+
+    /// Lets `requests` requests succeed and fails the one behind them, and only that one.
+    pub(crate) fn fail_after(&self, requests: usize) {
+        self.fuse.store(requests as i64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn never_fail(&self) {
+        self.fuse.store(-1, Ordering::Relaxed);
+    }
+
+    /// Frames that are out.
+    pub(crate) fn taken(&self) -> usize {
+        self.blocks.lock().expect("lock").used.iter().filter(|&&used| used).count()
+    }
+
+    /// Every owner record that is not 0 belongs to a frame that is out.
+    #[track_caller]
+    pub(crate) fn assert_owners_clean(&self) {
+        let blocks = self.blocks.lock().expect("lock");
+        for (index, owner) in self.owners.iter().enumerate() {
+            assert!(blocks.used[index] || owner.load(Ordering::Relaxed) == 0, "frame {index}");
+        }
+    }
+
+    fn take_aligned(
+        &self,
+        frames: usize,
+        align: usize,
+        owner: BlockOwner,
+    ) -> Result<Frame, AllocError> {
+        assert!(!masked(), "frames taken with a lock held");
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if self.fuse.load(Ordering::Relaxed) >= 0 && self.fuse.fetch_sub(1, Ordering::Relaxed) == 0
+        {
+            return Err(AllocError::OutOfMemory);
+        }
+        let mut blocks = self.blocks.lock().expect("lock");
+        let total = blocks.used.len();
+        let mut at = blocks.hint.next_multiple_of(align);
+        while at + frames <= total {
+            if (at..at + frames).all(|index| !blocks.used[index]) {
+                if frames == 1 {
+                    blocks.hint = at;
+                }
+                blocks.used[at..at + frames].fill(true);
+                blocks.heads.insert(at, (frames, owner));
+                return Ok(Frame::new(at + FIRST_FRAME).expect("a small number"));
+            }
+            at += align;
+        }
+        Err(AllocError::OutOfMemory)
+    }
+
+    fn give_back(&self, head: Frame, frames: usize, owner: BlockOwner) -> Result<(), FreeError> {
+        let mut blocks = self.blocks.lock().expect("lock");
+        let at = head.number() - FIRST_FRAME;
+        match blocks.heads.get(&at) {
+            Some(&block) if block == (frames, owner) => {}
+            _ => return Err(FreeError::NotAllocated),
+        }
+        for index in at..at + frames {
+            assert_eq!(self.owners[index].load(Ordering::Relaxed), 0, "owner record left behind");
+        }
+        blocks.heads.remove(&at);
+        blocks.used[at..at + frames].fill(false);
+        blocks.hint = blocks.hint.min(at);
+        Ok(())
+    }
+}
+
+// SAFETY: blocks are disjoint parts of the machine's memory, and there is one owner record a frame.
+unsafe impl FrameSource for Frames {
+    type Platform = Machine;
+
+    fn platform(&self) -> &Machine {
+        &self.machine
+    }
+
+    fn take(&self, order: Order, owner: BlockOwner, _: AllocFlags) -> Result<Frame, AllocError> {
+        self.take_aligned(order.frames(), order.frames(), owner)
+    }
+
+    unsafe fn give(&self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError> {
+        self.give_back(frame, order.frames(), owner)
+    }
+
+    fn take_run(
+        &self,
+        frames: usize,
+        align: Order,
+        owner: BlockOwner,
+        _: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        self.take_aligned(frames, align.frames(), owner)
+    }
+
+    unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError> {
+        self.give_back(run.start(), run.frames(), owner)
+    }
+
+    fn resize_run(
+        &self,
+        _: FrameRange,
+        _: usize,
+        _: BlockOwner,
+    ) -> Result<FrameRange, ResizeError> {
+        Err(ResizeError::NotAllocated)
+    }
+
+    fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
+        self.owners.get(frame.number().checked_sub(FIRST_FRAME)?)
+    }
+
+    fn run_frames(&self, head: Frame) -> Option<usize> {
+        let at = head.number().checked_sub(FIRST_FRAME)?;
+        self.blocks.lock().expect("lock").heads.get(&at).map(|&(frames, _)| frames)
+    }
+}
