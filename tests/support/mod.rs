@@ -246,3 +246,28 @@ unsafe impl FrameSource for Frames {
         self.blocks.lock().expect("lock").heads.get(&at).map(|&(frames, _)| frames)
     }
 }
+
+/// Numbers that look random and are the same for the same seed: splitmix64.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: usize) -> Self {
+        Self(seed as u64)
+    }
+
+    pub(crate) fn next(&mut self) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) as usize
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.next() % bound
+    }
+}
+
+/// The number in the environment variable `name`, or `default`.
+pub(crate) fn env(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
+}
