@@ -3,6 +3,8 @@
 use core::fmt;
 use core::ptr::NonNull;
 
+use crate::check::{Detail, Rule, Violation};
+
 /// Why an object was not freed. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -68,6 +70,32 @@ impl fmt::Display for ObjectError {
 }
 
 impl core::error::Error for ObjectError {}
+
+impl ObjectError {
+    /// This error as a violation by `object`, for faces that cannot return it; `cache` is where it was given to.
+    pub fn violation(self, object: NonNull<u8>, cache: &'static str) -> Violation<'static> {
+        let address = object.as_ptr() as usize;
+        let (rule, expected, found) = match self {
+            Self::NotAllocated => (Rule::NotAllocated, Detail::Unknown, Detail::Unknown),
+            Self::OutOfRange => (Rule::OutOfRange, Detail::Unknown, Detail::Unknown),
+            Self::Corrupted => (Rule::Corrupted, Detail::Unknown, Detail::Unknown),
+            Self::NotAnObject { base } => {
+                let base = base.as_ptr() as usize;
+                (Rule::NotAnObject, Detail::Address(base), Detail::Address(address))
+            }
+            Self::WrongCache { owner, given } => {
+                (Rule::WrongCache, Detail::Name(owner), Detail::Name(given))
+            }
+            Self::SizeMismatch { object_bytes, given_bytes } => {
+                (Rule::SizeMismatch, Detail::Bytes(object_bytes), Detail::Bytes(given_bytes))
+            }
+            Self::Overrun { offset, found } => {
+                (Rule::RedZone, Detail::Unknown, Detail::Byte { offset, value: found })
+            }
+        };
+        Violation::new(rule, address).expected_found(expected, found).in_cache(cache)
+    }
+}
 
 /// How many addresses of live objects a [`Busy`] names.
 pub const LEAKS_NAMED: usize = 8;

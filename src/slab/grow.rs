@@ -117,12 +117,26 @@ struct Unfinished<'c, 'r, 's, S: FrameSource, L: Lifecycle> {
 
 impl<S: FrameSource, L: Lifecycle> Drop for Unfinished<'_, '_, '_, S, L> {
     fn drop(&mut self) {
-        let cache = self.cache;
+        // Goes last, also when a destructor unwinds.
+        let _memory = Memory { cache: self.cache, record: self.record, block: self.block };
         if let Some(slab) = self.slab {
             for index in 0..self.constructed {
-                cache.lifecycle.destruct(cache.object_of(slab.object(index)));
+                self.cache.lifecycle.destruct(self.cache.object_of(slab.object(index)));
             }
         }
+    }
+}
+
+/// A slab's frames and record, given back when dropped.
+struct Memory<'c, 's, S: FrameSource, L: Lifecycle> {
+    cache: &'c RawCache<'s, S, L>,
+    record: u32,
+    block: Option<(Frame, Order)>,
+}
+
+impl<S: FrameSource, L: Lifecycle> Drop for Memory<'_, '_, S, L> {
+    fn drop(&mut self) {
+        let cache = self.cache;
         if let Some((frame, order)) = self.block {
             cache.own(frame, order, super::records::NONE);
             // SAFETY: the block was taken with this order; the slab is in no list, all its objects are in it,

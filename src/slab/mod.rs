@@ -12,6 +12,7 @@ mod lists;
 mod raw;
 mod records;
 mod stats;
+mod typed;
 mod verify;
 
 pub use error::{Busy, LEAKS_NAMED, ObjectError};
@@ -21,6 +22,7 @@ pub use identity::{Found, lookup};
 pub use lifecycle::{Bytes, ConstructError};
 pub use raw::RawCache;
 pub use stats::CacheStats;
+pub use typed::{Cache, Constructed, ObjectCache, SlabBox};
 pub use verify::CacheFault;
 
 use crate::check::{Rule, Violation, violation};

@@ -19,7 +19,7 @@ use crate::page::{AllocFlags, FrameSource};
 /// A cache of objects of one size and alignment.
 ///
 /// `L` says what objects hold while they are free; plain bytes unless it is given.
-pub struct RawCache<'s, S: FrameSource, L = Bytes> {
+pub struct RawCache<'s, S: FrameSource, L: Lifecycle = Bytes> {
     pub(super) source: &'s S,
     pub(super) name: &'static str,
     pub(super) tag: u32,
@@ -118,7 +118,7 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
     }
 }
 
-impl<'s, S: FrameSource, L> RawCache<'s, S, L> {
+impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     pub(super) const fn with_lifecycle(
         source: &'s S,
         name: &'static str,
@@ -391,5 +391,12 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             }
         }
         busy
+    }
+}
+
+impl<S: FrameSource, L: Lifecycle> Drop for RawCache<'_, S, L> {
+    /// As [`destroy`](RawCache::destroy), but leaves the slabs of live objects to them.
+    fn drop(&mut self) {
+        let _ = self.tear_down();
     }
 }

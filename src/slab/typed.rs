@@ -1,0 +1,301 @@
+//! Caches of typed objects, and the pointers that own them.
+
+use core::convert::Infallible;
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+use core::ptr::{self, NonNull};
+
+use super::error::Busy;
+use super::lifecycle::{Bytes, ConstructError, Lifecycle};
+use super::stats::CacheStats;
+use super::verify::CacheFault;
+use super::{CacheFlags, RawCache};
+use crate::buddy::AllocError;
+use crate::check::violation;
+use crate::page::{AllocFlags, FrameSource};
+use crate::platform::Platform;
+
+/// A cache of values of one type, each made when it is allocated and dropped when it is freed.
+pub struct Cache<'s, T, S: FrameSource> {
+    raw: RawCache<'s, S>,
+    values: PhantomData<fn(T) -> T>,
+}
+
+/// Bytes that a value takes in a cache: a value without size takes one, to have an address of its own.
+const fn bytes_of<T>() -> usize {
+    if size_of::<T>() == 0 { 1 } else { size_of::<T>() }
+}
+
+impl<'s, T, S: FrameSource> Cache<'s, T, S> {
+    /// A cache that takes no memory before its first allocation.
+    pub const fn new(source: &'s S, name: &'static str, flags: CacheFlags) -> Self {
+        let raw = RawCache::new(source, name, bytes_of::<T>(), align_of::<T>(), flags);
+        Self { raw, values: PhantomData }
+    }
+
+    /// Puts `value` into the cache's memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawCache::alloc`]; the value comes back.
+    #[inline]
+    pub fn alloc(&self, value: T) -> Result<SlabBox<'_, T, S>, (T, AllocError)> {
+        match self.raw.alloc(AllocFlags::empty()) {
+            Ok(object) => {
+                let object = object.cast::<T>();
+                // SAFETY: the cache's objects have T's size and alignment, and this one is ours.
+                unsafe { object.write(value) };
+                Ok(SlabBox { object, cache: &self.raw })
+            }
+            Err(error) => Err((value, error)),
+        }
+    }
+
+    /// The owner of a value again, after [`SlabBox::into_raw`] or [`SlabBox::leak`].
+    ///
+    /// # Safety
+    ///
+    /// `object` comes from a box of this cache, and nobody else owns or uses it.
+    pub unsafe fn from_raw(&self, object: NonNull<T>) -> SlabBox<'_, T, S> {
+        SlabBox { object, cache: &self.raw }
+    }
+
+    /// The cache of bytes below.
+    pub const fn as_raw(&self) -> &RawCache<'s, S> {
+        &self.raw
+    }
+
+    /// Gives every empty slab back; how many frames.
+    pub fn shrink(&self) -> usize {
+        self.raw.shrink()
+    }
+
+    /// How full the cache is.
+    pub fn stats(&self) -> CacheStats {
+        self.raw.stats()
+    }
+
+    /// Recounts everything: see [`RawCache::verify`].
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction.
+    pub fn verify(&self) -> Result<(), CacheFault> {
+        self.raw.verify()
+    }
+
+    /// Gives the cache's memory back and ends it.
+    ///
+    /// # Errors
+    ///
+    /// The cache, unharmed, and which objects were leaked.
+    #[expect(clippy::result_large_err, reason = "there may be no heap to box the cache in")]
+    pub fn destroy(self) -> Result<(), (Self, Busy)> {
+        let values = self.values;
+        self.raw.destroy().map_err(|(raw, busy)| (Self { raw, values }, busy))
+    }
+}
+
+/// How an [`ObjectCache`] makes its objects.
+pub struct Constructed<T, E, F> {
+    constructor: F,
+    /// Whoever allocates may write a `T` that the next one reads, so the type must be exactly this one.
+    values: PhantomData<fn(T, E) -> (T, E)>,
+}
+
+impl<T, E, F: Fn() -> Result<T, E>> Lifecycle for Constructed<T, E, F> {
+    type Error = E;
+
+    const CONSTRUCTS: bool = true;
+
+    fn construct(&self, object: NonNull<u8>) -> Result<(), E> {
+        let value = (self.constructor)()?;
+        // SAFETY: `ObjectCache` makes caches with T's size and alignment only, and nobody knows the object yet.
+        unsafe { object.cast::<T>().write(value) };
+        Ok(())
+    }
+
+    fn destruct(&self, object: NonNull<u8>) {
+        // SAFETY: `construct` wrote a `T`, users get it as a `T` only, and now nobody uses it.
+        unsafe { object.cast::<T>().drop_in_place() };
+    }
+}
+
+/// A cache of objects that stay constructed while they are free.
+///
+/// The constructor runs once for each object of a new slab, and the objects are dropped when the slab goes; in
+/// between they pass from user to user as they are. An object whose making costs more than its
+/// memory (locks, lists, buffers) is made once, not once per allocation. Users give objects
+/// back in the state that the next one expects.
+pub struct ObjectCache<'s, T, S: FrameSource, E = Infallible, F = fn() -> Result<T, E>>
+where
+    F: Fn() -> Result<T, E>,
+{
+    raw: RawCache<'s, S, Constructed<T, E, F>>,
+}
+
+impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T, S, E, F> {
+    /// A cache that takes no memory and constructs nothing before its first allocation.
+    pub const fn new(source: &'s S, name: &'static str, flags: CacheFlags, constructor: F) -> Self {
+        let lifecycle = Constructed { constructor, values: PhantomData };
+        let raw = RawCache::with_lifecycle(
+            source,
+            name,
+            bytes_of::<T>(),
+            align_of::<T>(),
+            flags,
+            lifecycle,
+        );
+        Self { raw }
+    }
+
+    /// An object, as its last user or the constructor left it.
+    ///
+    /// # Errors
+    ///
+    /// `Constructor` if a slab had to be made and the constructor failed: what it had made is dropped, and the
+    /// slab's frames are given back. Otherwise as [`RawCache::alloc`].
+    #[inline]
+    pub fn alloc(&self) -> Result<SlabBox<'_, T, S, Constructed<T, E, F>>, ConstructError<E>> {
+        let object = self.raw.alloc_object(AllocFlags::empty())?.cast();
+        Ok(SlabBox { object, cache: &self.raw })
+    }
+
+    /// The owner of an object again, after [`SlabBox::into_raw`] or [`SlabBox::leak`].
+    ///
+    /// # Safety
+    ///
+    /// `object` comes from a box of this cache, and nobody else owns or uses it.
+    pub unsafe fn from_raw(&self, object: NonNull<T>) -> SlabBox<'_, T, S, Constructed<T, E, F>> {
+        SlabBox { object, cache: &self.raw }
+    }
+
+    /// Gives every empty slab back after dropping its objects; how many frames.
+    pub fn shrink(&self) -> usize {
+        self.raw.shrink()
+    }
+
+    /// How full the cache is.
+    pub fn stats(&self) -> CacheStats {
+        self.raw.stats()
+    }
+
+    /// Recounts everything: see [`RawCache::verify`].
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction.
+    pub fn verify(&self) -> Result<(), CacheFault> {
+        self.raw.verify()
+    }
+
+    /// Drops the objects, gives the cache's memory back and ends it.
+    ///
+    /// # Errors
+    ///
+    /// The cache, unharmed, and which objects were leaked.
+    #[expect(clippy::result_large_err, reason = "there may be no heap to box the cache in")]
+    pub fn destroy(self) -> Result<(), (Self, Busy)> {
+        self.raw.destroy().map_err(|(raw, busy)| (Self { raw }, busy))
+    }
+}
+
+/// A value in a cache, and its only owner. Dropping it gives the object back: a [`Cache`]'s value is
+/// dropped first, an [`ObjectCache`]'s object stays as it is.
+pub struct SlabBox<'c, T, S: FrameSource, L: Lifecycle = Bytes> {
+    object: NonNull<T>,
+    cache: &'c RawCache<'c, S, L>,
+}
+
+// SAFETY: a box owns its value, as `Box` does; the cache that it refers to may be used by any CPU if it
+// is `Sync`.
+unsafe impl<T: Send, S: FrameSource, L: Lifecycle + Sync> Send for SlabBox<'_, T, S, L> {}
+// SAFETY: as above; a shared box gives shared references only.
+unsafe impl<T: Sync, S: FrameSource, L: Lifecycle + Sync> Sync for SlabBox<'_, T, S, L> {}
+
+impl<'c, T, S: FrameSource, L: Lifecycle> SlabBox<'c, T, S, L> {
+    /// The value without its owner; `from_raw` of the cache makes one again.
+    pub fn into_raw(this: Self) -> NonNull<T> {
+        ManuallyDrop::new(this).object
+    }
+
+    /// The value, never to be given back unless by way of `from_raw`. A cache keeps its slabs while objects in them
+    /// live, also when it is dropped.
+    pub fn leak(this: Self) -> &'c mut T {
+        let mut object = Self::into_raw(this);
+        // SAFETY: the box was the only owner, and without it the object is never freed.
+        unsafe { object.as_mut() }
+    }
+}
+
+impl<T, S: FrameSource> SlabBox<'_, T, S> {
+    /// The value, taken out of the cache's memory.
+    pub fn into_inner(this: Self) -> T {
+        let this = ManuallyDrop::new(this);
+        // SAFETY: the box was the only owner, and does not drop the value any more.
+        let value = unsafe { this.object.read() };
+        give_back(this.object.cast(), this.cache);
+        value
+    }
+}
+
+impl<T, S: FrameSource, L: Lifecycle> Deref for SlabBox<'_, T, S, L> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: a box owns its object, which holds a value.
+        unsafe { self.object.as_ref() }
+    }
+}
+
+impl<T, S: FrameSource, L: Lifecycle> DerefMut for SlabBox<'_, T, S, L> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: a box owns its object, which holds a value.
+        unsafe { self.object.as_mut() }
+    }
+}
+
+impl<T, S: FrameSource, L: Lifecycle> Drop for SlabBox<'_, T, S, L> {
+    #[inline]
+    fn drop(&mut self) {
+        /// Gives the object back also where dropping the value unwinds.
+        struct GiveBack<'a, 'c, S: FrameSource, L: Lifecycle>(NonNull<u8>, &'a RawCache<'c, S, L>);
+
+        impl<S: FrameSource, L: Lifecycle> Drop for GiveBack<'_, '_, S, L> {
+            fn drop(&mut self) {
+                give_back(self.0, self.1);
+            }
+        }
+
+        let _after = GiveBack(self.object.cast(), self.cache);
+        if !L::CONSTRUCTS {
+            // SAFETY: a box owns its object, which holds a value; it is not used any more.
+            unsafe { ptr::drop_in_place(self.object.as_ptr()) };
+        }
+    }
+}
+
+/// Frees the object of a box that goes.
+#[inline]
+fn give_back<S: FrameSource, L: Lifecycle>(object: NonNull<u8>, cache: &RawCache<'_, S, L>) {
+    // SAFETY: the caller has owned the object and does not use it any more.
+    if let Err(error) = unsafe { cache.free_object(object) } {
+        violation(&error.violation(object, cache.name).on_cpu(cache.platform().cpu_id()));
+    }
+}
+
+impl<T: fmt::Debug, S: FrameSource, L: Lifecycle> fmt::Debug for SlabBox<'_, T, S, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<T: fmt::Display, S: FrameSource, L: Lifecycle> fmt::Display for SlabBox<'_, T, S, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
