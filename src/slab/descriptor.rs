@@ -283,6 +283,11 @@ impl<'r> Slab<'r> {
         self.header().available.store(self.available() as u16 + 1, Relaxed);
     }
 
+    /// How many objects are in a state.
+    pub(super) fn in_state(self, state: u8) -> usize {
+        self.states().iter().filter(|byte| byte.load(Relaxed) == state).count()
+    }
+
     /// Whether bits, bytes and count agree.
     pub(super) fn is_consistent(self) -> bool {
         let bits = self.bits();

@@ -42,12 +42,13 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             object_bytes: geometry.object_bytes as u32,
             lead: geometry.lead as u32,
         };
-        let cache = self.identity.ensure(self.source, &self.records, identity, flags)?;
         let record = self.records.take(self.source, record_bytes(geometry.objects), flags)?;
         let mut unfinished =
             Unfinished { cache: self, record: record.id, block: None, slab: None, constructed: 0 };
         let frame = self.source.take(geometry.order, BlockOwner::Slab, flags)?;
         unfinished.block = Some((frame, geometry.order));
+        // Last, since it stays.
+        let cache = self.identity.ensure(self.source, &self.records, identity, flags)?;
 
         let start = self.platform().phys_to_virt(frame.start());
         if !(start as usize).is_multiple_of(geometry.align) {

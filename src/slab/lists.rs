@@ -72,6 +72,11 @@ impl Lists {
         self.chains.iter().map(Chain::len).sum()
     }
 
+    /// Begins a new interval for `idle`.
+    pub(super) fn settle(&mut self) {
+        self.idle = self.chain(Fill::Empty).len();
+    }
+
     /// Adds a new slab.
     pub(super) fn add<P: Platform>(&mut self, platform: &P, slab: Slab<'_>) {
         self.available += slab.available();

@@ -1,5 +1,6 @@
 //! Slab caches: objects of one size each, in blocks of frames.
 
+mod cpu;
 mod descriptor;
 mod error;
 mod flags;
@@ -9,8 +10,11 @@ mod harden;
 mod identity;
 mod lifecycle;
 mod lists;
+mod magazine;
+mod paths;
 mod raw;
 mod records;
+mod reload;
 mod stats;
 mod typed;
 mod verify;

@@ -4,13 +4,15 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::descriptor::{self, CACHED, Entry, IN_SLAB, Slab, USER};
+use super::cpu::Cpus;
+use super::descriptor::{self, Slab, USER};
 use super::error::{Busy, LEAKS_NAMED, ObjectError};
 use super::flags::CacheFlags;
 use super::geometry::Geometry;
 use super::identity::{self, IdentityCell};
 use super::lifecycle::{Bytes, ConstructError, Lifecycle};
 use super::lists::{Fill, Lists};
+use super::magazine::Depot;
 use super::records::Records;
 use crate::buddy::AllocError;
 use crate::lock::{Guard, IrqLock};
@@ -30,6 +32,10 @@ pub struct RawCache<'s, S: FrameSource, L: Lifecycle = Bytes> {
     pub(super) lists: IrqLock<Lists>,
     pub(super) records: Records,
     pub(super) lifecycle: L,
+    pub(super) cpus: Cpus,
+    pub(super) depot: IrqLock<Depot>,
+    /// Objects in stocks.
+    pub(super) stocked: AtomicUsize,
     colour: AtomicUsize,
 }
 
@@ -137,6 +143,9 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             lists: IrqLock::new(Lists::new()),
             records: Records::new(),
             lifecycle,
+            cpus: Cpus::new(),
+            depot: IrqLock::new(Depot::new()),
+            stocked: AtomicUsize::new(0),
             colour: AtomicUsize::new(0),
         }
     }
@@ -161,7 +170,10 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
 
     /// The lists, or `WouldBlock` for callers that must not wait.
     #[inline]
-    fn lock(&self, flags: AllocFlags) -> Result<Guard<'_, Lists, S::Platform>, AllocError> {
+    pub(super) fn lock(
+        &self,
+        flags: AllocFlags,
+    ) -> Result<Guard<'_, Lists, S::Platform>, AllocError> {
         if flags.contains(AllocFlags::NO_WAIT) {
             return self.lists.try_lock(self.platform()).ok_or(AllocError::WouldBlock);
         }
@@ -208,126 +220,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
 }
 
 impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
-    #[inline]
-    pub(super) fn alloc_object(
-        &self,
-        flags: AllocFlags,
-    ) -> Result<NonNull<u8>, ConstructError<L::Error>> {
-        let mut object = None;
-        let mut sink = |entry: Entry| object = Some(self.object_of(entry.object));
-        let taken = self.lock(flags)?.take(self.platform(), 1, USER, &mut sink);
-        if taken == 0 {
-            self.grow(flags, 1, USER, sink)?;
-        }
-        let object = object.ok_or(ConstructError::Alloc(AllocError::OutOfMemory))?;
-        self.hand_out(object, flags);
-        Ok(object)
-    }
-
-    pub(super) fn alloc_objects(
-        &self,
-        out: &mut [MaybeUninit<NonNull<u8>>],
-        flags: AllocFlags,
-    ) -> usize {
-        let wanted = out.len();
-        let mut taken = 0;
-        let mut slots = out.iter_mut();
-        let mut sink = |entry: Entry| {
-            if let Some(slot) = slots.next() {
-                slot.write(self.object_of(entry.object));
-            }
-        };
-        if let Ok(mut lists) = self.lock(flags) {
-            taken += lists.take(self.platform(), wanted, USER, &mut sink);
-        }
-        while taken < wanted {
-            match self.grow(flags, wanted - taken, USER, &mut sink) {
-                Ok(more) => taken += more,
-                Err(_) => break,
-            }
-        }
-        for slot in &out[..taken] {
-            // SAFETY: `sink` wrote the first `taken` slots.
-            self.hand_out(unsafe { slot.assume_init() }, flags);
-        }
-        taken
-    }
-
-    /// # Safety
-    ///
-    /// If `object` is an allocated object of this cache, nobody uses it any more.
-    #[inline]
-    pub(super) unsafe fn free_object(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
-        let (slab, index) = self.locate(object)?;
-        let surplus = {
-            let mut lists = self.lists.lock(self.platform());
-            // SAFETY: the caller's promise.
-            unsafe { self.put(&mut lists, slab, index)? };
-            self.surplus(&mut lists)
-        };
-        if let Some(slab) = surplus {
-            // SAFETY: `surplus` took it out of the lists, and all its objects are in it.
-            unsafe { self.release(slab) };
-        }
-        Ok(())
-    }
-
-    /// # Safety
-    ///
-    /// As [`free_object`](Self::free_object), for each.
-    pub(super) unsafe fn free_objects(
-        &self,
-        objects: &[NonNull<u8>],
-    ) -> Result<(), (usize, ObjectError)> {
-        let mut result = Ok(());
-        {
-            let mut lists = self.lists.lock(self.platform());
-            for (done, &object) in objects.iter().enumerate() {
-                let put = self.locate(object).and_then(|(slab, index)| {
-                    // SAFETY: the caller's promise.
-                    unsafe { self.put(&mut lists, slab, index) }
-                });
-                if let Err(error) = put {
-                    result = Err((done, error));
-                    break;
-                }
-            }
-        }
-        // Each slab that goes was emptied by these frees or earlier ones, so the work is bounded by theirs.
-        loop {
-            let surplus = self.surplus(&mut self.lists.lock(self.platform()));
-            let Some(slab) = surplus else { break };
-            // SAFETY: `surplus` took it out of the lists, and all its objects are in it.
-            unsafe { self.release(slab) };
-        }
-        result
-    }
-
-    /// Puts an allocated object back into its slab.
-    ///
-    /// # Safety
-    ///
-    /// As [`free_object`](Self::free_object).
-    unsafe fn put(
-        &self,
-        lists: &mut Lists,
-        slab: Slab<'_>,
-        index: usize,
-    ) -> Result<(), ObjectError> {
-        let entry = slab.entry(index);
-        match entry.state().load(Relaxed) {
-            USER => {}
-            IN_SLAB | CACHED => return Err(ObjectError::NotAllocated),
-            _ => return Err(ObjectError::Corrupted),
-        }
-        // SAFETY: the object is allocated, and the caller has promised that nobody uses it.
-        unsafe { self.take_back(self.object_of(entry.object))? };
-        lists.put(self.platform(), slab, index);
-        Ok(())
-    }
-
     /// An empty slab more than the cache keeps, taken out of the lists.
-    fn surplus(&self, lists: &mut Lists) -> Option<Slab<'static>> {
+    pub(super) fn surplus(&self, lists: &mut Lists) -> Option<Slab<'static>> {
         let empty = lists.chain(Fill::Empty).len();
         // An eighth of what is in use is kept against the next wave, so giving back is paid for by at least as
         // many frees, and a cache that empties gives back all but one.
@@ -335,8 +229,10 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         if L::CONSTRUCTS || empty <= kept { None } else { lists.remove_empty(self.platform()) }
     }
 
-    /// Gives every empty slab back; how many frames.
+    /// Gives back every slab that can be emptied: the running CPU's magazines and the depot's go back to the slabs, other CPUs'
+    /// at their next free. How many frames were given back.
     pub fn shrink(&self) -> usize {
+        self.drain();
         let mut frames = 0;
         loop {
             let slab = self.lists.lock(self.platform()).remove_empty(self.platform());
@@ -362,11 +258,14 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
 
     /// Gives back what can be.
     fn tear_down(&mut self) -> Result<(), Busy> {
+        self.drain_all();
         self.shrink();
         let lists = self.lists.get_mut();
         if lists.slabs() != 0 {
             return Err(self.busy());
         }
+        // SAFETY: `drain_all` has emptied the slots.
+        unsafe { self.cpus.give(self.source, &self.records) };
         // SAFETY: there is no slab.
         unsafe { self.identity.give(self.source, &self.records) };
         Ok(())

@@ -1,6 +1,9 @@
 //! How full a cache is.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use super::RawCache;
+use super::cpu::Slot;
 use super::lifecycle::Lifecycle;
 use super::lists::Fill;
 use crate::page::FrameSource;
@@ -44,7 +47,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let empty = lists.chain(Fill::Empty).len();
         drop(lists);
         let objects_total = slabs * geometry.objects;
-        let objects_cached = 0;
+        let objects_cached = self.cached();
         CacheStats {
             name: self.name,
             objects_active: objects_total.saturating_sub(available + objects_cached),
@@ -58,5 +61,12 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             slabs_total: slabs,
             record_frames: self.records.frames(self.source),
         }
+    }
+
+    /// Free objects outside their slabs; exact while no other CPU uses the cache.
+    pub(super) fn cached(&self) -> usize {
+        let platform = self.platform();
+        let slots: usize = self.cpus.slots(platform).map(Slot::total_rounds).sum();
+        slots + self.depot.lock(platform).full.total_rounds(platform) + self.stocked.load(Relaxed)
     }
 }

@@ -4,6 +4,7 @@ use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
+use super::descriptor::{CACHED, Slab};
 use super::lifecycle::Lifecycle;
 use super::lists::Fill;
 use crate::page::FrameSource;
@@ -29,6 +30,13 @@ pub enum CacheFault {
     },
     /// A list is longer or shorter than its count, or its links disagree.
     Chain,
+    /// The number of free objects outside their slabs differs from what magazines, depot and stocks hold.
+    Cached {
+        /// What they hold.
+        expected: usize,
+        /// Objects whose state says so.
+        found: usize,
+    },
     /// The number of available objects differs from a recount.
     Available {
         /// What the count says.
@@ -47,6 +55,9 @@ impl fmt::Display for CacheFault {
             Self::List { base } => write!(f, "slab at {base:#x}: in the wrong list"),
             Self::Owner { base } => write!(f, "slab at {base:#x}: not owner of its frames"),
             Self::Chain => f.write_str("a list and its count disagree"),
+            Self::Cached { expected, found } => {
+                write!(f, "expected {expected} objects in magazines, found {found}")
+            }
             Self::Available { expected, found } => {
                 write!(f, "expected {expected} available objects, found {found}")
             }
@@ -57,7 +68,8 @@ impl fmt::Display for CacheFault {
 impl core::error::Error for CacheFault {}
 
 impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
-    /// Recounts everything. Takes time in proportion to the cache's objects, with its lock held.
+    /// Recounts everything. Takes time in proportion to the cache's objects, with its lock held. Exact
+    /// while no other CPU uses the cache.
     ///
     /// # Errors
     ///
@@ -66,12 +78,13 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let platform = self.platform();
         let lists = self.lists.lock(platform);
         let mut available = 0;
+        let mut cached = 0;
         for fill in Fill::ALL {
             let mut previous = None;
             let mut len = 0;
             while let Some(slab) = lists.walk(platform, fill, previous) {
                 let base = slab.object(0).as_ptr() as usize;
-                let prev = previous.map_or(0, super::descriptor::Slab::id);
+                let prev = previous.map_or(0, Slab::id);
                 if slab.prev().load(Relaxed) != prev || len == lists.chain(fill).len() {
                     return Err(CacheFault::Chain);
                 }
@@ -85,6 +98,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                     return Err(CacheFault::Owner { base });
                 }
                 available += slab.available();
+                cached += slab.in_state(CACHED);
                 previous = Some(slab);
                 len += 1;
             }
@@ -95,10 +109,15 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         if available != lists.available {
             return Err(CacheFault::Available { expected: lists.available, found: available });
         }
+        drop(lists);
+        let expected = self.cached();
+        if cached != expected {
+            return Err(CacheFault::Cached { expected, found: cached });
+        }
         Ok(())
     }
 
-    fn owns_frames(&self, slab: super::descriptor::Slab<'_>) -> bool {
+    fn owns_frames(&self, slab: Slab<'_>) -> bool {
         let Some(head) = slab.frame(self.platform()) else { return false };
         (0..slab.order().frames()).all(|nth| {
             let cell = head.checked_add(nth).and_then(|frame| self.source.owner(frame));

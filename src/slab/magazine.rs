@@ -1,0 +1,179 @@
+//! Magazines: arrays of free objects, so that a CPU can take and give objects without anybody's lock.
+//!
+//! A magazine is a record of [`Entry`]s behind a link. It is loaded in a CPU's slot, or lies in the depot, or is part of a
+//! stock; its owner there says how many rounds it holds.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::descriptor::Entry;
+use super::records::{GRANULE, NONE, Record, address};
+use crate::platform::Platform;
+
+/// What a magazine's record begins with.
+#[repr(C, align(16))]
+struct Header {
+    /// The next magazine of its list.
+    next: AtomicU32,
+    /// Rounds in it, where it lies in a list.
+    rounds: AtomicU32,
+}
+
+/// How many rounds the magazines of a cache of such objects have: fewer the larger the objects, so that what lies idle in a
+/// CPU stays small. Records of these sizes fill frames well.
+pub(super) const fn rounds_for(object_bytes: usize) -> u32 {
+    let granules = match object_bytes {
+        0..=64 => 15,
+        65..=256 => 8,
+        257..=1024 => 4,
+        1025..=4096 => 2,
+        _ => 1,
+    };
+    ((granules * GRANULE - size_of::<Header>()) / size_of::<Entry>()) as u32
+}
+
+/// Bytes in the record of a magazine of so many rounds.
+pub(super) const fn magazine_bytes(rounds: u32) -> usize {
+    size_of::<Header>() + rounds as usize * size_of::<Entry>()
+}
+
+/// A magazine, by the id of its record. Whoever holds the value owns the magazine: it lies in one slot, one list or one
+/// variable. The empty value is no magazine.
+#[derive(Debug)]
+pub(super) struct Magazine {
+    id: u32,
+}
+
+impl Magazine {
+    /// Makes a record into a magazine.
+    ///
+    /// # Safety
+    ///
+    /// The record belongs to the caller alone and has [`magazine_bytes`] for the cache's rounds.
+    pub(super) unsafe fn create(record: Record) -> Self {
+        let header = Header { next: AtomicU32::new(NONE), rounds: AtomicU32::new(0) };
+        // SAFETY: the caller's promise; records are aligned to granules.
+        unsafe { record.address.cast::<Header>().write(header) };
+        Self { id: record.id }
+    }
+
+    /// The magazine that [`into_id`](Self::into_id) made a number of.
+    ///
+    /// # Safety
+    ///
+    /// Each number is used once.
+    pub(super) unsafe fn from_id(id: u32) -> Self {
+        Self { id }
+    }
+
+    pub(super) fn into_id(self) -> u32 {
+        self.id
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.id == NONE
+    }
+
+    /// Where its entries lie.
+    pub(super) fn entries<P: Platform>(&self, platform: &P) -> *mut Entry {
+        // SAFETY: the record is longer than a header.
+        unsafe { address(platform, self.id).cast::<Header>().add(1).cast() }
+    }
+
+    fn header<P: Platform>(&self, platform: &P) -> &Header {
+        // SAFETY: `create` wrote a header there; its fields are atomic. The record lives while the value does.
+        unsafe { &*address(platform, self.id).cast::<Header>() }
+    }
+
+    /// Rounds in it, while it is in a list.
+    pub(super) fn rounds<P: Platform>(&self, platform: &P) -> u32 {
+        self.header(platform).rounds.load(Relaxed)
+    }
+}
+
+/// A list of magazines.
+pub(super) struct Magazines {
+    head: u32,
+    len: usize,
+    /// Fewest magazines since the last reaping: those have not been needed.
+    pub(super) idle: usize,
+}
+
+impl Magazines {
+    pub(super) const fn new() -> Self {
+        Self { head: NONE, len: 0, idle: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn push<P: Platform>(&mut self, platform: &P, magazine: Magazine, rounds: u32) {
+        let header = magazine.header(platform);
+        header.next.store(self.head, Relaxed);
+        header.rounds.store(rounds, Relaxed);
+        self.head = magazine.into_id();
+        self.len += 1;
+    }
+
+    /// A magazine and its rounds.
+    pub(super) fn pop<P: Platform>(&mut self, platform: &P) -> Option<(Magazine, u32)> {
+        if self.head == NONE {
+            return None;
+        }
+        // SAFETY: `push` made the number; it leaves the list here.
+        let magazine = unsafe { Magazine::from_id(self.head) };
+        self.head = magazine.header(platform).next.load(Relaxed);
+        self.len -= 1;
+        self.idle = self.idle.min(self.len);
+        let rounds = magazine.rounds(platform);
+        Some((magazine, rounds))
+    }
+
+    /// Begins a new interval for `idle`.
+    pub(super) fn settle(&mut self) {
+        self.idle = self.len;
+    }
+
+    /// The rounds in all magazines.
+    pub(super) fn total_rounds<P: Platform>(&self, platform: &P) -> usize {
+        let (mut total, mut id) = (0, self.head);
+        for _ in 0..self.len {
+            // SAFETY: a second value for the number, forgotten before the list can change.
+            let magazine = core::mem::ManuallyDrop::new(unsafe { Magazine::from_id(id) });
+            total += magazine.rounds(platform) as usize;
+            id = magazine.header(platform).next.load(Relaxed);
+        }
+        total
+    }
+}
+
+/// The magazines behind the CPUs': full ones for whoever runs out, empty ones for whoever fills up.
+pub(super) struct Depot {
+    pub(super) full: Magazines,
+    pub(super) empty: Magazines,
+    /// CPUs with slots: the depot keeps two full magazines for each, and what is more goes back to the slabs.
+    pub(super) cpus: usize,
+}
+
+impl Depot {
+    pub(super) const fn new() -> Self {
+        Self { full: Magazines::new(), empty: Magazines::new(), cpus: 0 }
+    }
+
+    /// Whether another full magazine has a place.
+    pub(super) fn has_room(&self) -> bool {
+        self.full.len() < 2 * self.cpus
+    }
+}
+
+/// The entry at `index` of the entries at `entries`.
+///
+/// # Safety
+///
+/// The entries are those of a magazine that the caller owns, and `index` is below its rounds.
+#[inline]
+pub(super) unsafe fn read(entries: NonNull<Entry>, index: u32) -> Entry {
+    // SAFETY: the caller's promise; entries below the rounds have been written.
+    unsafe { entries.add(index as usize).read() }
+}

@@ -1,0 +1,285 @@
+//! Allocation and free: the hit in the CPU's loaded magazine, and the way through the shared lists where there is none.
+//!
+//! A free object's state byte goes from [`USER`] to [`CACHED`] when it is freed, whichever way it takes, so a second
+//! free is refused wherever the object lies; and from there to [`USER`], or back into its slab.
+
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::RawCache;
+use super::cpu::Held;
+use super::descriptor::{CACHED, Entry, IN_SLAB, Slab, USER};
+use super::error::ObjectError;
+use super::flags::CacheFlags;
+use super::lifecycle::{ConstructError, Lifecycle};
+use super::lists::Lists;
+use crate::buddy::AllocError;
+use crate::check::violation;
+use crate::page::{AllocFlags, FrameSource};
+use crate::platform::Platform;
+
+impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
+    #[inline]
+    pub(super) fn alloc_object(
+        &self,
+        flags: AllocFlags,
+    ) -> Result<NonNull<u8>, ConstructError<L::Error>> {
+        if let Some(held) = self.cpus.hold(self.platform())
+            && let Some(entry) = held.pop()
+            && let Some(object) = self.leave(entry)
+        {
+            drop(held);
+            self.hand_out(object, flags);
+            return Ok(object);
+        }
+        self.alloc_missed(flags)
+    }
+
+    /// The loaded magazine is empty, or there is none.
+    #[cold]
+    #[inline(never)]
+    fn alloc_missed(&self, flags: AllocFlags) -> Result<NonNull<u8>, ConstructError<L::Error>> {
+        let object = match self.alloc_reloaded(flags)? {
+            Some(object) => object,
+            None => self.alloc_shared(flags)?,
+        };
+        self.hand_out(object, flags);
+        Ok(object)
+    }
+
+    /// An object from the lists, or from a new slab.
+    fn alloc_shared(&self, flags: AllocFlags) -> Result<NonNull<u8>, ConstructError<L::Error>> {
+        let mut object = None;
+        let mut sink = |entry: Entry| object = Some(self.object_of(entry.object));
+        let taken = self.lock(flags)?.take(self.platform(), 1, USER, &mut sink);
+        if taken == 0
+            && let Err(error) = self.grow(flags, 1, USER, &mut sink)
+        {
+            // Objects may lie idle in magazines.
+            if !flags.contains(AllocFlags::NO_WAIT) {
+                self.drain();
+            }
+            if self.lock(flags)?.take(self.platform(), 1, USER, &mut sink) == 0 {
+                return Err(error);
+            }
+        }
+        object.ok_or(ConstructError::Alloc(AllocError::OutOfMemory))
+    }
+
+    pub(super) fn alloc_objects(
+        &self,
+        out: &mut [MaybeUninit<NonNull<u8>>],
+        flags: AllocFlags,
+    ) -> usize {
+        let wanted = out.len();
+        let mut taken = 0;
+        if let Some(held) = self.cpus.hold(self.platform()) {
+            while taken < wanted
+                && let Some(entry) = held.pop()
+            {
+                if let Some(object) = self.leave(entry) {
+                    out[taken].write(object);
+                    taken += 1;
+                }
+            }
+        }
+        let mut slots = out[taken..].iter_mut();
+        let mut sink = |entry: Entry| {
+            if let Some(slot) = slots.next() {
+                slot.write(self.object_of(entry.object));
+            }
+        };
+        if taken < wanted
+            && let Ok(mut lists) = self.lock(flags)
+        {
+            taken += lists.take(self.platform(), wanted - taken, USER, &mut sink);
+        }
+        while taken < wanted {
+            match self.grow(flags, wanted - taken, USER, &mut sink) {
+                Ok(more) => taken += more,
+                Err(_) => break,
+            }
+        }
+        for slot in &out[..taken] {
+            // SAFETY: the first `taken` slots have been written.
+            self.hand_out(unsafe { slot.assume_init() }, flags);
+        }
+        // Where there are no frames, objects may still lie idle in magazines.
+        for slot in &mut out[taken..] {
+            let Ok(object) = self.alloc_object(flags) else { break };
+            slot.write(object);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// # Safety
+    ///
+    /// If `object` is an allocated object of this cache, nobody uses it any more.
+    #[inline]
+    pub(super) unsafe fn free_object(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
+        let (slab, index) = self.locate(object)?;
+        if let Some(held) = self.cpus.hold(self.platform()) {
+            let entry = slab.entry(index);
+            // SAFETY: the caller's promise.
+            unsafe { self.claim(entry)? };
+            if held.push(entry) {
+                return Ok(());
+            }
+            drop(held);
+            self.free_missed(slab, index);
+            return Ok(());
+        }
+        {
+            let mut lists = self.lists.lock(self.platform());
+            // SAFETY: the caller's promise.
+            unsafe { self.claim(slab.entry(index))? };
+            lists.put(self.platform(), slab, index);
+        }
+        self.freed_shared();
+        Ok(())
+    }
+
+    /// The loaded magazine is full, or there is none; the object is claimed.
+    #[cold]
+    #[inline(never)]
+    fn free_missed(&self, slab: Slab<'_>, index: usize) {
+        if !self.free_unloaded(slab.entry(index)) {
+            self.lists.lock(self.platform()).put(self.platform(), slab, index);
+        }
+        self.trim();
+    }
+
+    /// What follows a free on the shared path.
+    fn freed_shared(&self) {
+        self.trim();
+        self.want_slot(AllocFlags::empty());
+    }
+
+    /// # Safety
+    ///
+    /// As [`free_object`](Self::free_object), for each.
+    pub(super) unsafe fn free_objects(
+        &self,
+        objects: &[NonNull<u8>],
+    ) -> Result<(), (usize, ObjectError)> {
+        let mut done = 0;
+        if let Some(held) = self.cpus.hold(self.platform()) {
+            // SAFETY: the caller's promise.
+            done = unsafe { self.free_to_magazine(&held, objects)? };
+        }
+        if done == objects.len() {
+            return Ok(());
+        }
+        let mut result = Ok(());
+        let mut lists = self.lists.lock(self.platform());
+        for (index, &object) in objects.iter().enumerate().skip(done) {
+            // SAFETY: the caller's promise.
+            if let Err(error) = unsafe { self.free_to_slab(&mut lists, object) } {
+                result = Err((index, error));
+                break;
+            }
+        }
+        drop(lists);
+        self.freed_shared();
+        result
+    }
+
+    /// Frees objects while the loaded magazine has room; how many.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_objects`](Self::free_objects).
+    unsafe fn free_to_magazine(
+        &self,
+        held: &Held<'_, S::Platform>,
+        objects: &[NonNull<u8>],
+    ) -> Result<usize, (usize, ObjectError)> {
+        for (index, &object) in objects.iter().enumerate() {
+            if !held.has_room() {
+                return Ok(index);
+            }
+            let claimed = self.locate(object).and_then(|(slab, nth)| {
+                let entry = slab.entry(nth);
+                // SAFETY: the caller's promise.
+                unsafe { self.claim(entry) }.map(|()| entry)
+            });
+            match claimed {
+                // There is room.
+                Ok(entry) => _ = held.push(entry),
+                Err(error) => return Err((index, error)),
+            }
+        }
+        Ok(objects.len())
+    }
+
+    /// # Safety
+    ///
+    /// As [`free_object`](Self::free_object).
+    unsafe fn free_to_slab(
+        &self,
+        lists: &mut Lists,
+        object: NonNull<u8>,
+    ) -> Result<(), ObjectError> {
+        let (slab, index) = self.locate(object)?;
+        // SAFETY: the caller's promise.
+        unsafe { self.claim(slab.entry(index))? };
+        lists.put(self.platform(), slab, index);
+        Ok(())
+    }
+
+    /// Makes a user's object a free one.
+    ///
+    /// # Safety
+    ///
+    /// If the object is allocated, nobody uses it any more.
+    #[inline]
+    unsafe fn claim(&self, entry: Entry) -> Result<(), ObjectError> {
+        let state = entry.state();
+        if self.flags.contains(CacheFlags::STRICT) {
+            state.compare_exchange(USER, CACHED, Relaxed, Relaxed).map_err(refusal)?;
+        } else {
+            match state.load(Relaxed) {
+                USER => state.store(CACHED, Relaxed),
+                other => return Err(refusal(other)),
+            }
+        }
+        // SAFETY: the object was allocated, and the caller has promised that nobody uses it.
+        let taken_back = unsafe { self.take_back(self.object_of(entry.object)) };
+        if taken_back.is_err() {
+            state.store(USER, Relaxed);
+        }
+        taken_back
+    }
+
+    /// Makes an object from a magazine a user's; not one that was freed by two CPUs at once and lies there twice.
+    #[inline]
+    pub(super) fn leave(&self, entry: Entry) -> Option<NonNull<u8>> {
+        let state = entry.state();
+        if state.load(Relaxed) != CACHED {
+            self.report_twice(entry);
+            return None;
+        }
+        state.store(USER, Relaxed);
+        Some(self.object_of(entry.object))
+    }
+
+    /// Reports an object that is in a magazine although it is not free.
+    #[cold]
+    pub(super) fn report_twice(&self, entry: Entry) {
+        let error = refusal(entry.state().load(Relaxed));
+        let error = if error == ObjectError::Corrupted { error } else { ObjectError::NotAllocated };
+        let cpu = self.platform().cpu_id();
+        violation(&error.violation(self.object_of(entry.object), self.name).on_cpu(cpu));
+    }
+}
+
+/// What a free of an object in such a state is answered.
+#[cold]
+const fn refusal(state: u8) -> ObjectError {
+    match state {
+        IN_SLAB | CACHED => ObjectError::NotAllocated,
+        _ => ObjectError::Corrupted,
+    }
+}

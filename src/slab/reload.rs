@@ -1,0 +1,325 @@
+//! The slow path of a CPU's magazines: exchange with the depot, refill from the slabs, and the way back.
+//!
+//! Loaded and previous magazine together bound the visits to the depot: between two of them lie at least as many calls
+//! as a magazine has rounds, whatever the sequence. Nothing here takes memory while a slot is held.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::RawCache;
+use super::cpu::Held;
+use super::descriptor::{self, CACHED, Entry};
+use super::flags::CacheFlags;
+use super::lifecycle::{ConstructError, Lifecycle};
+use super::lists::Lists;
+use super::magazine::{self, Magazine, magazine_bytes, rounds_for};
+use crate::buddy::AllocError;
+use crate::page::{AllocFlags, FrameSource};
+use crate::platform::CpuId;
+use core::ptr::NonNull;
+
+/// What came of an attempt to make the loaded magazine useful.
+enum Turn {
+    /// It has rounds, or room.
+    Ready,
+    /// An empty magazine is needed, and the depot has none.
+    NeedsMagazine,
+    /// There is nothing to be had.
+    Nothing,
+}
+
+impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
+    /// How many rounds this cache's magazines have.
+    fn rounds(&self) -> u32 {
+        rounds_for(self.object_bytes())
+    }
+
+    /// An object from a magazine, after a refill; `None` if there is no slot, or none to refill from.
+    pub(super) fn alloc_reloaded(
+        &self,
+        flags: AllocFlags,
+    ) -> Result<Option<NonNull<u8>>, ConstructError<L::Error>> {
+        self.want_slot(flags);
+        for attempt in 0..2 {
+            let Some(held) = self.cpus.hold(self.platform()) else { return Ok(None) };
+            match self.reload(&held, flags)? {
+                Turn::Ready => return Ok(held.pop().and_then(|entry| self.leave(entry))),
+                Turn::NeedsMagazine if attempt == 0 => {
+                    drop(held);
+                    if self.supply(flags).is_err() {
+                        return Ok(None);
+                    }
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gets rounds into the loaded magazine.
+    fn reload(&self, held: &Held<'_, S::Platform>, flags: AllocFlags) -> Result<Turn, AllocError> {
+        let platform = self.platform();
+        let capacity = self.rounds();
+        if held.rounds() > 0 {
+            return Ok(Turn::Ready);
+        }
+        if held.previous_rounds() > 0 {
+            held.swap(capacity);
+            return Ok(Turn::Ready);
+        }
+        {
+            let mut depot = if flags.contains(AllocFlags::NO_WAIT) {
+                self.depot.try_lock(platform).ok_or(AllocError::WouldBlock)?
+            } else {
+                self.depot.lock(platform)
+            };
+            if let Some((full, rounds)) = depot.full.pop(platform) {
+                let (loaded, _) = held.take_loaded();
+                if !loaded.is_none() {
+                    depot.empty.push(platform, loaded, 0);
+                }
+                held.load(full, rounds, capacity);
+                return Ok(Turn::Ready);
+            }
+            if !held.has_loaded() {
+                let Some((empty, _)) = depot.empty.pop(platform) else {
+                    return Ok(Turn::NeedsMagazine);
+                };
+                held.load(empty, 0, capacity);
+            }
+        }
+        if held.take_drain() {
+            // There is nothing to drain, but the capacity is to be put back.
+            let (loaded, rounds) = held.take_loaded();
+            held.load(loaded, rounds, capacity);
+        }
+        let mut lists = self.lock(flags)?;
+        let batch = held.next_batch(capacity);
+        let taken = lists.take(platform, batch, CACHED, |entry| _ = held.push(entry));
+        Ok(if taken == 0 { Turn::Nothing } else { Turn::Ready })
+    }
+
+    /// Puts a claimed object into the CPU's magazines after making room; whether that went.
+    pub(super) fn free_unloaded(&self, entry: Entry) -> bool {
+        for attempt in 0..2 {
+            let Some(held) = self.cpus.hold(self.platform()) else { return false };
+            match self.unload(&held) {
+                Turn::Ready => return held.push(entry),
+                Turn::NeedsMagazine if attempt == 0 => {
+                    drop(held);
+                    if self.supply(AllocFlags::empty()).is_err() {
+                        return false;
+                    }
+                }
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// Gets room into the loaded magazine.
+    fn unload(&self, held: &Held<'_, S::Platform>) -> Turn {
+        let platform = self.platform();
+        let capacity = self.rounds();
+        if held.take_drain() {
+            self.drain_held(held);
+        }
+        if held.has_room() {
+            return Turn::Ready;
+        }
+        if held.has_loaded() && held.has_previous() && held.previous_rounds() < capacity {
+            held.swap(capacity);
+            return Turn::Ready;
+        }
+        let mut depot = self.depot.lock(platform);
+        if held.has_previous() && !depot.has_room() {
+            drop(depot);
+            let (previous, rounds) = held.take_previous();
+            self.empty(&mut self.lists.lock(platform), &previous, rounds);
+            held.put_previous(previous, 0);
+            held.swap(capacity);
+            return Turn::Ready;
+        }
+        let Some((empty, _)) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };
+        if !held.has_loaded() {
+            held.load(empty, 0, capacity);
+            return Turn::Ready;
+        }
+        let (previous, rounds) = held.take_previous();
+        if !previous.is_none() {
+            depot.full.push(platform, previous, rounds);
+        }
+        held.put_previous(empty, 0);
+        held.swap(capacity);
+        Turn::Ready
+    }
+
+    /// Puts a new magazine into the depot.
+    fn supply(&self, flags: AllocFlags) -> Result<(), AllocError> {
+        let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
+        let record = self.records.take(self.source, magazine_bytes(self.rounds()), flags)?;
+        // SAFETY: the record was just taken for so many rounds.
+        let magazine = unsafe { Magazine::create(record) };
+        self.depot.lock(self.platform()).empty.push(self.platform(), magazine, 0);
+        Ok(())
+    }
+
+    /// Gives the running CPU a slot if the cache is used often enough.
+    pub(super) fn want_slot(&self, flags: AllocFlags) {
+        if self.flags.contains(CacheFlags::NO_MAGAZINES)
+            || self.geometry.is_err()
+            || !self.cpus.wants_slot(self.platform())
+        {
+            return;
+        }
+        let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
+        if let Ok(true) = self.cpus.add_slot(self.source, &self.records, flags) {
+            self.depot.lock(self.platform()).cpus += 1;
+        }
+    }
+
+    /// Puts the rounds of a magazine back into their slabs.
+    fn empty(&self, lists: &mut Lists, magazine: &Magazine, rounds: u32) {
+        let Some(entries) = NonNull::new(magazine.entries(self.platform())) else { return };
+        for index in 0..rounds {
+            // SAFETY: the caller owns the magazine, and it has so many rounds.
+            self.put_entry(lists, unsafe { magazine::read(entries, index) });
+        }
+    }
+
+    /// Puts an object from a magazine back into its slab.
+    fn put_entry(&self, lists: &mut Lists, entry: Entry) {
+        if entry.state().load(Relaxed) != CACHED {
+            return self.report_twice(entry);
+        }
+        let slab = descriptor::find(self.source, entry.object);
+        let at = slab.and_then(|slab| Some((slab, slab.index_of(entry.object.as_ptr() as usize)?)));
+        match at {
+            Some((slab, (index, _))) => lists.put(self.platform(), slab, index),
+            None => {
+                super::corrupted(self.platform(), entry.object.as_ptr() as usize, Some(self.name))
+            }
+        }
+    }
+
+    /// Puts the rounds of a slot's magazines back into their slabs.
+    fn drain_held(&self, held: &Held<'_, S::Platform>) {
+        let mut lists = self.lists.lock(self.platform());
+        let (loaded, rounds) = held.take_loaded();
+        if !loaded.is_none() {
+            self.empty(&mut lists, &loaded, rounds);
+        }
+        held.load(loaded, 0, self.rounds());
+        let (previous, rounds) = held.take_previous();
+        if !previous.is_none() {
+            self.empty(&mut lists, &previous, rounds);
+        }
+        held.put_previous(previous, 0);
+    }
+
+    /// Puts idle objects back into their slabs: the running CPU's and the depot's. Other CPUs are asked to do so at their next free.
+    pub(super) fn drain(&self) {
+        let platform = self.platform();
+        for slot in self.cpus.slots(platform) {
+            slot.ask_to_drain();
+        }
+        if let Some(held) = self.cpus.hold(platform) {
+            held.take_drain();
+            self.drain_held(&held);
+        }
+        self.drain_depot(usize::MAX, usize::MAX);
+    }
+
+    /// Takes full magazines out of the depot, puts their rounds back into their slabs, and gives empty ones' memory back: so many of
+    /// each at most.
+    fn drain_depot(&self, full: usize, empty: usize) {
+        let platform = self.platform();
+        for _ in 0..full {
+            let Some((magazine, rounds)) = self.depot.lock(platform).full.pop(platform) else {
+                break;
+            };
+            self.empty(&mut self.lists.lock(platform), &magazine, rounds);
+            self.give_magazine(magazine);
+        }
+        for _ in 0..empty {
+            let Some((magazine, _)) = self.depot.lock(platform).empty.pop(platform) else { break };
+            self.give_magazine(magazine);
+        }
+    }
+
+    fn give_magazine(&self, magazine: Magazine) {
+        if !magazine.is_none() {
+            // SAFETY: the magazine was ours; its record came from `supply`.
+            unsafe { self.records.give(self.source, magazine.into_id()) };
+        }
+    }
+
+    /// Puts the objects of a CPU that has stopped back into their slabs, and gives its magazines' memory back.
+    ///
+    /// # Safety
+    ///
+    /// The CPU does not run, or does not use the cache during the call.
+    pub unsafe fn drain_cpu(&self, cpu: CpuId) {
+        let Some(slot) = self.cpus.slot(self.platform(), cpu) else { return };
+        // SAFETY: the caller's promise.
+        let held = unsafe { Held::absent(slot, self.platform()) };
+        self.drain_held(&held);
+        let (loaded, _) = held.take_loaded();
+        let (previous, _) = held.take_previous();
+        drop(held);
+        self.give_magazine(loaded);
+        self.give_magazine(previous);
+        self.trim();
+    }
+
+    /// Empties every magazine and gives its memory back.
+    pub(super) fn drain_all(&mut self) {
+        for number in 0..crate::platform::MAX_CPUS {
+            if let Some(cpu) = CpuId::new(number) {
+                // SAFETY: the exclusive borrow shows that no CPU uses the cache.
+                unsafe { self.drain_cpu(cpu) };
+            }
+        }
+        self.drain_depot(usize::MAX, usize::MAX);
+    }
+
+    /// Gives back what has not been needed since the last call: the fewest empty slabs and the fewest magazines in the depot
+    /// that there have been at any time in between. Called at intervals, it follows the working set. How many frames were given back.
+    pub fn reap(&self) -> usize {
+        let platform = self.platform();
+        let (full, empty) = {
+            let depot = self.depot.lock(platform);
+            (depot.full.idle, depot.empty.idle)
+        };
+        self.drain_depot(full, empty);
+        {
+            let mut depot = self.depot.lock(platform);
+            depot.full.settle();
+            depot.empty.settle();
+        }
+        let idle = self.lists.lock(platform).idle;
+        let mut frames = 0;
+        for _ in 0..idle {
+            let slab = self.lists.lock(platform).remove_empty(platform);
+            let Some(slab) = slab else { break };
+            frames += slab.order().frames();
+            // SAFETY: `remove_empty` took it out of the lists, and all its objects are in it.
+            unsafe { self.release(slab) };
+        }
+        self.lists.lock(platform).settle();
+        frames
+    }
+
+    /// Gives back empty slabs beyond those that the cache keeps. Each was emptied by an earlier free, so the work is
+    /// bounded by theirs.
+    pub(super) fn trim(&self) {
+        loop {
+            let surplus = {
+                let mut lists = self.lists.lock(self.platform());
+                self.surplus(&mut lists)
+            };
+            let Some(slab) = surplus else { return };
+            // SAFETY: `surplus` took it out of the lists, and all its objects are in it.
+            unsafe { self.release(slab) };
+        }
+    }
+}
