@@ -7,7 +7,9 @@
 //! 2. `busy` is set by a plain store. That is enough, since the thread is pinned and an interrupt handler
 //!    runs to completion on top of what it interrupted: it finds the mark set and takes the shared path, or finds it
 //!    clear and leaves the slot as it would be between two calls.
-//! 3. `rounds <= capacity` of the loaded magazine, or `capacity` is 0.
+//! 3. Where there is no slot there is [`ABSENT`], which is always busy, and where there is no table there is one of
+//!    these. So a hit asks one question: is the slot busy?
+//! 4. `rounds <= capacity` of the loaded magazine, or `capacity` is 0.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{
@@ -18,7 +20,7 @@ use core::sync::atomic::{
 
 use super::descriptor::Entry;
 use super::magazine::{self, Magazine};
-use super::records::{NONE, Records, address};
+use super::records::{self, NONE, Records};
 use crate::buddy::AllocError;
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::{CpuId, MAX_CPUS, Platform};
@@ -43,18 +45,32 @@ pub(super) struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 64);
 
+/// The slot of a CPU that has none.
+static ABSENT: Slot = Slot::new(true);
+
+/// The table of a cache that has none.
+static NO_SLOTS: [AtomicPtr<Slot>; MAX_CPUS] =
+    [const { AtomicPtr::new((&raw const ABSENT).cast_mut()) }; MAX_CPUS];
+
 impl Slot {
-    const NEW: Self = Self {
-        busy: AtomicBool::new(false),
-        drain: AtomicBool::new(false),
-        rounds: AtomicU32::new(0),
-        capacity: AtomicU32::new(0),
-        previous_rounds: AtomicU32::new(0),
-        entries: AtomicPtr::new(core::ptr::null_mut()),
-        loaded: AtomicU32::new(NONE),
-        previous: AtomicU32::new(NONE),
-        batch: AtomicU32::new(1),
-    };
+    const fn new(is_busy: bool) -> Self {
+        Self {
+            busy: AtomicBool::new(is_busy),
+            drain: AtomicBool::new(false),
+            rounds: AtomicU32::new(0),
+            capacity: AtomicU32::new(0),
+            previous_rounds: AtomicU32::new(0),
+            entries: AtomicPtr::new(core::ptr::null_mut()),
+            loaded: AtomicU32::new(NONE),
+            previous: AtomicU32::new(NONE),
+            batch: AtomicU32::new(1),
+        }
+    }
+
+    /// Whether this is a CPU's slot.
+    fn is_present(&self) -> bool {
+        !core::ptr::eq(self, &ABSENT)
+    }
 
     /// The rounds in both magazines, as far as another CPU can tell.
     pub(super) fn total_rounds(&self) -> usize {
@@ -101,26 +117,36 @@ impl<'a, P: Platform> Held<'a, P> {
         Some(entry)
     }
 
-    /// Puts an object into the loaded magazine, if there is room.
+    /// A place in the loaded magazine, if there is room.
     #[inline]
-    pub(super) fn push(&self, entry: Entry) -> bool {
+    pub(super) fn room(&self) -> Option<Room<'_, 'a, P>> {
         let rounds = self.slot.rounds.load(Relaxed);
         // Not `==`: a drain clears the capacity.
-        if rounds >= self.slot.capacity.load(Relaxed) {
-            return false;
+        (rounds < self.slot.capacity.load(Relaxed)).then_some(Room { held: self, rounds })
+    }
+
+    /// Puts an object into the loaded magazine, if there is room.
+    pub(super) fn push(&self, entry: Entry) -> bool {
+        let room = self.room();
+        if let Some(room) = room {
+            room.fill(entry);
+            return true;
         }
+        false
+    }
+
+    #[inline]
+    fn write(&self, rounds: u32, entry: Entry) {
         let entries = self.slot.entries.load(Relaxed);
         // SAFETY: the slot is ours (invariant 2) and owns the loaded magazine, which has room for `capacity`
         // entries, and is not null when that is above 0.
         unsafe { entries.add(rounds as usize).write(entry) };
         self.slot.rounds.store(rounds + 1, Relaxed);
-        true
     }
 
     /// Whether the loaded magazine has room.
-    #[inline]
     pub(super) fn has_room(&self) -> bool {
-        self.slot.rounds.load(Relaxed) < self.slot.capacity.load(Relaxed)
+        self.room().is_some()
     }
 
     pub(super) fn rounds(&self) -> u32 {
@@ -202,6 +228,20 @@ impl<'a, P: Platform> Held<'a, P> {
     }
 }
 
+/// A place for one object in a loaded magazine.
+pub(super) struct Room<'h, 'a, P: Platform> {
+    held: &'h Held<'a, P>,
+    rounds: u32,
+}
+
+impl<P: Platform> Room<'_, '_, P> {
+    /// Puts an object there.
+    #[inline]
+    pub(super) fn fill(self, entry: Entry) {
+        self.held.write(self.rounds, entry);
+    }
+}
+
 impl<P: Platform> Drop for Held<'_, P> {
     #[inline]
     fn drop(&mut self) {
@@ -212,9 +252,10 @@ impl<P: Platform> Drop for Held<'_, P> {
     }
 }
 
-/// The slots of one cache: a table of their ids, by CPU. Neither exists before it is needed.
+/// The slots of one cache: a table of their addresses, by CPU. Neither exists before it is needed.
 pub(super) struct Cpus {
-    table: AtomicPtr<AtomicU32>,
+    table: AtomicPtr<AtomicPtr<Slot>>,
+    /// The table's record.
     table_id: AtomicU32,
     /// Calls that took the shared path, until there are slots.
     calls: AtomicU32,
@@ -226,7 +267,7 @@ const CALLS_BEFORE_SLOTS: u32 = 32;
 impl Cpus {
     pub(super) const fn new() -> Self {
         Self {
-            table: AtomicPtr::new(core::ptr::null_mut()),
+            table: AtomicPtr::new((&raw const NO_SLOTS).cast_mut().cast()),
             table_id: AtomicU32::new(NONE),
             calls: AtomicU32::new(0),
         }
@@ -239,23 +280,25 @@ impl Cpus {
 
     /// The CPU's cell in the table.
     #[inline]
-    fn cell<P: Platform>(&self, platform: &P, cpu: CpuId) -> Option<&AtomicU32> {
-        // Acquire, for the Release in `add_slot`: the cells are written.
+    fn cell(&self, cpu: CpuId) -> &AtomicPtr<Slot> {
+        // Acquire, for the Release in `add_table`: the cells are written.
         let table = self.table.load(Acquire);
-        if table.is_null() || cpu.index() >= Self::len(platform) {
-            return None;
-        }
-        // SAFETY: `add_slot` wrote a cell for each CPU, and the table lives as long as the cache.
-        Some(unsafe { &*table.add(cpu.index()) })
+        // SAFETY: the table is that of `NO_SLOTS`, which has a cell for every `CpuId`, or that of `add_table`, which has one
+        // for each CPU below the platform's `cpu_count`, and every `cpu_id` is below it. It lives as long as the cache.
+        unsafe { &*table.add(cpu.index()) }
     }
 
-    /// The CPU's slot.
+    /// The CPU's slot, or [`ABSENT`].
     #[inline]
+    fn at(&self, cpu: CpuId) -> &Slot {
+        // SAFETY: cells lead to `ABSENT` or to a slot that `add_slot` has written, which lives as long as the cache. Acquire, for the
+        // Release there.
+        unsafe { &*self.cell(cpu).load(Acquire) }
+    }
+
+    /// The CPU's slot, if it has one.
     pub(super) fn slot<P: Platform>(&self, platform: &P, cpu: CpuId) -> Option<&Slot> {
-        // Acquire, for the Release in `add_slot`: the slot is written.
-        let id = self.cell(platform, cpu)?.load(Acquire);
-        // SAFETY: `add_slot` made the record a slot, and it lives as long as the cache.
-        (id != NONE).then(|| unsafe { &*address(platform, id).cast::<Slot>() })
+        (cpu.index() < Self::len(platform)).then(|| self.at(cpu)).filter(|slot| slot.is_present())
     }
 
     /// All slots.
@@ -267,18 +310,15 @@ impl Cpus {
     #[inline]
     pub(super) fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Held<'a, P>> {
         platform.pin();
-        match self.slot(platform, platform.cpu_id()) {
-            Some(slot) if !slot.busy.load(Relaxed) => {
-                slot.busy.store(true, Relaxed);
-                // No handler on this CPU sees the magazines change before it can see the mark.
-                compiler_fence(SeqCst);
-                Some(Held { slot, platform })
-            }
-            _ => {
-                platform.unpin();
-                None
-            }
+        let slot = self.at(platform.cpu_id());
+        if slot.busy.load(Relaxed) {
+            platform.unpin();
+            return None;
         }
+        slot.busy.store(true, Relaxed);
+        // No handler on this CPU sees the magazines change before it can see the mark.
+        compiler_fence(SeqCst);
+        Some(Held { slot, platform })
     }
 
     /// Counts a call on the shared path; whether the running CPU should have a slot by now.
@@ -289,7 +329,7 @@ impl Cpus {
             self.calls.store(calls + 1, Relaxed);
             return false;
         }
-        self.slot(platform, platform.cpu_id()).is_none()
+        !self.at(platform.cpu_id()).is_present()
     }
 
     /// Gives the running CPU a slot; whether it is a new one.
@@ -301,14 +341,21 @@ impl Cpus {
         flags: AllocFlags,
     ) -> Result<bool, AllocError> {
         let platform = source.platform();
-        if self.table.load(Acquire).is_null() {
+        if self.table_id.load(Acquire) == NONE {
             self.add_table(source, records, flags)?;
         }
-        let Some(cell) = self.cell(platform, platform.cpu_id()) else { return Ok(false) };
+        let cpu = platform.cpu_id();
+        let absent = (&raw const ABSENT).cast_mut();
+        if core::ptr::eq(self.table.load(Acquire), NO_SLOTS.as_ptr()) {
+            // Another CPU is making the table.
+            return Ok(false);
+        }
         let record = records.take(source, size_of::<Slot>(), flags)?;
+        let slot = record.address.cast::<Slot>().as_ptr();
         // SAFETY: the record was just taken; granules have a slot's size and alignment.
-        unsafe { record.address.cast::<Slot>().write(Slot::NEW) };
-        if cell.compare_exchange(NONE, record.id, AcqRel, Relaxed).is_ok() {
+        unsafe { slot.write(Slot::new(false)) };
+        // Release, for the Acquire in `at`.
+        if self.cell(cpu).compare_exchange(absent, slot, AcqRel, Relaxed).is_ok() {
             return Ok(true);
         }
         // SAFETY: taken above; nobody has seen it.
@@ -323,10 +370,12 @@ impl Cpus {
         flags: AllocFlags,
     ) -> Result<(), AllocError> {
         let cpus = Self::len(source.platform());
-        let record = records.take(source, cpus * size_of::<AtomicU32>(), flags)?;
-        let table = record.address.cast::<AtomicU32>().as_ptr();
-        // SAFETY: the record was just taken for so many cells, each of which is 0 when all its bytes are.
-        unsafe { table.write_bytes(0, cpus) };
+        let record = records.take(source, cpus * size_of::<AtomicPtr<Slot>>(), flags)?;
+        let table = record.address.cast::<AtomicPtr<Slot>>().as_ptr();
+        for index in 0..cpus {
+            // SAFETY: the record was just taken for so many cells.
+            unsafe { table.add(index).write(AtomicPtr::new((&raw const ABSENT).cast_mut())) };
+        }
         // The id first, by whoever wins it: it is read only when the cache ends.
         if self.table_id.compare_exchange(NONE, record.id, AcqRel, Relaxed).is_ok() {
             // Release, for the Acquire in `cell`.
@@ -344,15 +393,17 @@ impl Cpus {
     ///
     /// The slots hold no magazine.
     pub(super) unsafe fn give<S: FrameSource>(&mut self, source: &S, records: &Records) {
-        for number in 0..Self::len(source.platform()) {
-            let cell = CpuId::new(number).and_then(|cpu| self.cell(source.platform(), cpu));
-            let id = cell.map_or(NONE, |cell| cell.swap(NONE, Relaxed));
-            if id != NONE {
+        let platform = source.platform();
+        for number in 0..Self::len(platform) {
+            let slot = CpuId::new(number).and_then(|cpu| self.slot(platform, cpu));
+            if let Some(id) =
+                slot.and_then(|slot| records::id_of(platform, (&raw const *slot).cast()))
+            {
                 // SAFETY: `add_slot` took it; the exclusive borrow shows that nobody uses it.
                 unsafe { records.give(source, id) };
             }
         }
-        *self.table.get_mut() = core::ptr::null_mut();
+        *self.table.get_mut() = NO_SLOTS.as_ptr().cast_mut();
         let id = core::mem::replace(self.table_id.get_mut(), NONE);
         if id != NONE {
             // SAFETY: `add_table` took it; the exclusive borrow shows that nobody uses it.

@@ -36,7 +36,7 @@ pub(super) const USER: u8 = 2;
 /// The part of a slab's record that all slabs have.
 #[repr(C)]
 struct Header {
-    /// The first object's first byte.
+    /// The first object's first byte, behind its red zone.
     base: NonNull<u8>,
     reciprocal: u64,
     stride: u32,
@@ -48,6 +48,8 @@ struct Header {
     available: AtomicU16,
     order: Order,
     list: AtomicU8,
+    /// Bytes from the header to the state bytes.
+    states: u16,
 }
 
 const _: () = {
@@ -119,6 +121,7 @@ impl<'r> Slab<'r> {
                 available: AtomicU16::new(geometry.objects as u16),
                 order: geometry.order,
                 list: AtomicU8::new(0),
+                states: (size_of::<Header>() + words(geometry.objects) * 8) as u16,
             });
             let bits = header.add(1).cast::<u64>();
             for word in 0..words(geometry.objects) {
@@ -163,8 +166,8 @@ impl<'r> Slab<'r> {
         let objects = self.objects();
         // SAFETY: `create` put so many bytes behind the words, within the record.
         unsafe {
-            let bits = self.record.add(1).cast::<AtomicU64>();
-            slice::from_raw_parts(bits.add(words(objects)).cast::<AtomicU8>().as_ptr(), objects)
+            let states = self.record.cast::<AtomicU8>().add(self.header().states as usize);
+            slice::from_raw_parts(states.as_ptr(), objects)
         }
     }
 
@@ -216,6 +219,17 @@ impl<'r> Slab<'r> {
         Some(Frame::containing(base)?.align_down(self.order()))
     }
 
+    /// Which object begins at `address`.
+    #[inline]
+    pub(super) fn index_at(self, address: usize) -> Option<usize> {
+        let header = self.header();
+        // Whatever the multiplication makes of an address outside the slab, it does not pass both tests.
+        let offset = address.wrapping_sub(header.base.as_ptr() as usize);
+        let index = index_of(offset, header.reciprocal);
+        let begins = index < header.objects as usize && index * header.stride as usize == offset;
+        begins.then_some(index)
+    }
+
     /// The object `index`, which is below [`objects`](Self::objects).
     #[inline]
     pub(super) fn object(self, index: usize) -> NonNull<u8> {
@@ -227,8 +241,7 @@ impl<'r> Slab<'r> {
     /// The object `index` with its state byte.
     #[inline]
     pub(super) fn entry(self, index: usize) -> Entry {
-        let state = NonNull::from(&self.states()[index]).cast::<u8>();
-        Entry { object: self.object(index), state }
+        self.entry_at(self.object(index), index)
     }
 
     /// Which object the byte at `address` belongs to, and how far into the object's stride it lies.
@@ -244,6 +257,13 @@ impl<'r> Slab<'r> {
             return None;
         }
         Some((index, offset - index * header.stride as usize))
+    }
+
+    /// The object `index`, of which the address is known: the state byte's address is not needed to know the object's.
+    #[inline]
+    pub(super) fn entry_at(self, object: NonNull<u8>, index: usize) -> Entry {
+        let state = NonNull::from(&self.states()[index]).cast::<u8>();
+        Entry { object, state }
     }
 
     /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and hands them to

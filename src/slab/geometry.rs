@@ -129,7 +129,7 @@ impl Geometry {
 /// Which object the byte `offset` bytes into a slab's objects belongs to.
 #[inline]
 pub(super) const fn index_of(offset: usize, reciprocal: u64) -> usize {
-    ((offset as u64 * reciprocal) >> RECIPROCAL_SHIFT) as usize
+    ((offset as u64).wrapping_mul(reciprocal) >> RECIPROCAL_SHIFT) as usize
 }
 
 /// The smallest slab with enough objects and at most an eighth left over.

@@ -36,12 +36,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let geometry = self.geometry?;
         // Objects are cleared one by one where that is asked for.
         let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
-        let identity = Identity {
-            name: self.name,
-            tag: self.tag,
-            object_bytes: geometry.object_bytes as u32,
-            lead: geometry.lead as u32,
-        };
+        let identity =
+            Identity { name: self.name, tag: self.tag, object_bytes: geometry.object_bytes as u32 };
         let record = self.records.take(self.source, record_bytes(geometry.objects), flags)?;
         let mut unfinished =
             Unfinished { cache: self, record: record.id, block: None, slab: None, constructed: 0 };
@@ -56,8 +52,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return Err(AllocError::BadAlignment.into());
         }
         let colour = geometry.colour(self.next_colour());
-        // SAFETY: the block is `order` long and mapped, and the colour lies within what the objects leave over.
-        let base = unsafe { start.add(colour) };
+        // SAFETY: the block is `order` long and mapped, and the colour lies within what the objects leave over,
+        // the lead within the first object's stride.
+        let base = unsafe { start.add(colour + geometry.lead) };
         let Some(base) = NonNull::new(base) else { return Err(AllocError::OutOfMemory.into()) };
         // SAFETY: the record was just taken for so many objects. It lives until `release`, which
         // follows the slab's removal from the lists; nobody else holds on to slabs.
@@ -65,7 +62,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         unfinished.slab = Some(slab);
         if L::CONSTRUCTS {
             for index in 0..slab.objects() {
-                let object = self.object_of(slab.object(index));
+                let object = slab.object(index);
                 self.lifecycle.construct(object).map_err(ConstructError::Constructor)?;
                 unfinished.constructed = index + 1;
             }
@@ -122,7 +119,7 @@ impl<S: FrameSource, L: Lifecycle> Drop for Unfinished<'_, '_, '_, S, L> {
         let _memory = Memory { cache: self.cache, record: self.record, block: self.block };
         if let Some(slab) = self.slab {
             for index in 0..self.constructed {
-                self.cache.lifecycle.destruct(self.cache.object_of(slab.object(index)));
+                self.cache.lifecycle.destruct(slab.object(index));
             }
         }
     }

@@ -21,7 +21,6 @@ pub(super) struct Identity {
     pub(super) name: &'static str,
     pub(super) tag: u32,
     pub(super) object_bytes: u32,
-    pub(super) lead: u32,
 }
 
 /// The id of a cache's identity; none until its first slab.
@@ -111,8 +110,7 @@ pub fn lookup<S: FrameSource>(source: &S, address: NonNull<u8>) -> Result<Found,
     let identity = of(source, slab);
     let entry = slab.entry(index);
     Ok(Found {
-        // SAFETY: `lead` is below the stride, so the address lies within the object's own bytes.
-        base: unsafe { entry.object.add(identity.lead as usize) },
+        base: entry.object,
         object_bytes: identity.object_bytes as usize,
         cache: identity.name,
         tag: identity.tag,

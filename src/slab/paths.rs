@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
 use super::cpu::Held;
-use super::descriptor::{CACHED, Entry, IN_SLAB, Slab, USER};
+use super::descriptor::{self, CACHED, Entry, IN_SLAB, USER};
 use super::error::ObjectError;
 use super::flags::CacheFlags;
 use super::lifecycle::{ConstructError, Lifecycle};
@@ -18,6 +18,12 @@ use crate::buddy::AllocError;
 use crate::check::violation;
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::Platform;
+
+/// Flags under which a free looks at more than the object's state.
+const WATCHED: CacheFlags = CacheFlags::STRICT
+    .union(CacheFlags::POISON)
+    .union(CacheFlags::RED_ZONE)
+    .union(CacheFlags::ZERO_ON_FREE);
 
 impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     #[inline]
@@ -51,7 +57,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// An object from the lists, or from a new slab.
     fn alloc_shared(&self, flags: AllocFlags) -> Result<NonNull<u8>, ConstructError<L::Error>> {
         let mut object = None;
-        let mut sink = |entry: Entry| object = Some(self.object_of(entry.object));
+        let mut sink = |entry: Entry| object = Some(entry.object);
         let taken = self.lock(flags)?.take(self.platform(), 1, USER, &mut sink);
         if taken == 0
             && let Err(error) = self.grow(flags, 1, USER, &mut sink)
@@ -87,7 +93,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         let mut slots = out[taken..].iter_mut();
         let mut sink = |entry: Entry| {
             if let Some(slot) = slots.next() {
-                slot.write(self.object_of(entry.object));
+                slot.write(entry.object);
             }
         };
         if taken < wanted
@@ -119,36 +125,60 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// If `object` is an allocated object of this cache, nobody uses it any more.
     #[inline]
     pub(super) unsafe fn free_object(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
+        if !self.flags.intersects(WATCHED)
+            && let Some(held) = self.cpus.hold(self.platform())
+            && let Some(room) = held.room()
+            && let Some(entry) = self.users(object)
+        {
+            entry.state().store(CACHED, Relaxed);
+            room.fill(entry);
+            return Ok(());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.free_missed(object) }
+    }
+
+    /// An object of this cache that is allocated.
+    #[inline]
+    fn users(&self, object: NonNull<u8>) -> Option<Entry> {
+        let slab = descriptor::find(self.source, object)?;
+        let index = slab.index_at(object.as_ptr() as usize)?;
+        let entry = slab.entry_at(object, index);
+        let is_users = slab.cache() == self.identity.id() && entry.state().load(Relaxed) == USER;
+        is_users.then_some(entry)
+    }
+
+    /// The loaded magazine is full, or there is none, or the cache watches its objects, or the free is a bad one.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_object`](Self::free_object).
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_missed(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
         let (slab, index) = self.locate(object)?;
+        let entry = slab.entry_at(object, index);
         if let Some(held) = self.cpus.hold(self.platform()) {
-            let entry = slab.entry(index);
             // SAFETY: the caller's promise.
             unsafe { self.claim(entry)? };
             if held.push(entry) {
                 return Ok(());
             }
             drop(held);
-            self.free_missed(slab, index);
+            if !self.free_unloaded(entry) {
+                self.lists.lock(self.platform()).put(self.platform(), slab, index);
+            }
+            self.trim();
             return Ok(());
         }
         {
             let mut lists = self.lists.lock(self.platform());
             // SAFETY: the caller's promise.
-            unsafe { self.claim(slab.entry(index))? };
+            unsafe { self.claim(entry)? };
             lists.put(self.platform(), slab, index);
         }
         self.freed_shared();
         Ok(())
-    }
-
-    /// The loaded magazine is full, or there is none; the object is claimed.
-    #[cold]
-    #[inline(never)]
-    fn free_missed(&self, slab: Slab<'_>, index: usize) {
-        if !self.free_unloaded(slab.entry(index)) {
-            self.lists.lock(self.platform()).put(self.platform(), slab, index);
-        }
-        self.trim();
     }
 
     /// What follows a free on the shared path.
@@ -201,7 +231,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                 return Ok(index);
             }
             let claimed = self.locate(object).and_then(|(slab, nth)| {
-                let entry = slab.entry(nth);
+                let entry = slab.entry_at(object, nth);
                 // SAFETY: the caller's promise.
                 unsafe { self.claim(entry) }.map(|()| entry)
             });
@@ -246,7 +276,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             }
         }
         // SAFETY: the object was allocated, and the caller has promised that nobody uses it.
-        let taken_back = unsafe { self.take_back(self.object_of(entry.object)) };
+        let taken_back = unsafe { self.take_back(entry.object) };
         if taken_back.is_err() {
             state.store(USER, Relaxed);
         }
@@ -262,7 +292,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             return None;
         }
         state.store(USER, Relaxed);
-        Some(self.object_of(entry.object))
+        Some(entry.object)
     }
 
     /// Reports an object that is in a magazine although it is not free.
@@ -271,7 +301,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         let error = refusal(entry.state().load(Relaxed));
         let error = if error == ObjectError::Corrupted { error } else { ObjectError::NotAllocated };
         let cpu = self.platform().cpu_id();
-        violation(&error.violation(self.object_of(entry.object), self.name).on_cpu(cpu));
+        violation(&error.violation(entry.object, self.name).on_cpu(cpu));
     }
 }
 

@@ -184,14 +184,6 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         self.colour.fetch_add(1, Relaxed)
     }
 
-    /// The user's part of an object.
-    #[inline]
-    pub(super) fn object_of(&self, slot: NonNull<u8>) -> NonNull<u8> {
-        let lead = self.geometry.map_or(0, |geometry| geometry.lead);
-        // SAFETY: the lead lies within the object's stride.
-        unsafe { slot.add(lead) }
-    }
-
     /// The object at `address`, if it is one of this cache.
     #[inline]
     pub(super) fn locate(&self, address: NonNull<u8>) -> Result<(Slab<'s>, usize), ObjectError> {
@@ -200,12 +192,9 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             let owner = identity::of(self.source, slab).name;
             return Err(ObjectError::WrongCache { owner, given: self.name });
         }
-        let lead = self.geometry.map_or(0, |geometry| geometry.lead);
         match slab.index_of(address.as_ptr() as usize) {
-            Some((index, offset)) if offset == lead => Ok((slab, index)),
-            Some((index, _)) => {
-                Err(ObjectError::NotAnObject { base: self.object_of(slab.object(index)) })
-            }
+            Some((index, 0)) => Ok((slab, index)),
+            Some((index, _)) => Err(ObjectError::NotAnObject { base: slab.object(index) }),
             None => Err(ObjectError::OutOfRange),
         }
     }
@@ -281,7 +270,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                 for (index, state) in slab.states().iter().enumerate() {
                     if state.load(Relaxed) == USER {
                         if let Some(name) = busy.objects.get_mut(busy.live) {
-                            *name = Some(self.object_of(slab.object(index)));
+                            *name = Some(slab.object(index));
                         }
                         busy.live += 1;
                     }

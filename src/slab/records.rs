@@ -54,6 +54,11 @@ pub(super) fn address<P: Platform>(platform: &P, id: u32) -> *mut u8 {
     platform.phys_to_virt(PhysAddr::new((id as u64) << GRANULE_SHIFT))
 }
 
+/// The id of the record at `address`.
+pub(super) fn id_of<P: Platform>(platform: &P, address: *const u8) -> Option<u32> {
+    u32::try_from(platform.virt_to_phys(address)?.as_u64() >> GRANULE_SHIFT).ok()
+}
+
 /// The first granule of a frame of records. All fields are changed under the pool's lock alone.
 #[repr(C, align(64))]
 struct Header {
