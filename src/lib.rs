@@ -11,7 +11,7 @@
 //! 2. [`bitmap`], [`buddy`]: the buddy algorithm over one span of frames.
 //!    [`arena`]: ranges of anything else, under a fit policy.
 //! 3. [`page`]: the frames of a whole machine: zones, watermarks, constraints, CPUs.
-//! 4. `slab`: caches of objects of one size.
+//! 4. [`slab`]: caches of objects of one size.
 //! 5. `heap`: memory by [`Layout`](core::alloc::Layout).
 //! 6. `report`: what kmem shows of itself. [`check`]: what it does when it catches a violation.
 //! 7. `host` (feature `mmap`): the same layers on Linux.
@@ -47,10 +47,10 @@ pub mod lock;
 pub mod memory_map;
 pub mod page;
 pub mod platform;
+pub mod slab;
 mod sync;
 #[cfg(test)]
 pub(crate) mod test_support;
-pub mod slab;
 
 pub use buddy::Buddy;
 pub use frame::{Frame, FrameRange, Order, PhysAddr};

@@ -234,7 +234,7 @@ unsafe impl FrameSource for Frames {
         _: usize,
         _: BlockOwner,
     ) -> Result<FrameRange, ResizeError> {
-        Err(ResizeError::NotAllocated)
+        Err(ResizeError::NotAllocated(FreeError::OutOfRange))
     }
 
     fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
