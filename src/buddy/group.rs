@@ -156,13 +156,23 @@ impl Group {
 
     /// The first frame in `from..to` that is not available.
     pub(super) fn first_missing(&self, from: usize, to: usize) -> Option<usize> {
+        self.first_of(from, to, |bits| !bits)
+    }
+
+    /// The first frame in `from..to` that is available.
+    pub(super) fn first_available(&self, from: usize, to: usize) -> Option<usize> {
+        self.first_of(from, to, |bits| bits)
+    }
+
+    /// The first bit in `from..to` that is set in what `pick` makes of its word.
+    fn first_of(&self, from: usize, to: usize, pick: impl Fn(u64) -> u64) -> Option<usize> {
         let mut at = from;
         while at < to {
-            let rest = !self.bits[at / WORD_FRAMES] & u64::MAX << (at % WORD_FRAMES);
+            let rest = pick(*self.bits.get(at / WORD_FRAMES)?) & u64::MAX << (at % WORD_FRAMES);
             let word = at - at % WORD_FRAMES;
             if rest != 0 {
-                let missing = word + rest.trailing_zeros() as usize;
-                return (missing < to).then_some(missing);
+                let found = word + rest.trailing_zeros() as usize;
+                return (found < to).then_some(found);
             }
             at = word + WORD_FRAMES;
         }

@@ -25,17 +25,13 @@ impl Buddy<'_> {
             if !group.is_consistent() {
                 return Err(Corruption::Group { frame: frame_at(start) });
             }
-            let inside = |at| (self.start()..self.end()).contains(&at);
-            if let Some(at) = [start, start + GROUP_FRAMES - 1].into_iter().find(|&at| !inside(at))
-                && group.is_whole()
-            {
-                return Err(Corruption::Bit { frame: frame_at(at) });
-            }
-            let partial = !inside(start) || !inside(start + GROUP_FRAMES - 1);
-            if partial
-                && let Some(offset) = (0..GROUP_FRAMES)
-                    .find(|&offset| !inside(start + offset) && group.contains(offset))
-            {
+            let end = start + GROUP_FRAMES;
+            let before = self.start().clamp(start, end) - start;
+            let behind = self.end().clamp(start, end) - start;
+            let outside = group
+                .first_available(0, before)
+                .or_else(|| group.first_available(behind, GROUP_FRAMES));
+            if let Some(offset) = outside {
                 return Err(Corruption::Bit { frame: frame_at(start + offset) });
             }
         }
