@@ -52,6 +52,7 @@ mod error;
 mod flags;
 mod growth;
 mod init;
+mod inject;
 mod options;
 mod owners;
 mod plan;
@@ -71,6 +72,7 @@ pub use crate::buddy::{
 };
 pub use error::{AddMemoryError, InitError, TooManyShrinkers};
 pub use flags::AllocFlags;
+pub use inject::FaultInjector;
 pub use options::{BootReport, Contents, InitOptions, Owners, ZoneKind, ZoneLimits};
 pub use request::Reach;
 pub use shrink::{MAX_SHRINKERS, Shrinker};

@@ -3,6 +3,7 @@
 mod boot;
 mod faults;
 mod growth;
+mod inject;
 mod model;
 mod requests;
 mod threads;
