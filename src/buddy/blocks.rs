@@ -207,7 +207,11 @@ impl Buddy<'_> {
     /// Changes the group that frame `at` lies in, brings the summaries up to date, and says whether
     /// the group is whole now.
     #[inline]
-    fn change_group(&mut self, at: usize, change: impl FnOnce(&mut Group, usize)) -> bool {
+    pub(super) fn change_group(
+        &mut self,
+        at: usize,
+        change: impl FnOnce(&mut Group, usize),
+    ) -> bool {
         let index = self.group_of(at);
         let Some(group) = self.groups.get_mut(index) else { return false };
         let before = group.orders();

@@ -257,6 +257,17 @@ impl Group {
         }
     }
 
+    /// Makes the frames that are available in `other` available here too. None of them is yet.
+    pub(super) fn merge(&mut self, other: &Self) {
+        if *self == Self::EMPTY {
+            *self = *other;
+            return;
+        }
+        for (word, &bits) in other.bits.iter().enumerate() {
+            self.give_bits(word * WORD_FRAMES, bits);
+        }
+    }
+
     /// Whether masks, orders and count are what the bits demand.
     pub(super) fn is_consistent(&self) -> bool {
         let mut recount = Self { bits: self.bits, ..Self::EMPTY };

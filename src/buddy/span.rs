@@ -125,21 +125,55 @@ impl<'m> Buddy<'m> {
             Ok(new) => new,
             Err(error) => return Err((self, error)),
         };
-        let lead = self.start() - new.start();
-        for (to, from) in new.states[lead..].iter().zip(self.states) {
+        new.absorb(&self);
+        Ok(new)
+    }
+
+    /// The content of this span and of `upper` in one, under a cover that contains both, with new
+    /// metadata; the old metadata are no longer used. What lies between them is a hole. Linear in
+    /// the size of the old spans.
+    ///
+    /// # Errors
+    ///
+    /// As [`migrate`](Self::migrate). Both spans come back unchanged.
+    #[expect(clippy::result_large_err, reason = "the error gives the spans back")]
+    pub fn join<'n>(
+        self,
+        upper: Self,
+        cover: FrameRange,
+        metadata: Metadata<'n>,
+    ) -> Result<Buddy<'n>, (Self, Self, SpanError)> {
+        let between = FrameRange::new(self.cover.end(), upper.cover.start());
+        if between.is_none() || !cover.contains_range(upper.cover) {
+            let error = SpanError::NotCovered { old: upper.cover, new: cover };
+            return Err((self, upper, error));
+        }
+        match self.migrate(cover, metadata) {
+            Ok(mut new) => {
+                new.absorb(&upper);
+                Ok(new)
+            }
+            Err((lower, error)) => Err((lower, upper, error)),
+        }
+    }
+
+    /// Takes over the content of a span that this one covers, whose frames are all holes here.
+    fn absorb(&mut self, old: &Buddy<'_>) {
+        let lead = old.start() - self.start();
+        for (to, from) in self.states[lead..].iter().zip(old.states) {
             to.store(from.load(Relaxed), Relaxed);
         }
-        let groups_before = self.first_group() - new.first_group();
-        for (to, from) in new.groups[groups_before..].iter_mut().zip(self.groups.iter()) {
-            *to = *from;
+        for (index, group) in old.groups.iter().enumerate() {
+            // The groups at the ends may be shared with a span that was absorbed before.
+            self.change_group(old.group_start(index), |new, _| new.merge(group));
         }
-        for order in 0..Order::COUNT as u32 {
-            let before = new.block_index(order, self.start());
-            for index in self.free[order as usize].iter() {
-                new.mark(order, before + index);
+        for order in GROUP_ORDER..Order::COUNT as u32 {
+            for index in old.free[order as usize].iter() {
+                let at = old.block_at(order, index);
+                self.mark(order, self.block_index(order, at));
             }
         }
-        (new.available, new.managed) = (self.available, self.managed);
-        Ok(new)
+        self.available += old.available;
+        self.managed += old.managed;
     }
 }

@@ -1,15 +1,16 @@
 //! Memory that comes and goes later: hot plug, balloons, what the boot loader leaves.
 
+use core::sync::atomic::Ordering;
+
 use super::error::AddMemoryError;
 use super::options::Contents;
 use super::plan::{List, SpanNeed};
 use super::raw::Carving;
 use super::zone::{Layout, Span, Zone};
 use super::{MAX_CARVED, MAX_SPANS, PageAllocator, RemoveError, Setup, ZONES};
-use crate::buddy::{Buddy, Kind, State};
+use crate::buddy::{Buddy, Kind, Metadata, SpanError, State};
 use crate::frame::{Frame, FrameRange, PhysAddr};
 use crate::platform::Platform;
-use core::sync::atomic::Ordering;
 
 /// Most gaps that one range to be added can fill.
 const MAX_STEPS: usize = 8;
@@ -18,8 +19,8 @@ const MAX_STEPS: usize = 8;
 struct Step {
     /// The frames, outside all spans.
     gap: FrameRange,
-    /// The span that grows; `None` for a new one.
-    old: Option<FrameRange>,
+    /// The spans that it touches, below and above, which grow into one; without any, it is a new one.
+    old: [Option<FrameRange>; 2],
     /// The span with the gap.
     cover: FrameRange,
     need: SpanNeed,
@@ -40,8 +41,8 @@ enum CarveSource {
 
 impl<P: Platform> PageAllocator<P> {
     /// Adds memory: frames in holes of spans, reserved ones (such as the boot loader's, once it is done with),
-    /// and frames outside all spans. Memory that touches a span joins it, and blocks coalesce across the seam; between
-    /// two spans it joins the lower one.
+    /// and frames outside all spans. Memory that touches a span joins it, and blocks coalesce across the seam; what
+    /// fills the gap between two spans makes them one.
     ///
     /// Linear in the range, and where a span has to grow in the span, with interrupts masked:
     /// see [`InitOptions::provision`](super::InitOptions::provision) for memory that is expected.
@@ -150,12 +151,10 @@ impl<P: Platform> PageAllocator<P> {
                     continue;
                 }
                 let old = covers.touching(gap);
-                let cover = old.map_or(gap, |old| hull(old, gap));
-                let listed = match old {
-                    Some(old) => covers.replace(old, cover),
-                    None => covers.push(cover),
-                };
-                if !listed {
+                let cover = old.iter().flatten().fold(gap, |cover, &old| hull(cover, old));
+                // At most one range less and one more: taking out whole ranges needs no room.
+                let _fits = covers.subtract(cover);
+                if !covers.push(cover) {
                     return Err(AddMemoryError::TooManySpans { limit: MAX_SPANS });
                 }
                 let place = places.next();
@@ -202,27 +201,19 @@ impl<P: Platform> PageAllocator<P> {
         let known = self.owners.push(step.gap, records) && carved.push(step.carve);
         debug_assert!(known, "there was room for both");
         let mut zone = self.zone(setup, step.gap.start());
-        let mut outgrown = None;
-        match step.old.and_then(|old| zone.slot_of(old)) {
-            Some(slot) => {
-                if let Some(Span { buddy, metadata: old_place }) = slot.take() {
-                    let (buddy, place) = match buddy.migrate(step.cover, metadata) {
-                        Ok(buddy) => {
-                            outgrown = Some(old_place);
-                            (buddy, place)
-                        }
-                        Err((buddy, error)) => {
-                            debug_assert!(false, "{error}");
-                            (buddy, old_place)
-                        }
-                    };
-                    *slot = Some(Span { buddy, metadata: place });
-                }
+        let [lower, upper] = step.old.map(|old| old.and_then(|old| zone.extract(old)));
+        let outgrown = [&lower, &upper].map(|span| span.as_ref().map(|span| span.metadata));
+        match Span::grown(lower, upper, step.cover, metadata, place) {
+            Ok(span) => {
+                let inserted = zone.insert(span);
+                debug_assert!(inserted, "{} was checked", step.cover);
             }
-            None => {
-                let buddy = Buddy::new(step.cover, metadata);
-                let begun = buddy.is_ok_and(|buddy| zone.insert(Span { buddy, metadata: place }));
-                debug_assert!(begun, "{} was checked", step.cover);
+            Err((spans, error)) => {
+                debug_assert!(false, "{error}");
+                for span in spans.into_iter().flatten() {
+                    let _back = zone.insert(span);
+                }
+                return;
             }
         }
         if let Some(buddy) = zone.buddy_of(step.gap.start()) {
@@ -236,7 +227,7 @@ impl<P: Platform> PageAllocator<P> {
         }
         zone.set_watermarks();
         drop(zone);
-        if let Some((start, end)) = outgrown {
+        for (start, end) in outgrown.into_iter().flatten() {
             self.give_outgrown(setup, start, end, carved);
         }
     }
@@ -278,6 +269,36 @@ impl<P: Platform> PageAllocator<P> {
 /// The two ranges, which touch, as one.
 fn hull(a: FrameRange, b: FrameRange) -> FrameRange {
     FrameRange::new(a.start().min(b.start()), a.end().max(b.end())).unwrap_or(a)
+}
+
+impl Span {
+    /// The content of up to two spans under a new cover, with new metadata.
+    #[expect(clippy::result_large_err, reason = "the error gives the spans back")]
+    fn grown(
+        lower: Option<Self>,
+        upper: Option<Self>,
+        cover: FrameRange,
+        metadata: Metadata<'static>,
+        place: (PhysAddr, PhysAddr),
+    ) -> Result<Self, ([Option<Self>; 2], SpanError)> {
+        let as_before = |buddy, metadata| Some(Self { buddy, metadata });
+        let buddy = match (lower, upper) {
+            (None, None) => Buddy::new(cover, metadata).map_err(|error| ([None, None], error)),
+            (Some(old), None) | (None, Some(old)) => {
+                let old_place = old.metadata;
+                old.buddy
+                    .migrate(cover, metadata)
+                    .map_err(|(buddy, error)| ([as_before(buddy, old_place), None], error))
+            }
+            (Some(lower), Some(upper)) => {
+                let (low_place, high_place) = (lower.metadata, upper.metadata);
+                lower.buddy.join(upper.buddy, cover, metadata).map_err(|(low, high, error)| {
+                    ([as_before(low, low_place), as_before(high, high_place)], error)
+                })
+            }
+        }?;
+        Ok(Self { buddy, metadata: place })
+    }
 }
 
 impl Setup {

@@ -38,17 +38,12 @@ impl<const N: usize> List<N> {
         shared.filter(|shared| !shared.is_empty()).map(FrameRange::start).min()
     }
 
-    /// The listed range that ends where `range` begins, or else the one that begins where it ends.
-    pub(super) fn touching(&self, range: FrameRange) -> Option<FrameRange> {
-        let below = self.as_slice().iter().find(|listed| listed.end() == range.start());
-        let above = || self.as_slice().iter().find(|listed| listed.start() == range.end());
-        below.or_else(above).copied()
-    }
-
-    /// Puts `new` in the place of `old`; `false` if that is not listed.
-    pub(super) fn replace(&mut self, old: FrameRange, new: FrameRange) -> bool {
-        let place = self.ranges.iter_mut().take(self.len).find(|listed| **listed == old);
-        place.map(|place| *place = new).is_some()
+    /// The listed range that ends where `range` begins, and the one that begins where it ends.
+    pub(super) fn touching(&self, range: FrameRange) -> [Option<FrameRange>; 2] {
+        let find = |touches: fn(&FrameRange, FrameRange) -> bool| {
+            self.as_slice().iter().copied().find(|listed| touches(listed, range))
+        };
+        [find(|a, b| a.end() == b.start()), find(|a, b| a.start() == b.end())]
     }
 
     /// Takes the frames of `range` out; `false`, and nothing is taken out, if the pieces would not find room.

@@ -199,11 +199,13 @@ impl Zone {
         self.buddies().find(|buddy| buddy.cover().contains(frame))
     }
 
-    /// The place of the span that has this cover.
-    pub(super) fn slot_of(&mut self, cover: FrameRange) -> Option<&mut Option<Span>> {
-        self.spans
-            .iter_mut()
-            .find(|slot| slot.as_ref().is_some_and(|span| span.buddy.cover() == cover))
+    /// Takes the span that has this cover out.
+    pub(super) fn extract(&mut self, cover: FrameRange) -> Option<Span> {
+        let at = self.covers().position(|other| other == cover)?;
+        let behind = self.spans.get_mut(at..)?;
+        let span = behind.first_mut()?.take();
+        behind.rotate_left(1);
+        span
     }
 
     pub(super) fn managed(&self) -> usize {

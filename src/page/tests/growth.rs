@@ -131,8 +131,41 @@ fn memory_over_the_ends_of_spans_and_the_gap_between_them_is_added_at_once() {
     add(&pages, frames(0x5f0, 0x1810)).unwrap();
     let normal = pages.stats(ZoneKind::Normal);
     assert_eq!(normal.cover, frames(0x400, 0x1a00));
-    assert!(normal.spanned_frames == 0x1600, "{normal:?}");
+    assert_eq!((normal.spans, normal.spanned_frames), (1, 0x1600));
     exercise(&pages);
+    exhaust(&pages);
+}
+
+#[test]
+fn spans_that_share_a_group_of_frames_join_with_all_they_hold() {
+    // The gap lies within one group of 512 frames; a third span keeps the metadata away.
+    let regions = [usable(0x400, 0x840), usable(0x9a0, 0x1000), usable(0x3000, 0x3200)];
+    let (pages, _) = boot(0x4000, &regions, SMALL);
+    assert_eq!(pages.stats(ZoneKind::Normal).spans, 3);
+    let held =
+        [frames(0x800, 0x801), frames(0x83f, 0x840), frames(0x9a0, 0x9b3), frames(0xc00, 0xe00)];
+    for range in held {
+        pages.claim(range).unwrap();
+    }
+    add(&pages, frames(0x840, 0x9a0)).unwrap();
+    let normal = pages.stats(ZoneKind::Normal);
+    assert_eq!((normal.spans, normal.cover), (2, frames(0x400, 0x3200)));
+    for range in held {
+        assert_eq!(pages.run_frames(range.start()), Some(range.frames()));
+    }
+    exercise(&pages);
+    for range in held {
+        pages.free_exact(range).unwrap();
+        pages.verify().unwrap();
+    }
+    // Everything but the new metadata, at the top of the gap, coalesces across both seams.
+    pages.claim(frames(0x400, 0x998)).unwrap();
+    pages.claim(frames(0x9a0, 0x1000)).unwrap();
+    pages.free_exact(frames(0x400, 0x998)).unwrap();
+    pages.free_exact(frames(0x9a0, 0x1000)).unwrap();
+    let block = pages.alloc(order(10), AllocFlags::empty()).unwrap();
+    assert!(block == frame(0x400) || block == frame(0xc00), "{block}");
+    pages.free(block, order(10)).unwrap();
     exhaust(&pages);
 }
 
