@@ -6,8 +6,8 @@
 //!
 //! # Lock order
 //!
-//! CPU slot, depot, slab list, zone: a lock may be taken while holding only locks that stand before it
-//! in this list, and never two of a kind. Nothing is allocated with a lock held.
+//! CPU slot, depot, slab list, zone: a lock may be taken while holding only locks that stand before
+//! it in this list, and never two of a kind. Nothing is allocated with a lock held.
 
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -58,8 +58,8 @@ impl<T> IrqLock<T> {
 
 /// The lock, held: releases it and then puts interrupts back when dropped.
 ///
-/// It is bound to the CPU that took it and cannot be sent to another. Guards of several locks are dropped in the
-/// reverse of the order they were taken in, as [`Platform::irq_restore`] demands.
+/// It is bound to the CPU that took it and cannot be sent to another. Guards of several locks are
+/// dropped in the reverse of the order they were taken in, as [`Platform::irq_restore`] demands.
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct Guard<'a, T, P: Platform> {
     inner: ManuallyDrop<spin::MutexGuard<'a, T>>,
@@ -97,8 +97,8 @@ impl<T, P: Platform> Drop for Guard<'_, T, P> {
     fn drop(&mut self) {
         // SAFETY: dropped here and nowhere else, and not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.inner) };
-        // SAFETY: `state` comes from the `irq_save` that this guard was made after; the guard is not
-        // `Send` and interrupts have been masked since, so this is the same CPU.
+        // SAFETY: `state` comes from the `irq_save` that this guard was made after; the guard is
+        // not `Send` and interrupts have been masked since, so this is the same CPU.
         unsafe { self.platform.irq_restore(self.state) };
     }
 }

@@ -13,31 +13,33 @@
 //! 4. A frame that several other kinds reach into is of the strongest of them, by the order of
 //!    [`RegionKind`].
 //!
-//! By the third rule a frame whose halves lie in two usable regions is usable: loaders cut regions where
-//! *they* change hands, not where the memory does, and each byte is vouched for.
+//! By the third rule a frame whose halves lie in two usable regions is usable: loaders cut regions
+//! where *they* change hands, not where the memory does, and each byte is vouched for.
 //!
 //! # Entries that cannot be true
 //!
-//! In doubt memory is not used. An empty region says nothing. A region that ends before it starts says nothing
-//! either: it may be swapped, wrapped or inclusive by mistake, and each reading would claim other memory.
-//! A length that runs past the end of the address space is cut off there if it takes memory away, and void
-//! if it would make memory usable ([`Region::from_len`]).
+//! In doubt memory is not used. An empty region says nothing. A region that ends before it starts
+//! says nothing either: it may be swapped, wrapped or inclusive by mistake, and each reading would
+//! claim other memory. A length that runs past the end of the address space is cut off there if it
+//! takes memory away, and void if it would make memory usable ([`Region::from_len`]).
 //!
 //! # How it works
 //!
-//! Let the *edges* be the numbers of the frames in which regions begin and end, each rounded both ways.
-//! Between two neighbouring edges all frames are alike, so it is enough to classify the first of them. With n
-//! regions, that and finding the next edge are O(n); a frame on whose inside usable regions meet needs
-//! as many passes as it has such seams. The whole sweep is O(n²), at boot, for n in the hundreds.
+//! Let the *edges* be the numbers of the frames in which regions begin and end, each rounded both
+//! ways. Between two neighbouring edges all frames are alike, so it is enough to classify the first
+//! of them. With n regions, that and finding the next edge are O(n); a frame on whose inside usable
+//! regions meet needs as many passes as it has such seams. The whole sweep is O(n²), at boot, for n
+//! in the hundreds.
 //!
 //! # Rejected
 //!
-//! Sorting into a fixed buffer: every size of buffer is too small for some firmware, and a map cut short
-//! loses reserved entries as readily as others. Linux's memblock starts with a static array of 128 and
-//! doubles it by allocating from itself, while it is being built.
+//! Sorting into a fixed buffer: every size of buffer is too small for some firmware, and a map cut
+//! short loses reserved entries as readily as others. Linux's memblock starts with a static array
+//! of 128 and doubles it by allocating from itself, while it is being built.
 //!
-//! Sources: Linux `mm/memblock.c` and `arch/x86/kernel/e820.c` (what firmware reports); J. F. Allen,
-//! "Maintaining knowledge about temporal intervals", 1983 (the thirteen relations of two intervals).
+//! Sources: Linux `mm/memblock.c` and `arch/x86/kernel/e820.c` (what firmware reports); J. F.
+//! Allen, "Maintaining knowledge about temporal intervals", 1983 (the thirteen relations of two
+//! intervals).
 
 #![forbid(unsafe_code)]
 
@@ -47,8 +49,8 @@ use crate::frame::{Frame, FrameRange, PhysAddr};
 
 /// What a region of memory is, weakest first: where regions overlap, the stronger kind wins.
 ///
-/// The order asks when the memory could be used at all: now, after booting, after reading tables, after
-/// the kernel itself, never.
+/// The order asks when the memory could be used at all: now, after booting, after reading tables,
+/// after the kernel itself, never.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum RegionKind {
     /// Free for use.
@@ -98,8 +100,8 @@ impl Region {
         Self { start, end, kind }
     }
 
-    /// The `len_bytes` bytes from `start` on. Where they run past the end of the address space, usable
-    /// memory is void and any other kind ends there.
+    /// The `len_bytes` bytes from `start` on. Where they run past the end of the address space,
+    /// usable memory is void and any other kind ends there.
     pub const fn from_len(start: PhysAddr, len_bytes: u64, kind: RegionKind) -> Self {
         let end = match (start.checked_add(len_bytes), kind) {
             (Some(end), _) => end,
@@ -129,7 +131,8 @@ pub struct TypedRange {
     pub kind: RegionKind,
 }
 
-/// The tidy view of an untidy map: an iterator over its [`TypedRange`]s. See the module's documentation.
+/// The tidy view of an untidy map: an iterator over its [`TypedRange`]s. See the module's
+/// documentation.
 ///
 /// The last frame of the 64-bit address space is in no range: no [`FrameRange`] can end behind it.
 #[derive(Clone, Debug)]

@@ -22,8 +22,8 @@ pub(crate) struct Machine {
     windows: Vec<Window>,
 }
 
-// SAFETY: the windows are fixed once the machine is made; what they point to is only reached through raw
-// pointers, by those who own the frames.
+// SAFETY: the windows are fixed once the machine is made; what they point to is only reached
+// through raw pointers, by those who own the frames.
 unsafe impl Send for Machine {}
 // SAFETY: as above.
 unsafe impl Sync for Machine {}
@@ -97,7 +97,8 @@ pub(crate) fn interrupts_masked() -> bool {
     MASKED.get()
 }
 
-// SAFETY: windows are fixed and readable and writable, threads are CPUs, and nothing here calls kmem.
+// SAFETY: windows are fixed and readable and writable, threads are CPUs, and nothing here calls
+// kmem.
 unsafe impl Platform for Machine {
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
         let frame = Frame::containing(phys).expect("tests use low addresses");

@@ -7,9 +7,9 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use super::Violation;
 use crate::platform::MAX_CPUS;
 
-/// What a kernel does about a violation. It may stop, or return to have the block left alone: leaked, not
-/// freed. It runs wherever the violation was found, perhaps with locks held and in an interrupt
-/// handler, and on several CPUs at once, so it must not allocate from kmem.
+/// What a kernel does about a violation. It may stop, or return to have the block left alone:
+/// leaked, not freed. It runs wherever the violation was found, perhaps with locks held and in an
+/// interrupt handler, and on several CPUs at once, so it must not allocate from kmem.
 pub type Hook = fn(&Violation<'_>);
 
 /// The kernel's hook as a pointer; null for the default.
@@ -35,7 +35,8 @@ fn current() -> Option<Hook> {
     Some(unsafe { mem::transmute::<*mut (), Hook>(pointer) })
 }
 
-/// Hands `violation` to the kernel's hook. Returns if the hook does: the caller then leaves the block as it is.
+/// Hands `violation` to the kernel's hook. Returns if the hook does: the caller then leaves the
+/// block as it is.
 ///
 /// # Panics
 ///

@@ -1,9 +1,10 @@
 //! What kmem does when it catches somebody breaking its rules.
 //!
-//! Checked calls return errors. Faces that cannot (`GlobalAlloc`, C) and checks that find damage after the
-//! fact describe it as a [`Violation`] and hand it to [`violation`], which runs the kernel's hook.
-//! The default hook stops with one line that names the object and the rule. A kernel may set another
-//! one, to quarantine the block and go on: whoever reports a violation leaves the block alone if the hook returns.
+//! Checked calls return errors. Faces that cannot (`GlobalAlloc`, C) and checks that find damage
+//! after the fact describe it as a [`Violation`] and hand it to [`violation`], which runs the
+//! kernel's hook. The default hook stops with one line that names the object and the rule. A kernel
+//! may set another one, to quarantine the block and go on: whoever reports a violation leaves the
+//! block alone if the hook returns.
 //!
 //! # Invariants
 //!

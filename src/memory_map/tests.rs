@@ -262,7 +262,8 @@ fn hundreds_of_entries_need_no_buffer() {
 
 const KINDS: [RegionKind; 7] = [U, Bootloader, AcpiReclaimable, Kernel, AcpiNvs, R, Bad];
 
-/// What each of the first `frames` frames is, asked byte by byte of units that every edge in the test is a multiple of.
+/// What each of the first `frames` frames is, asked byte by byte of units that every edge in the
+/// test is a multiple of.
 fn model(entries: &[Entry], frames: usize, unit: u64) -> Vec<Option<RegionKind>> {
     (0..frames as u64)
         .map(|frame| {

@@ -1,8 +1,8 @@
 //! What an allocation asks for beside its size.
 
 bitflags::bitflags! {
-    /// How an allocation is to be made. Empty is the ordinary request: any zone, may use everything above the
-    /// reserves, contents undefined.
+    /// How an allocation is to be made. Empty is the ordinary request: any zone, may use everything
+    /// above the reserves, contents undefined.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
     pub struct AllocFlags: u32 {
         /// From the zone of the lowest addresses only: on a PC below 16 MiB.
@@ -11,11 +11,13 @@ bitflags::bitflags! {
         const ZONE_DMA32 = 1 << 1;
         /// The bytes are zero.
         const ZERO = 1 << 2;
-        /// For callers that cannot wait or fail lightly: may use the reserves, and runs no shrinkers.
+        /// For callers that cannot wait or fail lightly: may use the reserves, and runs no
+        /// shrinkers.
         const ATOMIC = 1 << 3;
         /// From the highest permitted zone or not at all.
         const NO_FALLBACK = 1 << 4;
-        /// The contents can be moved or dropped later: placed at the high end, away from what stays.
+        /// The contents can be moved or dropped later: placed at the high end, away from what
+        /// stays.
         const MOVABLE = 1 << 5;
         /// Answers `WouldBlock` instead of waiting for another CPU that holds a lock.
         const NO_WAIT = 1 << 6;

@@ -19,7 +19,8 @@ const MAX_STEPS: usize = 8;
 struct Step {
     /// The frames, outside all spans.
     gap: FrameRange,
-    /// The spans that it touches, below and above, which grow into one; without any, it is a new one.
+    /// The spans that it touches, below and above, which grow into one; without any, it is a new
+    /// one.
     old: [Option<FrameRange>; 2],
     /// The span with the gap.
     cover: FrameRange,
@@ -40,22 +41,22 @@ enum CarveSource {
 }
 
 impl<P: Platform> PageAllocator<P> {
-    /// Adds memory: frames in holes of spans, reserved ones (such as the boot loader's, once it is done with),
-    /// and frames outside all spans. Memory that touches a span joins it, and blocks coalesce across the seam; what
-    /// fills the gap between two spans makes them one.
+    /// Adds memory: frames in holes of spans, reserved ones (such as the boot loader's, once it is
+    /// done with), and frames outside all spans. Memory that touches a span joins it, and blocks
+    /// coalesce across the seam; what fills the gap between two spans makes them one.
     ///
     /// Linear in the range, and where a span has to grow in the span, with interrupts masked:
     /// see [`InitOptions::provision`](super::InitOptions::provision) for memory that is expected.
     ///
-    /// The metadata of new spans and of those that grow are carved out of the top of the new memory, or
-    /// out of what is available if that is too small.
+    /// The metadata of new spans and of those that grow are carved out of the top of the new
+    /// memory, or out of what is available if that is too small.
     ///
     /// # Errors
     ///
     /// [`Overlap`](AddMemoryError::Overlap) if one of the frames is managed or holds metadata;
-    /// [`MetadataTooSmall`](AddMemoryError::MetadataTooSmall), [`TooManySpans`](AddMemoryError::TooManySpans),
-    /// [`Unmapped`](AddMemoryError::Unmapped), [`NotInitialized`](AddMemoryError::NotInitialized).
-    /// Nothing has changed.
+    /// [`MetadataTooSmall`](AddMemoryError::MetadataTooSmall),
+    /// [`TooManySpans`](AddMemoryError::TooManySpans), [`Unmapped`](AddMemoryError::Unmapped),
+    /// [`NotInitialized`](AddMemoryError::NotInitialized). Nothing has changed.
     ///
     /// # Safety
     ///
@@ -107,7 +108,8 @@ impl<P: Platform> PageAllocator<P> {
     /// # Errors
     ///
     /// [`OutOfRange`](RemoveError::OutOfRange), [`Hole`](RemoveError::Hole) or
-    /// [`InUse`](RemoveError::InUse) for the first frame that cannot be taken, metadata among them. Nothing has changed.
+    /// [`InUse`](RemoveError::InUse) for the first frame that cannot be taken, metadata among them.
+    /// Nothing has changed.
     pub fn remove(&self, range: FrameRange) -> Result<(), RemoveError> {
         let setup = self.setup.get().ok_or(RemoveError::NotInitialized)?;
         let _growth = self.growth.lock(&self.platform);
@@ -166,8 +168,8 @@ impl<P: Platform> PageAllocator<P> {
                 let (carve, source) = self
                     .room_for(gap, need.frames())
                     .ok_or(AddMemoryError::MetadataTooSmall { need: need.frames() })?;
-                // SAFETY: the frames are either of the gap, of which the caller says that they belong to nobody, or
-                // have just been reserved for this.
+                // SAFETY: the frames are either of the gap, of which the caller says that they
+                // belong to nobody, or have just been reserved for this.
                 let carving = unsafe { Carving::new(&self.platform, carve, Contents::Unknown) };
                 let Some(carving) = carving else {
                     if source == CarveSource::Available {

@@ -25,8 +25,8 @@ struct Plan {
 type Records = (FrameRange, &'static mut [AtomicU32]);
 
 impl<P: Platform> PageAllocator<P> {
-    /// Takes over the memory of a machine as a boot loader describes it, in any order and shape (see
-    /// [`memory_map`](crate::memory_map)), with [`InitOptions::DEFAULT`].
+    /// Takes over the memory of a machine as a boot loader describes it, in any order and shape
+    /// (see [`memory_map`](crate::memory_map)), with [`InitOptions::DEFAULT`].
     ///
     /// # Errors
     ///
@@ -54,8 +54,9 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Safety
     ///
-    /// Every frame of which the map says that all of it is usable and none of it is anything else is mapped by the platform,
-    /// belongs to nobody from now on, for good, and, if the options say so, is zero.
+    /// Every frame of which the map says that all of it is usable and none of it is anything else
+    /// is mapped by the platform, belongs to nobody from now on, for good, and, if the options say
+    /// so, is zero.
     pub unsafe fn init_with<I>(
         &self,
         regions: I,
@@ -166,7 +167,8 @@ impl<P: Platform> PageAllocator<P> {
     pub(super) fn note_populated(&self) {
         for (index, zone) in self.zones.iter().enumerate() {
             let zone = zone.lock(&self.platform);
-            // Relaxed: whether a zone has memory is only a hint; what counts is asked under its lock.
+            // Relaxed: whether a zone has memory is only a hint; what counts is asked under its
+            // lock.
             if zone.managed() > 0 {
                 self.populated.fetch_or(1 << index, Ordering::Relaxed);
             } else {

@@ -1,8 +1,8 @@
 //! Faults on demand: a source of frames that refuses the request it is told to.
 //!
-//! A test runs a call once for each request that it makes, has that request refused, and checks that the call
-//! answers with an error and leaves everything as it was. It costs one atomic addition a request, and
-//! nothing where it is not used.
+//! A test runs a call once for each request that it makes, has that request refused, and checks
+//! that the call answers with an error and leaves everything as it was. It costs one atomic
+//! addition a request, and nothing where it is not used.
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -12,7 +12,8 @@ use crate::frame::{Frame, FrameRange, Order};
 /// A source of frames of which one request, or every request from one on, fails.
 ///
 /// Requests are [`take`](FrameSource::take), [`take_run`](FrameSource::take_run), and
-/// [`resize_run`](FrameSource::resize_run) to a larger size. What gives frames back never fails on purpose.
+/// [`resize_run`](FrameSource::resize_run) to a larger size. What gives frames back never fails on
+/// purpose.
 #[derive(Debug)]
 pub struct FaultInjector<S> {
     source: S,
@@ -75,7 +76,8 @@ impl<S> FaultInjector<S> {
     }
 }
 
-// SAFETY: every answer is the source's, which keeps all the promises, or a refusal, which promises nothing.
+// SAFETY: every answer is the source's, which keeps all the promises, or a refusal, which promises
+// nothing.
 unsafe impl<S: FrameSource> FrameSource for FaultInjector<S> {
     type Platform = S::Platform;
 

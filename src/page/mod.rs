@@ -1,52 +1,60 @@
 //! Frames for a whole machine: [`PageAllocator`].
 //!
-//! A page allocator takes the memory map of a boot loader, sorts the memory into **zones** by address limit, lays
-//! one [buddy allocator](crate::buddy) over each contiguous enough stretch of a zone (a **span**), and serves requests
-//! from the highest zone that a request allows downwards. What must be had even when memory is short is
-//! held back by **watermarks**.
+//! A page allocator takes the memory map of a boot loader, sorts the memory into **zones** by
+//! address limit, lays one [buddy allocator](crate::buddy) over each contiguous enough stretch of a
+//! zone (a **span**), and serves requests from the highest zone that a request allows downwards.
+//! What must be had even when memory is short is held back by **watermarks**.
 //!
 //! # Invariants
 //!
 //! 1. A frame is in at most one span; a span lies within one zone. Spans of a zone ascend.
-//! 2. The bytes of a managed frame are never read or written here, except to zero a block on request.
+//! 2. The bytes of a managed frame are never read or written here, except to zero a block on
+//!    request.
 //! 3. Metadata lie in frames carved out of the memory they describe, which are reserved in their
 //!    span, if they lie in one. They are recorded in `carved`, so that nobody adds them by mistake.
 //! 4. Owner records never move and are never given back.
-//! 5. An ordinary request leaves `min` frames in its zone, and `high` in every zone below it;
-//!    a request with [`AllocFlags::ATOMIC`] may take the last frame. Only [`claim`](PageAllocator::claim), for which no other frame
-//!    will do, ignores this.
+//! 5. An ordinary request leaves `min` frames in its zone, and `high` in every zone below it; a
+//!    request with [`AllocFlags::ATOMIC`] may take the last frame. Only
+//!    [`claim`](PageAllocator::claim), for which no other frame will do, ignores this.
 //! 6. On an error nothing has changed.
 //!
 //! # Locks
 //!
-//! `growth` (adding and removing memory), then one zone. No two zones are ever locked together; what concerns several is
-//! checked first and then done zone by zone, under `growth`, or undone. Locks mask interrupts, so handlers may
-//! allocate. Nothing is zeroed, shrunk or waited for with a lock held, but metadata are copied under the
-//! zone's lock when a span grows.
+//! `growth` (adding and removing memory), then one zone. No two zones are ever locked together;
+//! what concerns several is checked first and then done zone by zone, under `growth`, or undone.
+//! Locks mask interrupts, so handlers may allocate. No block is zeroed, no shrinker runs and
+//! nothing is waited for with a lock held; but metadata are zeroed under `growth`, and copied under
+//! the zone's lock, when a span grows.
 //!
 //! # How it works
 //!
-//! *Spans.* A hole in a span costs its metadata, a span costs a place in a table of [`MAX_SPANS`] a zone
-//! and a look on each request. Spans are cut at holes of more than 1/64 of the zone's memory (and 1 MiB), so
-//! holes add little to the metadata; if that gives too many spans, only at the larger ones.
+//! *Spans.* A hole in a span costs its metadata, a span costs a place in a table of [`MAX_SPANS`] a
+//! zone and a look on each request. Spans are cut at holes of more than 1/64 of the zone's memory
+//! (and 1 MiB), so holes add little to the metadata; if that gives too many spans, only at the
+//! larger ones.
 //!
-//! *Metadata* lie at the top of the highest usable range that holds them all, in one piece; if memory is
-//! so scattered that none does, each span's lie in a piece of their own.
+//! *Metadata* lie at the top of the highest usable range that holds them all, in one piece; if
+//! memory is so scattered that none does, each span's lie in a piece of their own.
 //!
-//! *Order of zones.* A request first takes from zones that have plenty, its own zone first; then it goes down
-//! to `min` in its own; then shrinkers run; then it fails. The zone of a frame is found by comparing it with two limits.
+//! *Order of zones.* A request first takes from zones that have plenty, its own zone first; then it
+//! goes down to `min` in its own; then shrinkers run; then it fails. The zone of a frame is found
+//! by comparing it with two limits.
 //!
-//! *Memory added later* joins the span that it touches: new metadata are laid out in the new memory
-//! and the span moves there, under the zone's lock, in time linear in the span. The old metadata's frames become
-//! available. Memory for which [`InitOptions::provision`] has laid out metadata at boot is added without moving anything.
+//! *Memory added later* joins the spans that it touches: new metadata are laid out in the new
+//! memory and the span moves there, under the zone's lock, in time linear in the span. The old
+//! metadata's frames become available. Memory for which [`InitOptions::provision`] has laid out
+//! metadata at boot is added without moving anything.
 //!
 //! # Rejected
 //!
-//! A lock for the whole allocator: zones would wait for each other. Descriptors in the frames of added memory alone, one span for each
-//! addition: blocks would not coalesce across the seam, and the table of spans would fill. Lower zones protected by a ratio of
-//! the higher ones (Linux' `lowmem_reserve`): on small machines it closes zone DMA to everybody; `high` does the same by a constant.
+//! A lock for the whole allocator: zones would wait for each other. Descriptors in the frames of
+//! added memory alone, one span for each addition: blocks would not coalesce across the seam, and
+//! the table of spans would fill. Lower zones protected by a ratio of the higher ones (Linux'
+//! `lowmem_reserve`): on small machines it closes zone DMA to everybody; `high` does the same by a
+//! constant.
 //!
-//! Sources: Linux `mm/page_alloc.c` (zones, watermarks, fallback); Gorman, *Understanding the Linux Virtual Memory Manager*, 2004.
+//! Sources: Linux `mm/page_alloc.c` (zones, watermarks, fallback); Gorman, *Understanding the Linux
+//! Virtual Memory Manager*, 2004.
 
 mod error;
 mod flags;
@@ -93,7 +101,8 @@ pub const ZONES: usize = 3;
 /// Most spans of a zone.
 pub const MAX_SPANS: usize = 8;
 
-/// Most pieces of metadata that are kept track of. Beyond them, the frames of outgrown metadata stay reserved.
+/// Most pieces of metadata that are kept track of. Beyond them, the frames of outgrown metadata
+/// stay reserved.
 const MAX_CARVED: usize = 64;
 
 /// What was settled at initialisation.

@@ -82,7 +82,8 @@ pub enum Owners {
 pub enum Contents {
     /// Anything: what kmem keeps its metadata in, it zeroes first.
     Unknown,
-    /// Zeros, such as a fresh anonymous mapping: kmem's metadata are not touched before they are used.
+    /// Zeros, such as a fresh anonymous mapping: kmem's metadata are not touched before they are
+    /// used.
     Zeroed,
 }
 
@@ -95,8 +96,8 @@ pub struct InitOptions {
     pub owners: Owners,
     /// What the memory holds.
     pub contents: Contents,
-    /// Frames that may be added later: their metadata are laid out at once, so that adding them moves nothing.
-    /// They need not exist yet.
+    /// Frames that may be added later: their metadata are laid out at once, so that adding them
+    /// moves nothing. They need not exist yet.
     pub provision: FrameRange,
 }
 
@@ -172,7 +173,7 @@ impl fmt::Display for BootReport {
         writeln!(f)?;
         write!(
             f,
-            "metadata  {:>10} frames in {} pieces: buddy {} bytes ({}.{:03} %), with owners {} bytes ({}.{:03} %)",
+            "metadata  {:>10} frames, carve-outs: {}; buddy {} bytes ({}.{:03} %), with owners {} bytes ({}.{:03} %)",
             self.metadata_frames,
             self.carve_outs,
             self.buddy_bytes,

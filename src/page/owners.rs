@@ -1,4 +1,5 @@
-//! The owner records: one word a frame, which leads slabs and the heap from any address to what lies there.
+//! The owner records: one word a frame, which leads slabs and the heap from any address to what
+//! lies there.
 //!
 //! Records never move, because references to them are handed out for good. Memory that is added
 //! later therefore brings records of its own instead of a larger table.

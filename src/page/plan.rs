@@ -46,7 +46,8 @@ impl<const N: usize> List<N> {
         [find(|a, b| a.end() == b.start()), find(|a, b| a.start() == b.end())]
     }
 
-    /// Takes the frames of `range` out; `false`, and nothing is taken out, if the pieces would not find room.
+    /// Takes the frames of `range` out; `false`, and nothing is taken out, if the pieces would not
+    /// find room.
     #[must_use]
     pub(super) fn subtract(&mut self, range: FrameRange) -> bool {
         let mut rest = Self::new();
@@ -67,8 +68,8 @@ impl<const N: usize> List<N> {
 /// Below this, a hole is never worth a span of its own: 1 MiB, whose metadata are 1.3 KiB.
 const SMALLEST_CUT: usize = 256;
 
-/// A span is cut at holes that have more than one such part of the zone's memory, so that the metadata of a
-/// hole stay within 1/64 of those of memory.
+/// A span is cut at holes that have more than one such part of the zone's memory, so that the
+/// metadata of a hole stay within 1/64 of those of memory.
 const CUT_SHARE: usize = 64;
 
 /// Gathers `memory`, ascending ranges, into at most [`MAX_SPANS`] spans, cut at the largest holes:
@@ -156,8 +157,9 @@ const PADDING: usize = align_of::<Group>() + align_of::<u64>() + align_of::<Atom
 /// Most carve-outs at boot: one for each span.
 pub(super) const MAX_CARVES: usize = ZONES * MAX_SPANS;
 
-/// The top `frames` frames of the highest range of `memory` that has so many beside what is `taken`, all of
-/// which was placed by this function. `Err` is the most frames that a range has left.
+/// The top `frames` frames of the highest range of `memory` that has so many beside what is
+/// `taken`, all of which was placed by this function. `Err` is the most frames that a range has
+/// left.
 pub(super) fn place<const N: usize>(
     memory: impl Iterator<Item = FrameRange>,
     taken: &List<N>,

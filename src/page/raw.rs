@@ -40,12 +40,13 @@ unsafe impl Zeroable for AtomicU32 {}
 // SAFETY: a `repr(C)` structure of integers only, as its definition asserts.
 unsafe impl Zeroable for Group {}
 
-/// Frames that kmem has taken for its own metadata, for good, handed out as slices from low to high addresses.
+/// Frames that kmem has taken for its own metadata, for good, handed out as slices from low to high
+/// addresses.
 ///
 /// # Invariant
 ///
-/// `base` is aligned to a frame. The bytes from `used` to `len_bytes` are zero, mapped at the same place for good, and nobody
-/// else knows them.
+/// `base` is aligned to a frame. The bytes from `used` to `len_bytes` are zero, mapped at the same
+/// place for good, and nobody else knows them.
 pub(super) struct Carving {
     start: PhysAddr,
     base: NonNull<u8>,
@@ -56,11 +57,13 @@ pub(super) struct Carving {
 }
 
 impl Carving {
-    /// Takes `frames`; `None` if the platform does not map them to an aligned pointer that is not null.
+    /// Takes `frames`; `None` if the platform does not map them to an aligned pointer that is not
+    /// null.
     ///
     /// # Safety
     ///
-    /// The platform maps the frames, nobody else uses them from now on, and if `contents` says so they are zero.
+    /// The platform maps the frames, nobody else uses them from now on, and if `contents` says so
+    /// they are zero.
     pub(super) unsafe fn new<P: Platform>(
         platform: &P,
         frames: FrameRange,
@@ -96,8 +99,8 @@ impl Carving {
         let first = unsafe { self.base.add(start) }.cast::<T>();
         debug_assert!(first.is_aligned());
         // SAFETY: By the invariant the bytes are mapped for good, zero, which is a value of each
-        // `T: Zeroable`, and known to nobody else; they are handed out once, since `used` is now behind
-        // them. `base` is aligned to a frame and `start` to `T`.
+        // `T: Zeroable`, and known to nobody else; they are handed out once, since `used` is now
+        // behind them. `base` is aligned to a frame and `start` to `T`.
         Some(unsafe { slice::from_raw_parts_mut(first.as_ptr(), len) })
     }
 }

@@ -1,5 +1,6 @@
 //! Taking frames and giving them back.
 
+use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
 use super::flags::AllocFlags;
@@ -22,8 +23,8 @@ pub struct Reach {
     pub end: PhysAddr,
     /// The first byte lies at a multiple of this power of two.
     pub align_bytes: u64,
-    /// No multiple of this power of two lies within; 0 for no such limit. A limit above the size of the
-    /// largest block counts as that size.
+    /// No multiple of this power of two lies within; 0 for no such limit. A limit above the size of
+    /// the largest block counts as that size.
     pub boundary_bytes: u64,
 }
 
@@ -65,13 +66,23 @@ impl Reach {
     }
 }
 
+/// What a zone can do for a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Offer {
+    /// Frames that the request may take.
+    spare: usize,
+    choice: Choice,
+}
+
 impl<P: Platform> PageAllocator<P> {
     /// Allocates a block of 2^`order` frames. Bounded by the number of zones, spans and orders.
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`](AllocError::OutOfMemory) if there are too few frames that this request may take,
-    /// [`Fragmented`](AllocError::Fragmented) if there are enough, but in pieces, [`WouldBlock`](AllocError::WouldBlock) if it may not wait, [`NotInitialized`](AllocError::NotInitialized).
+    /// [`OutOfMemory`](AllocError::OutOfMemory) if there are too few frames that this request may
+    /// take, [`Fragmented`](AllocError::Fragmented) if there are enough, but in pieces,
+    /// [`WouldBlock`](AllocError::WouldBlock) if it may not wait,
+    /// [`NotInitialized`](AllocError::NotInitialized).
     pub fn alloc(&self, order: Order, flags: AllocFlags) -> Result<Frame, AllocError> {
         self.take_block(order, BlockOwner::Caller, flags)
     }
@@ -89,7 +100,8 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Errors
     ///
-    /// As [`alloc`](Self::alloc), and [`ZeroSize`](AllocError::ZeroSize), [`TooLarge`](AllocError::TooLarge).
+    /// As [`alloc`](Self::alloc), and [`ZeroSize`](AllocError::ZeroSize),
+    /// [`TooLarge`](AllocError::TooLarge).
     pub fn alloc_exact(&self, frames: usize, flags: AllocFlags) -> Result<FrameRange, AllocError> {
         self.take_exact(frames, BlockOwner::Caller, flags)
     }
@@ -104,13 +116,13 @@ impl<P: Platform> PageAllocator<P> {
         self.give_exact(range, BlockOwner::Caller)
     }
 
-    /// Allocates `frames` contiguous frames where a device can reach them. Zones that the flags do not allow
-    /// are left out, as always.
+    /// Allocates `frames` contiguous frames where a device can reach them. Zones that the flags do
+    /// not allow are left out, as always.
     ///
     /// # Errors
     ///
-    /// As [`alloc_exact`](Self::alloc_exact), and [`BadAlignment`](AllocError::BadAlignment) for an alignment or boundary that is
-    /// not a power of two.
+    /// As [`alloc_exact`](Self::alloc_exact), and [`BadAlignment`](AllocError::BadAlignment) for an
+    /// alignment or boundary that is not a power of two.
     pub fn alloc_within(
         &self,
         frames: usize,
@@ -134,7 +146,8 @@ impl<P: Platform> PageAllocator<P> {
         Ok(())
     }
 
-    /// Makes an allocation `frames` frames long where it lies: gives back its tail, or takes the frames behind it.
+    /// Makes an allocation `frames` frames long where it lies: gives back its tail, or takes the
+    /// frames behind it.
     ///
     /// # Errors
     ///
@@ -143,26 +156,32 @@ impl<P: Platform> PageAllocator<P> {
         self.resize_as(range, frames, BlockOwner::Caller)
     }
 
-    /// Allocates as many blocks of `order` as there are and `out` has places for, under one lock hold a zone, and
-    /// says how many: they fill the beginning of `out`.
+    /// Allocates as many blocks of `order` as there are and `out` has places for, under one lock
+    /// hold a zone, and says how many: they fill the beginning of `out`.
     pub fn alloc_many(&self, order: Order, out: &mut [Frame], flags: AllocFlags) -> usize {
-        let mut filled = 0;
-        // The count says all that an error could.
-        let _ = self.serve(order.frames(), flags, |zone, spare| {
-            let before = filled;
-            zone.ask(placement(flags), |buddy| {
-                let most = spare / order.frames() - (filled - before);
-                let rest = out.get_mut(filled..).unwrap_or_default();
+        let filled = Cell::new(0);
+        let mut request = |zone: &mut Zone, offer: Offer| {
+            let before = filled.get();
+            let taken = zone.ask(placement(flags), |buddy| {
+                let most = offer.spare / order.frames() - (filled.get() - before);
+                let rest = out.get_mut(filled.get()..).unwrap_or_default();
                 let len = rest.len().min(most);
-                filled += buddy.alloc_many(
-                    order,
-                    rest.get_mut(..len).unwrap_or_default(),
-                    BlockOwner::Caller,
-                    placement(flags),
-                );
-                if filled == out.len() { Ok(()) } else { Err(SHORTAGE) }
-            })
-        });
+                let rest = rest.get_mut(..len).unwrap_or_default();
+                let taken = buddy.alloc_many(order, rest, BlockOwner::Caller, placement(flags));
+                filled.set(filled.get() + taken);
+                if filled.get() == out.len() { Ok(()) } else { Err(SHORTAGE) }
+            });
+            zone.count_allocs((filled.get() - before) as u64, offer.choice);
+            taken
+        };
+        if self.setup.get().is_some() {
+            // The count says all that an error could.
+            let full = self.passes(order.frames(), flags, &mut request);
+            if full == Ok(None) && filled.get() == 0 {
+                let _ = self.after_shrinking(order.frames(), flags, &mut request);
+            }
+        }
+        let filled = filled.get();
         let taken = out.get(..filled).unwrap_or_default();
         if flags.contains(AllocFlags::ZERO) {
             taken.iter().for_each(|&frame| self.zero(frame, order.frames()));
@@ -174,7 +193,8 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Errors
     ///
-    /// What is wrong with one of the blocks, and its place in `blocks`. Those before it have been freed.
+    /// What is wrong with one of the blocks, and its place in `blocks`. Those before it have been
+    /// freed.
     pub fn free_many(&self, blocks: &[Frame], order: Order) -> Result<(), (usize, FreeError)> {
         let mut done = 0;
         while let Some(&first) = blocks.get(done) {
@@ -206,7 +226,7 @@ impl<P: Platform> PageAllocator<P> {
         flags: AllocFlags,
     ) -> Result<Frame, AllocError> {
         let placement = placement(flags);
-        let frame = self.serve(order.frames(), flags, |zone, _| {
+        let frame = self.serve(order.frames(), flags, |zone| {
             zone.ask(placement, |buddy| buddy.alloc(order, owner, placement))
         })?;
         if flags.contains(AllocFlags::ZERO) {
@@ -232,7 +252,7 @@ impl<P: Platform> PageAllocator<P> {
         flags: AllocFlags,
     ) -> Result<FrameRange, AllocError> {
         let placement = placement(flags);
-        let range = self.serve(frames, flags, |zone, _| {
+        let range = self.serve(frames, flags, |zone| {
             zone.ask(placement, |buddy| buddy.alloc_exact(frames, owner, placement))
         })?;
         if flags.contains(AllocFlags::ZERO) {
@@ -248,7 +268,7 @@ impl<P: Platform> PageAllocator<P> {
         owner: BlockOwner,
         flags: AllocFlags,
     ) -> Result<FrameRange, AllocError> {
-        let range = self.serve(frames, flags, |zone, _| {
+        let range = self.serve(frames, flags, |zone| {
             zone.ask(placement(flags), |buddy| {
                 let window = constraint.window.intersect(buddy.cover());
                 if window.frames() < frames {
@@ -283,6 +303,8 @@ impl<P: Platform> PageAllocator<P> {
         let buddy = zone.buddy_of(frame).ok_or(outside)?;
         let more = frames.saturating_sub(range.frames());
         if more > spare {
+            // To the same length: says what is wrong with the range, and changes nothing.
+            buddy.resize(range, range.frames(), owner)?;
             return Err(ResizeError::OutOfMemory);
         }
         buddy.resize(range, frames, owner)
@@ -308,16 +330,14 @@ impl<P: Platform> PageAllocator<P> {
         self.zones[setup.zone_of(frame)].lock(&self.platform)
     }
 
-    /// Serves a request for at least `frames` frames: asks the zones in their order, first while they have
-    /// plenty, then down to what the request may take; runs shrinkers before it fails.
-    ///
-    /// `request` is told how many frames it may take at most, and answers `None` where a zone lacks what it wants.
+    /// Serves a request for `frames` frames. `request` answers `None` where a zone lacks what it
+    /// wants.
     #[inline]
     fn serve<T>(
         &self,
         frames: usize,
         flags: AllocFlags,
-        mut request: impl FnMut(&mut Zone, usize) -> Result<Option<T>, AllocError>,
+        mut request: impl FnMut(&mut Zone) -> Result<Option<T>, AllocError>,
     ) -> Result<T, AllocError> {
         if self.setup.get().is_none() {
             return Err(AllocError::NotInitialized);
@@ -328,39 +348,63 @@ impl<P: Platform> PageAllocator<P> {
         if frames > Order::MAX.frames() {
             return Err(AllocError::TooLarge);
         }
-        if let Some(taken) = self.pass(frames, flags, Depth::Plenty, &mut request)? {
-            return Ok(taken);
+        let mut request = |zone: &mut Zone, offer: Offer| {
+            let taken = request(zone)?;
+            zone.count_allocs(u64::from(taken.is_some()), offer.choice);
+            Ok(taken)
+        };
+        match self.passes(frames, flags, &mut request)? {
+            Some(taken) => Ok(taken),
+            None => self.after_shrinking(frames, flags, &mut request),
         }
-        let deepest = deepest(flags);
-        if let Some(taken) = self.pass(frames, flags, deepest, &mut request)? {
-            return Ok(taken);
+    }
+
+    /// Asks the zones in their order, first while they have plenty, then down to what the request
+    /// may take.
+    #[inline]
+    fn passes<T>(
+        &self,
+        frames: usize,
+        flags: AllocFlags,
+        request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
+    ) -> Result<Option<T>, AllocError> {
+        match self.pass(frames, flags, Depth::Plenty, request)? {
+            Some(taken) => Ok(Some(taken)),
+            None => self.pass(frames, flags, deepest(flags), request),
         }
+    }
+
+    /// Has shrinkers make room for a request that would fail, and asks the zones once more.
+    #[cold]
+    fn after_shrinking<T>(
+        &self,
+        frames: usize,
+        flags: AllocFlags,
+        request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
+    ) -> Result<T, AllocError> {
         if self.shrink(frames, flags) > 0
-            && let Some(taken) = self.pass(frames, flags, deepest, &mut request)?
+            && let Some(taken) = self.pass(frames, flags, deepest(flags), request)?
         {
             return Ok(taken);
         }
         Err(self.shortage(frames, flags))
     }
 
-    /// Asks each zone once.
+    /// Asks each zone that can spare `frames` frames once.
     #[inline]
     fn pass<T>(
         &self,
         frames: usize,
         flags: AllocFlags,
         depth: Depth,
-        request: &mut impl FnMut(&mut Zone, usize) -> Result<Option<T>, AllocError>,
+        request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
     ) -> Result<Option<T>, AllocError> {
         for (index, choice) in self.candidates(flags) {
             let mut zone = self.lock(index, flags)?;
             let spare = zone.spare(depth, choice);
-            if spare < frames {
-                continue;
-            }
-            if let Some(taken) = request(&mut zone, spare)? {
-                zone.counts.allocs += 1;
-                zone.counts.fallbacks += u64::from(choice == Choice::Fallback);
+            if spare >= frames
+                && let Some(taken) = request(&mut zone, Offer { spare, choice })?
+            {
                 return Ok(Some(taken));
             }
         }
@@ -393,7 +437,6 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Asks shrinkers for `frames` frames, if the caller can wait for them.
-    #[cold]
     fn shrink(&self, frames: usize, flags: AllocFlags) -> usize {
         if flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT) {
             return 0;
@@ -427,8 +470,8 @@ impl<P: Platform> PageAllocator<P> {
     /// Zeroes frames that have just been allocated.
     fn zero(&self, start: Frame, frames: usize) {
         if let Some(range) = FrameRange::from_len(start, frames) {
-            // SAFETY: the caller has just taken these frames out of a span and told nobody of them yet; all memory
-            // of spans is mapped, as whoever handed it over has promised.
+            // SAFETY: the caller has just taken these frames out of a span and told nobody of them
+            // yet; all memory of spans is mapped, as whoever handed it over has promised.
             unsafe { raw::zero(&self.platform, range) };
         }
     }

@@ -9,7 +9,8 @@ use crate::platform::{CpuId, MAX_CPUS};
 
 /// Somebody who holds frames that he could give back: caches with empty slabs, buffers of files.
 pub trait Shrinker: Sync {
-    /// Gives frames back to the page allocator, about `frames` of them if there are so many, and says how many were given.
+    /// Gives frames back to the page allocator, about `frames` of them if there are so many, and
+    /// says how many were given.
     ///
     /// It runs on behalf of an allocation that would fail, without any of kmem's locks held by that
     /// allocation. It may allocate, but no shrinker runs for that.

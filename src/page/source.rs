@@ -16,7 +16,8 @@ use crate::platform::Platform;
 ///
 /// 1. What [`take`](Self::take), [`take_run`](Self::take_run) and [`resize_run`](Self::resize_run)
 ///    return belongs to the caller alone until it is given back.
-/// 2. [`Platform::phys_to_virt`] of the source's platform maps all of it to readable and writable memory.
+/// 2. [`Platform::phys_to_virt`] of the source's platform maps all of it to readable and writable
+///    memory.
 /// 3. [`owner`](Self::owner) answers the same cell for the same frame, and different cells for
 ///    different frames, and nobody but the taker of the frame writes that cell.
 pub unsafe trait FrameSource: Sync {
@@ -69,8 +70,9 @@ pub unsafe trait FrameSource: Sync {
     /// Nobody uses the run any more.
     unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError>;
 
-    /// Makes a run `frames` frames long where it lies: its first frame never changes. A shorter run gives back
-    /// its tail, which nobody may use any more; a longer one takes the frames behind it if they are available.
+    /// Makes a run `frames` frames long where it lies: its first frame never changes. A shorter run
+    /// gives back its tail, which nobody may use any more; a longer one takes the frames behind it
+    /// if they are available.
     ///
     /// # Errors
     ///
@@ -83,17 +85,19 @@ pub unsafe trait FrameSource: Sync {
         owner: BlockOwner,
     ) -> Result<FrameRange, ResizeError>;
 
-    /// The owner record of a frame: 0 until its taker writes it, and to be written back to 0 before it is
-    /// given back. `None` outside all spans.
+    /// The owner record of a frame: 0 until its taker writes it, and to be written back to 0 before
+    /// it is given back. `None` outside all spans.
     fn owner(&self, frame: Frame) -> Option<&AtomicU32>;
 
-    /// How many frames the run or block has whose first frame is `head`; `None` if none starts there.
+    /// How many frames the run or block has whose first frame is `head`; `None` if none starts
+    /// there.
     fn run_frames(&self, head: Frame) -> Option<usize>;
 }
 
-// SAFETY: 1. Frames come from buddy allocators, which give each to one taker until it is given back, and `give`
-// refuses what is not that taker's. 2. Whoever handed the memory over promised it. 3. A record belongs to
-// one frame for good: tables of owner records are only ever appended, and cover disjoint frames.
+// SAFETY: 1. Frames come from buddy allocators, which give each to one taker until it is given
+// back, and `give` refuses what is not that taker's. 2. Whoever handed the memory over promised it.
+// 3. A record belongs to one frame for good: tables of owner records are only ever appended, and
+// cover disjoint frames.
 unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
     type Platform = P;
 

@@ -16,7 +16,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// The zones that have a span, lowest first, each as it stands when it is asked for.
     ///
-    /// Counting small blocks looks at every group of 512 frames that has some: for reports, not for decisions.
+    /// Counting small blocks looks at every group of 512 frames that has some: for reports, not for
+    /// decisions.
     pub fn zones(&self) -> impl Iterator<Item = ZoneStats> {
         let kinds = ZoneKind::ALL.into_iter();
         kinds.filter_map(|kind| Some(self.stats(kind)).filter(|stats| stats.spans > 0))

@@ -1,4 +1,5 @@
-//! One zone: its spans, its watermarks and what it counts. Everything here happens under the zone's lock.
+//! One zone: its spans, its watermarks and what it counts. Everything here happens under the zone's
+//! lock.
 
 use super::MAX_SPANS;
 use super::options::ZoneKind;
@@ -17,8 +18,8 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Lays the metadata that `need` says out in `carving`, for a span of holes: the metadata, where they
-    /// lie, and the owner records. `None` if there is no room.
+    /// Lays the metadata that `need` says out in `carving`, for a span of holes: the metadata,
+    /// where they lie, and the owner records. `None` if there is no room.
     pub(super) fn lay_out(need: &SpanNeed, carving: &mut Carving) -> Option<Layout> {
         let groups = carving.take(need.buddy.groups)?;
         // Groups are aligned like nothing else, so their first byte is where the metadata begin.
@@ -61,7 +62,8 @@ pub(super) enum Choice {
 /// How many frames stay available in a zone, for whom.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Watermarks {
-    /// Ordinary requests leave so many frames: the reserve of [`AllocFlags::ATOMIC`](super::AllocFlags::ATOMIC).
+    /// Ordinary requests leave so many frames: the reserve of
+    /// [`AllocFlags::ATOMIC`](super::AllocFlags::ATOMIC).
     pub min: usize,
     /// Below this, ordinary requests go to a lower zone first.
     pub low: usize,
@@ -70,8 +72,9 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
-    /// The watermarks of a zone of `frames` frames: its reserve grows with the square root of its size, since what
-    /// cannot wait does not grow with memory, and is at most 1/32 of it, so that small machines stay usable.
+    /// The watermarks of a zone of `frames` frames: its reserve grows with the square root of its
+    /// size, since what cannot wait does not grow with memory, and is at most 1/32 of it, so that
+    /// small machines stay usable.
     pub(super) fn of(frames: usize) -> Self {
         let min = frames.isqrt().min(frames / 32);
         Self { min, low: min + min / 4, high: min + min / 2 }
@@ -227,8 +230,8 @@ impl Zone {
         self.spans().filter_map(|span| span.buddy.largest()).max()
     }
 
-    /// Asks one span after the other: ascending for [`Placement::Low`], else descending. `Ok(None)` if none of
-    /// them has what is asked for.
+    /// Asks one span after the other: ascending for [`Placement::Low`], else descending. `Ok(None)`
+    /// if none of them has what is asked for.
     #[inline]
     pub(super) fn ask<T>(
         &mut self,
@@ -245,6 +248,15 @@ impl Zone {
             Placement::High => self.buddies().rev().find_map(&mut answer),
         }
         .transpose()
+    }
+
+    /// Counts `blocks` allocations.
+    #[inline]
+    pub(super) fn count_allocs(&mut self, blocks: u64, choice: Choice) {
+        self.counts.allocs += blocks;
+        if choice == Choice::Fallback {
+            self.counts.fallbacks += blocks;
+        }
     }
 
     /// Takes frames for metadata out of what is available: they are reserved from now on.

@@ -13,7 +13,8 @@ use crate::memory_map::RegionKind::{
 };
 use crate::page::{Contents, Owners};
 
-/// Boots on `regions` and checks that exactly the usable frames without those of the metadata can be allocated.
+/// Boots on `regions` and checks that exactly the usable frames without those of the metadata can
+/// be allocated.
 #[track_caller]
 fn boot_and_exhaust(top: usize, regions: &[Region], options: InitOptions) -> BootReport {
     let (pages, report) = boot(top, regions, options);
@@ -204,7 +205,7 @@ fn metadata_stay_within_their_share_of_memory() {
     assert!(report.buddy_milli_percent() <= 30, "{report}");
     assert!(report.metadata_milli_percent() <= 130, "{report}");
     assert!((report.metadata_frames << 12) < report.buddy_bytes + report.owner_bytes + 0x2000);
-    assert!(report.to_string().contains("in 1 pieces"), "{report}");
+    assert!(report.to_string().contains("carve-outs: 1;"), "{report}");
     assert_eq!(pages.largest(), Some(order(18)));
     pages.verify().unwrap();
     let low = pages.alloc(Order::ZERO, AllocFlags::ZONE_DMA).unwrap();

@@ -95,6 +95,9 @@ fn slabs_and_runs_are_not_freed_as_frames() {
     refused(&pages, Err(ResizeError::NotAllocated(FreeError::OwnedByHeap)), |pages| {
         pages.resize(run, 2)
     });
+    refused(&pages, Err(ResizeError::NotAllocated(FreeError::NotAllocated)), |pages| {
+        pages.resize(frames(0x30, 0x31), 0x1000)
+    });
     refused(&pages, Err((1, FreeError::OwnedBySlab)), |pages| {
         let block = pages.alloc(order(1), AllocFlags::empty()).unwrap();
         pages.free_many(&[block, slab], order(1))

@@ -15,7 +15,8 @@ fn add(pages: &PageAllocator<Machine>, range: FrameRange) -> Result<(), AddMemor
     added
 }
 
-/// Checks that all frames of `range` but `metadata` of them can be allocated now, and have owner records.
+/// Checks that all frames of `range` but `metadata` of them can be allocated now, and have owner
+/// records.
 #[track_caller]
 fn check_added(pages: &PageAllocator<Machine>, range: FrameRange, metadata: usize) {
     let found = exhaust(pages);
@@ -265,7 +266,8 @@ fn growing_step_by_step_loses_little() {
     let normal = pages.stats(ZoneKind::Normal);
     assert_eq!((normal.spans, normal.spanned_frames), (1, 0x2c00));
     let lost = normal.spanned_frames - normal.managed_frames;
-    // Owner records take 11 frames and the last metadata 4; each step leaves a frame that holds both kinds.
+    // Owner records take 11 frames and the last metadata 4; each step leaves a frame that holds
+    // both kinds.
     assert!(lost <= 11 + 4 + 2 * 0x2c, "{lost}");
     exercise(&pages);
     exhaust(&pages);

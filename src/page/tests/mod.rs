@@ -60,7 +60,8 @@ fn boot(
     (pages, report)
 }
 
-/// Takes every frame there is, one by one, checks that all differ, gives them back, and says which they were.
+/// Takes every frame there is, one by one, checks that all differ, gives them back, and says which
+/// they were.
 #[track_caller]
 fn exhaust(pages: &PageAllocator<Machine>) -> BTreeSet<Frame> {
     let before = pages.frames_available();

@@ -106,7 +106,8 @@ impl Model {
         self.frames[Self::zone_range(zone)].iter().filter(|&&is| wanted(is)).count()
     }
 
-    /// The zones that a request may take from, and how many frames it must leave there; the best first.
+    /// The zones that a request may take from, and how many frames it must leave there; the best
+    /// first.
     fn marks(&self, flags: AllocFlags) -> Vec<(usize, usize)> {
         let highest = if flags.contains(AllocFlags::ZONE_DMA) {
             0
@@ -138,7 +139,8 @@ impl Model {
         self.count(zone, |is| is == Is::Available).saturating_sub(mark)
     }
 
-    /// Whether a zone that the request may take from has an aligned block of `order`, and may go so low.
+    /// Whether a zone that the request may take from has an aligned block of `order`, and may go so
+    /// low.
     fn has_block(&self, order: Order, flags: AllocFlags) -> bool {
         self.marks(flags).into_iter().any(|(zone, mark)| {
             self.spare(zone, mark) >= order.frames()

@@ -284,8 +284,13 @@ fn counts_say_what_happened() {
     pages.free(held[0], Order::ZERO).unwrap();
     let counts = pages.stats(ZoneKind::Normal).counts;
     assert_eq!((counts.allocs, counts.frees, counts.failures, counts.fallbacks), (5, 5, 1, 0));
+    // Bulk calls count blocks, in each zone those that it served.
+    let mut out = std::vec![Frame::default(); 0x800];
+    let filled = pages.alloc_many(Order::ZERO, &mut out, AllocFlags::ATOMIC);
     let stats: Vec<_> = pages.zones().collect();
     assert_eq!(stats.len(), 3);
+    assert_eq!(stats.iter().map(|stats| stats.counts.allocs).sum::<u64>(), 5 + filled as u64);
+    assert_eq!(stats[0].counts.fallbacks, stats[0].managed_frames as u64);
     for stats in stats {
         let blocks = stats.available_blocks.iter().zip(Order::all());
         let frames: usize = blocks.map(|(count, order)| count * order.frames()).sum();
