@@ -266,3 +266,6 @@ impl<'m> Bitmap<'m> {
         Some(index)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -299,6 +299,20 @@ impl Group {
         self.orders = orders_of(self.masks);
     }
 
+    /// Flips one bit of the stored books, counted from the first frame's bit on.
+    #[cfg(test)]
+    pub(super) fn flip(&mut self, bit: usize) {
+        const MASKS: usize = GROUP_FRAMES;
+        const ORDERS: usize = MASKS + 64;
+        const AVAILABLE: usize = ORDERS + 16;
+        match bit {
+            0..MASKS => self.bits[bit / WORD_FRAMES] ^= 1 << (bit % WORD_FRAMES),
+            MASKS..ORDERS => self.masks ^= 1 << (bit - MASKS),
+            ORDERS..AVAILABLE => self.orders ^= 1 << (bit - ORDERS),
+            _ => self.available ^= 1 << (bit - AVAILABLE),
+        }
+    }
+
     /// One bit a word: whether all its frames are available.
     #[inline]
     fn full_words(&self) -> u32 {

@@ -1,0 +1,126 @@
+//! Flipped bits: what a recount finds, and what the next touch finds.
+
+use super::super::group::GROUP_FRAMES;
+use super::*;
+
+#[test]
+fn a_flipped_bit_of_any_state_is_found_by_the_recount() {
+    let mut buddy = varied();
+    goes_on(&mut buddy);
+    let mut undetected = 0;
+    for byte in buddy.states() {
+        let sound = State::from_byte(byte.load(Relaxed));
+        for bit in 0..8 {
+            let flipped = State::from_byte(sound.byte() ^ 1 << bit);
+            byte.store(flipped.byte(), Relaxed);
+            // Nothing repeats who owns a block, nor why a frame is not managed.
+            let repeated = match (sound.kind(), flipped.kind()) {
+                (Kind::Hole | Kind::Reserved, Kind::Hole | Kind::Reserved) => false,
+                (Kind::Head(_, a), Kind::Head(_, b)) => a != b,
+                (Kind::RunHead(_, a), Kind::RunHead(_, b)) => a != b,
+                _ => true,
+            };
+            assert_eq!(buddy.verify().is_err(), repeated, "{sound:?} flipped to {flipped:?}");
+            undetected += usize::from(!repeated);
+            byte.store(sound.byte(), Relaxed);
+        }
+    }
+    assert!(undetected > 0);
+    goes_on(&mut buddy);
+}
+
+#[test]
+fn a_flipped_bit_of_any_group_is_found_by_the_recount() {
+    let mut buddy = varied();
+    for group in 0..buddy.groups.len() {
+        let sound = buddy.groups[group];
+        for bit in 0..GROUP_FRAMES + 64 + 32 {
+            buddy.groups[group].flip(bit);
+            assert!(buddy.verify().is_err(), "group {group}, bit {bit}");
+            buddy.groups[group] = sound;
+        }
+    }
+    goes_on(&mut buddy);
+}
+
+#[test]
+fn a_flipped_bit_of_any_summary_or_counter_is_found_by_the_recount() {
+    let mut buddy = varied();
+    for k in 0..Order::COUNT {
+        for bit in 0..buddy.free[k].len_bits() {
+            if !buddy.free[k].set(bit) {
+                buddy.free[k].clear(bit);
+                assert!(buddy.verify().is_err(), "order {k}, bit {bit} cleared");
+                buddy.free[k].set(bit);
+            } else {
+                assert!(buddy.verify().is_err(), "order {k}, bit {bit} set");
+                buddy.free[k].clear(bit);
+            }
+        }
+        buddy.nonempty ^= 1 << k;
+        assert_eq!(buddy.verify(), Err(Corruption::Summary { order: order(k as u8) }));
+        buddy.nonempty ^= 1 << k;
+    }
+    let (available, managed) = (buddy.available, buddy.managed);
+    buddy.available += 1;
+    let wrong = Corruption::Counter { expected: available, found: available + 1 };
+    assert_eq!(buddy.verify(), Err(wrong));
+    buddy.available -= 1;
+    buddy.managed -= 1;
+    let wrong = Corruption::Counter { expected: managed, found: managed - 1 };
+    assert_eq!(buddy.verify(), Err(wrong));
+    buddy.managed += 1;
+    goes_on(&mut buddy);
+}
+
+#[test]
+fn contradicting_books_are_reported_at_the_next_touch() {
+    let mut buddy = full(0, 4096);
+    let block = buddy.alloc(order(4), CALLER, LOW).unwrap();
+    let large = buddy.alloc(order(10), CALLER, LOW).unwrap();
+    let state = |buddy: &Buddy<'_>, at: Frame, state: State| {
+        buddy.states()[at.number()].swap(state.byte(), Relaxed)
+    };
+    let corrupted = |at: Frame| Err(FreeError::Corrupted { frame: at });
+
+    // The next free frame claims to be allocated: it is neither handed out nor freed.
+    let next = frame(16);
+    let sound = state(&buddy, next, State::head(CALLER, order(0)));
+    let before = picture(&buddy);
+    let at = AllocError::Corrupted { frame: next };
+    assert_eq!(buddy.alloc(order(0), CALLER, LOW), Err(at));
+    assert_eq!(buddy.alloc_exact(3, CALLER, LOW), Err(at));
+    assert_eq!(buddy.claim(range(16, 17), CALLER), Err(ClaimError::Corrupted { frame: next }));
+    assert_eq!(buddy.alloc_many(order(0), &mut [next; 4], CALLER, LOW), 0);
+    assert_eq!(buddy.free(next, order(0), CALLER), corrupted(next));
+    assert_eq!(buddy.free_exact(range(16, 17), CALLER), corrupted(next));
+    assert_eq!(
+        buddy.free_many(&[next], order(0), CALLER),
+        Err((0, FreeError::Corrupted { frame: next }))
+    );
+    assert_eq!(picture(&buddy), before);
+    state(&buddy, next, State::from_byte(sound));
+
+    // A block's order reads larger, unaligned, or beyond the span.
+    for (at, k) in [(block, 5), (block, 12), (block, 13), (frame(4095), 1), (frame(2), 2)] {
+        let sound = state(&buddy, at, State::head(CALLER, order(k)));
+        assert_eq!(buddy.free(at, order(k), CALLER), corrupted(at), "{at} as order {k}");
+        state(&buddy, at, State::from_byte(sound));
+    }
+
+    // A piece of a large block claims to be a block of its own.
+    let inner = frame(large.number() + 512);
+    let sound = state(&buddy, inner, State::head(CALLER, order(9)));
+    assert_eq!(buddy.free(inner, order(9), CALLER), corrupted(inner));
+    state(&buddy, inner, State::from_byte(sound));
+
+    // A byte that means nothing.
+    let sound = state(&buddy, block, State::from_byte(0x3f));
+    assert_eq!(buddy.lookup(block), FrameState::Corrupted);
+    assert_eq!(buddy.free(block, order(4), CALLER), corrupted(block));
+    state(&buddy, block, State::from_byte(sound));
+
+    buddy.free(block, order(4), CALLER).unwrap();
+    buddy.free(large, order(10), CALLER).unwrap();
+    goes_on(&mut buddy);
+}
