@@ -105,16 +105,14 @@ impl<'m> Bitmap<'m> {
             return false;
         }
         let word = &mut self.words[index / WORD_BITS];
-        let (before, after) = (*word, *word | 1 << (index % WORD_BITS));
-        if before == after {
-            return false;
-        }
-        *word = after;
-        self.count += 1;
+        let before = *word;
+        *word = before | 1 << (index % WORD_BITS);
         if before == 0 {
             self.summarise_set(index / WORD_BITS);
         }
-        true
+        let changed = before >> (index % WORD_BITS) & 1 == 0;
+        self.count += usize::from(changed);
+        changed
     }
 
     /// Clears bit `index`, and says whether that changed it.
@@ -124,16 +122,14 @@ impl<'m> Bitmap<'m> {
             return false;
         }
         let word = &mut self.words[index / WORD_BITS];
-        let (before, after) = (*word, *word & !(1 << (index % WORD_BITS)));
-        if before == after {
-            return false;
-        }
-        *word = after;
-        self.count -= 1;
-        if after == 0 {
+        let before = *word;
+        *word = before & !(1 << (index % WORD_BITS));
+        let changed = before >> (index % WORD_BITS) & 1 == 1;
+        if changed && *word == 0 {
             self.summarise_clear(index / WORD_BITS);
         }
-        true
+        self.count -= usize::from(changed);
+        changed
     }
 
     /// The lowest set bit.
@@ -216,8 +212,8 @@ impl<'m> Bitmap<'m> {
     #[inline]
     fn summarise_set(&mut self, at: usize) {
         let mut at = at;
-        for level in 1..=self.root {
-            let word = &mut self.words[self.starts[level] + at / WORD_BITS];
+        for &start in self.starts.iter().take(self.root + 1).skip(1) {
+            let word = &mut self.words[start + at / WORD_BITS];
             let before = *word;
             *word = before | 1 << (at % WORD_BITS);
             if before != 0 {
@@ -231,8 +227,8 @@ impl<'m> Bitmap<'m> {
     #[inline]
     fn summarise_clear(&mut self, at: usize) {
         let mut at = at;
-        for level in 1..=self.root {
-            let word = &mut self.words[self.starts[level] + at / WORD_BITS];
+        for &start in self.starts.iter().take(self.root + 1).skip(1) {
+            let word = &mut self.words[start + at / WORD_BITS];
             *word &= !(1 << (at % WORD_BITS));
             if *word != 0 {
                 return;
