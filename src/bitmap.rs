@@ -9,7 +9,6 @@
 //!
 //! 1. A bit of level `n + 1` is set exactly if its word of level `n` is not zero.
 //! 2. Bits at and beyond the length are clear.
-//! 3. `count` is the number of set bits of level 0.
 //!
 //! # Storage
 //!
@@ -34,7 +33,6 @@ const WORD_BITS: usize = u64::BITS as usize;
 pub struct Bitmap<'m> {
     words: &'m mut [u64],
     len_bits: usize,
-    count: usize,
     /// Index of the root's level.
     root: usize,
     /// Where each level begins in `words`.
@@ -71,7 +69,7 @@ impl<'m> Bitmap<'m> {
             level_words = level_words.div_ceil(WORD_BITS);
             root += 1;
         }
-        Some(Self { words, len_bits, count: 0, root, starts })
+        Some(Self { words, len_bits, root, starts })
     }
 
     /// How many bits there are, set or not.
@@ -80,16 +78,15 @@ impl<'m> Bitmap<'m> {
         self.len_bits
     }
 
-    /// How many bits are set.
-    #[inline]
-    pub const fn count(&self) -> usize {
-        self.count
+    /// How many bits are set, counted word by word.
+    pub fn count(&self) -> usize {
+        self.level(0).iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// Whether no bit is set.
     #[inline]
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
+    pub fn is_empty(&self) -> bool {
+        self.words.last().is_none_or(|&root| root == 0)
     }
 
     /// Whether bit `index` is set; no bit beyond the length is.
@@ -104,32 +101,36 @@ impl<'m> Bitmap<'m> {
         if index >= self.len_bits {
             return false;
         }
-        let word = &mut self.words[index / WORD_BITS];
-        let before = *word;
-        *word = before | 1 << (index % WORD_BITS);
-        if before == 0 {
-            self.summarise_set(index / WORD_BITS);
+        let (mut at, mut changed) = (index, false);
+        for (level, &start) in self.starts.iter().enumerate().take(self.root + 1) {
+            let word = &mut self.words[start + at / WORD_BITS];
+            let before = *word;
+            *word = before | 1 << (at % WORD_BITS);
+            changed |= level == 0 && before != *word;
+            if before != 0 {
+                break;
+            }
+            at /= WORD_BITS;
         }
-        let changed = before >> (index % WORD_BITS) & 1 == 0;
-        self.count += usize::from(changed);
         changed
     }
 
     /// Clears bit `index`, and says whether that changed it.
     #[inline]
     pub fn clear(&mut self, index: usize) -> bool {
-        if index >= self.len_bits {
+        if !self.contains(index) {
             return false;
         }
-        let word = &mut self.words[index / WORD_BITS];
-        let before = *word;
-        *word = before & !(1 << (index % WORD_BITS));
-        let changed = before >> (index % WORD_BITS) & 1 == 1;
-        if changed && *word == 0 {
-            self.summarise_clear(index / WORD_BITS);
+        let mut at = index;
+        for &start in self.starts.iter().take(self.root + 1) {
+            let word = &mut self.words[start + at / WORD_BITS];
+            *word &= !(1 << (at % WORD_BITS));
+            if *word != 0 {
+                break;
+            }
+            at /= WORD_BITS;
         }
-        self.count -= usize::from(changed);
-        changed
+        true
     }
 
     /// The lowest set bit.
@@ -184,11 +185,10 @@ impl<'m> Bitmap<'m> {
     /// Whether the invariants hold, recounted from level 0 upwards.
     pub fn is_consistent(&self) -> bool {
         let leaves = self.level(0);
-        let set: usize = leaves.iter().map(|word| word.count_ones() as usize).sum();
         let spare = leaves.len() * WORD_BITS - self.len_bits;
         let within =
             leaves.last().is_none_or(|last| spare == 0 || last.leading_zeros() as usize >= spare);
-        set == self.count && within && (0..self.root).all(|level| self.is_summarised(level))
+        within && (0..self.root).all(|level| self.is_summarised(level))
     }
 
     /// Whether the level above `level` has exactly the bits that `level` demands.
@@ -206,35 +206,6 @@ impl<'m> Bitmap<'m> {
     fn level(&self, level: usize) -> &[u64] {
         let end = if level == self.root { self.words.len() } else { self.starts[level + 1] };
         &self.words[self.starts[level]..end]
-    }
-
-    /// Notes in the levels above that word `at` of level 0 is no longer zero.
-    #[inline]
-    fn summarise_set(&mut self, at: usize) {
-        let mut at = at;
-        for &start in self.starts.iter().take(self.root + 1).skip(1) {
-            let word = &mut self.words[start + at / WORD_BITS];
-            let before = *word;
-            *word = before | 1 << (at % WORD_BITS);
-            if before != 0 {
-                return;
-            }
-            at /= WORD_BITS;
-        }
-    }
-
-    /// Notes in the levels above that word `at` of level 0 is zero now.
-    #[inline]
-    fn summarise_clear(&mut self, at: usize) {
-        let mut at = at;
-        for &start in self.starts.iter().take(self.root + 1).skip(1) {
-            let word = &mut self.words[start + at / WORD_BITS];
-            *word &= !(1 << (at % WORD_BITS));
-            if *word != 0 {
-                return;
-            }
-            at /= WORD_BITS;
-        }
     }
 
     /// The lowest set bit of level 0 below bit `index` of `level`.

@@ -59,7 +59,8 @@ impl Buddy<'_> {
     /// Enters `index` in the summary of `order`.
     #[inline]
     pub(super) fn mark(&mut self, order: u32, index: usize) {
-        if self.free[order as usize].set(index) {
+        if let Some(summary) = self.free.get_mut(order as usize) {
+            summary.set(index);
             self.nonempty |= 1 << order;
         }
     }
@@ -67,10 +68,11 @@ impl Buddy<'_> {
     /// Strikes `index` from the summary of `order`.
     #[inline]
     pub(super) fn unmark(&mut self, order: u32, index: usize) {
-        let summary = &mut self.free[order as usize];
-        summary.clear(index);
-        if summary.is_empty() {
-            self.nonempty &= !(1 << order);
+        if let Some(summary) = self.free.get_mut(order as usize) {
+            summary.clear(index);
+            if summary.is_empty() {
+                self.nonempty &= !(1 << order);
+            }
         }
     }
 

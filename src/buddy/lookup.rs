@@ -115,22 +115,22 @@ impl Buddy<'_> {
         if order < GROUP_ORDER {
             group.has_none(at % GROUP_FRAMES, order)
         } else {
-            group.is_whole() && self.is_taken_whole(at, order)
+            group.is_whole() && !self.is_in_free_block(at, order)
         }
     }
 
-    /// Whether the whole groups of the block of `order`, at least 9, at `at` lie in no free block and
-    /// inside no larger allocated one.
-    fn is_taken_whole(&self, at: usize, order: u32) -> bool {
-        (order..Order::COUNT as u32).all(|above| {
-            let around = at & !((1 << above) - 1);
-            let holds_more = |state: State| {
-                state.order().is_some_and(|held| {
-                    u32::from(held.get()) > order && u32::from(held.get()) >= above
-                })
-            };
-            !self.is_free_block(around, above) && !holds_more(self.state(around))
-        })
+    /// Whether the block of `order`, at least 9, at `at` lies in a free block.
+    #[inline]
+    fn is_in_free_block(&self, at: usize, order: u32) -> bool {
+        let mut orders = self.nonempty >> order << order;
+        while orders != 0 {
+            let around = orders.trailing_zeros();
+            if self.is_free_block(at, around) {
+                return true;
+            }
+            orders &= orders - 1;
+        }
+        false
     }
 
     /// The first frame of the allocated or cached block or piece that frame `at` lies in.

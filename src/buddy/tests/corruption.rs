@@ -108,8 +108,8 @@ fn contradicting_books_are_reported_at_the_next_touch() {
         state(&buddy, at, State::from_byte(sound));
     }
 
-    // A piece of a large block claims to be a block of its own.
-    let inner = frame(large.number() + 512);
+    // A frame inside a large free block claims to head a block.
+    let inner = frame(2048 + 512);
     let sound = state(&buddy, inner, State::head(CALLER, order(9)));
     assert_eq!(buddy.free(inner, order(9), CALLER), corrupted(inner));
     state(&buddy, inner, State::from_byte(sound));
