@@ -84,6 +84,9 @@ impl fmt::Display for PhysAddr {
 pub struct Frame(usize);
 
 impl Frame {
+    /// Frame number 0.
+    pub const ZERO: Self = Self(0);
+
     /// The highest frame number whose bytes all have a 64-bit physical address.
     pub const MAX: Self = {
         let last = u64::MAX >> FRAME_SHIFT;

@@ -7,7 +7,7 @@ use std::thread_local;
 use std::vec::Vec;
 
 use crate::frame::{FRAME_SIZE, Frame, FrameRange, PhysAddr};
-use crate::platform::{CpuId, IrqState, MAX_CPUS, Platform};
+use crate::platform::{CpuId, IrqState, MAX_CPUS, Pinning, Platform};
 
 /// Frames that lie somewhere in the test's own memory.
 struct Window {
@@ -126,6 +126,9 @@ unsafe impl Platform for Machine {
     unsafe fn irq_restore(&self, state: IrqState) {
         assert!(MASKED.replace(state.0 != 0), "restored without having been saved");
     }
+
+    /// Threads are CPUs that never change, but nothing here makes them all pass a barrier.
+    const PINNING: Pinning = Pinning::Migrating;
 
     fn cpu_id(&self) -> CpuId {
         CpuId::new(CPU.with(|&cpu| cpu)).expect("bounded above")

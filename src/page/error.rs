@@ -57,6 +57,9 @@ pub enum AddMemoryError {
         /// The frame.
         frame: Frame,
     },
+    /// A span would have to move its metadata, but a CPU's frame lists could not be emptied first: the platform
+    /// does not [synchronize](crate::platform::Platform::synchronize) CPUs.
+    ListsInUse,
     /// The span cannot be described.
     Span(SpanError),
 }
@@ -101,6 +104,9 @@ impl fmt::Display for AddMemoryError {
             ),
             Self::Unmapped { frame } => {
                 write!(f, "expected {frame} to be mapped, found no aligned pointer")
+            }
+            Self::ListsInUse => {
+                write!(f, "expected all CPUs' frame lists to be empty, found one that is in use")
             }
             Self::Span(error) => error.fmt(f),
         }

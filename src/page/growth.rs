@@ -56,6 +56,7 @@ impl<P: Platform> PageAllocator<P> {
     /// [`Overlap`](AddMemoryError::Overlap) if one of the frames is managed or holds metadata;
     /// [`MetadataTooSmall`](AddMemoryError::MetadataTooSmall),
     /// [`TooManySpans`](AddMemoryError::TooManySpans), [`Unmapped`](AddMemoryError::Unmapped),
+    /// [`ListsInUse`](AddMemoryError::ListsInUse),
     /// [`NotInitialized`](AddMemoryError::NotInitialized). Nothing has changed.
     ///
     /// # Safety
@@ -64,6 +65,7 @@ impl<P: Platform> PageAllocator<P> {
     /// [removed](Self::remove).
     pub unsafe fn add(&self, range: FrameRange) -> Result<(), AddMemoryError> {
         let setup = self.setup.get().ok_or(AddMemoryError::NotInitialized)?;
+        let lists = self.keep_lists_empty();
         let mut carved = self.growth.lock(&self.platform);
         if let Some(frame) = carved.first_in(range) {
             return Err(AddMemoryError::Overlap { frame });
@@ -76,7 +78,14 @@ impl<P: Platform> PageAllocator<P> {
         }
         let mut steps = [const { None }; MAX_STEPS];
         // SAFETY: passed on to the caller.
-        if let Err(error) = unsafe { self.prepare(setup, range, &mut steps) } {
+        let mut prepared = unsafe { self.prepare(setup, range, &mut steps) };
+        // A CPU's lists know where the states of their span lie.
+        if !lists.are_all_empty()
+            && steps.iter().flatten().any(|step| step.old.iter().any(Option::is_some))
+        {
+            prepared = prepared.and(Err(AddMemoryError::ListsInUse));
+        }
+        if let Err(error) = prepared {
             for step in steps.into_iter().flatten() {
                 if step.source == CarveSource::Available {
                     self.give_reserved(setup, step.carve);
@@ -112,6 +121,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Nothing has changed.
     pub fn remove(&self, range: FrameRange) -> Result<(), RemoveError> {
         let setup = self.setup.get().ok_or(RemoveError::NotInitialized)?;
+        let _lists = self.keep_lists_empty();
         let _growth = self.growth.lock(&self.platform);
         let mut taken = range.start();
         let removed = setup.parts(range).try_for_each(|(index, part)| {

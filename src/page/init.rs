@@ -3,8 +3,9 @@
 use core::iter;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use super::cpus::Cpu;
 use super::error::InitError;
-use super::options::{BootReport, InitOptions};
+use super::options::{BootReport, Contents, CpuLists, InitOptions};
 use super::plan::{List, MAX_CARVES, SpanNeed, place, spans};
 use super::raw::Carving;
 use super::zone::{Layout, Span};
@@ -104,6 +105,9 @@ impl<P: Platform> PageAllocator<P> {
             // There are fewer spans than tables.
             let _fits = self.owners.push(frames, records);
         }
+        if setup.options.cpu_lists == CpuLists::Keep {
+            self.set_up_cpus(setup, &mut report);
+        }
         let mut carved = self.growth.lock(&self.platform);
         for &carve in plan.carves.as_slice() {
             // There are fewer spans than places.
@@ -112,6 +116,29 @@ impl<P: Platform> PageAllocator<P> {
         drop(carved);
         self.note_populated();
         Ok(report)
+    }
+
+    /// Puts frame lists in front of the zones; memory so small that there is no room does without.
+    fn set_up_cpus(&self, setup: &Setup, report: &mut BootReport) {
+        let cpus = self.platform.cpu_count();
+        let frames = cpus.saturating_mul(size_of::<Cpu>()).div_ceil(FRAME_SIZE);
+        let mut zones = self.zones.iter().rev();
+        let taken = zones.find_map(|zone| {
+            let mut zone = zone.lock(&self.platform);
+            let range = zone.take_reserved(frames)?;
+            zone.set_watermarks();
+            Some(range)
+        });
+        let Some(range) = taken else { return };
+        // SAFETY: the frames were just reserved for this, so they are mapped and nobody else's.
+        let carving = unsafe { Carving::new(&self.platform, range, Contents::Unknown) };
+        if let Some(slots) = carving.and_then(|mut carving| carving.put(cpus, Cpu::new)) {
+            self.cpus.call_once(|| slots);
+        }
+        report.metadata_frames += range.frames();
+        report.managed_frames -= range.frames();
+        report.zone_frames[setup.zone_of(range.start())] -= range.frames();
+        let _kept = self.growth.lock(&self.platform).push(range);
     }
 
     /// Lays out each span's metadata and fills the zones.

@@ -45,6 +45,10 @@
 //! metadata's frames become available. Memory for which [`InitOptions::provision`] has laid out
 //! metadata at boot is added without moving anything.
 //!
+//! *CPUs.* Each CPU keeps a few blocks of small orders, and of 2 MiB, in front of the zone that it took from last: a
+//! hit takes no lock, masks no interrupts and needs no locked instruction. They count as taken in all statistics
+//! here, are refilled only while there is plenty, and are drained, on all CPUs, before a request fails.
+//!
 //! # Rejected
 //!
 //! A lock for the whole allocator: zones would wait for each other. Descriptors in the frames of
@@ -56,8 +60,10 @@
 //! Sources: Linux `mm/page_alloc.c` (zones, watermarks, fallback); Gorman, *Understanding the Linux
 //! Virtual Memory Manager*, 2004.
 
+mod cpus;
 mod error;
 mod flags;
+mod frame_lists;
 mod growth;
 mod init;
 mod inject;
@@ -71,7 +77,7 @@ mod source;
 mod view;
 mod zone;
 
-use core::sync::atomic::AtomicU8;
+use core::sync::atomic::{AtomicU8, AtomicUsize};
 
 use spin::Once;
 
@@ -81,7 +87,7 @@ pub use crate::buddy::{
 pub use error::{AddMemoryError, InitError, TooManyShrinkers};
 pub use flags::AllocFlags;
 pub use inject::FaultInjector;
-pub use options::{BootReport, Contents, InitOptions, Owners, ZoneKind, ZoneLimits};
+pub use options::{BootReport, Contents, CpuLists, InitOptions, Owners, ZoneKind, ZoneLimits};
 pub use request::Reach;
 pub use shrink::{MAX_SHRINKERS, Shrinker};
 pub use source::FrameSource;
@@ -90,6 +96,7 @@ pub use zone::{Watermarks, ZoneCounts, ZoneStats};
 use crate::frame::{Frame, FrameRange};
 use crate::lock::IrqLock;
 use crate::platform::Platform;
+use cpus::Cpu;
 use owners::OwnerTables;
 use plan::List;
 use shrink::Shrinkers;
@@ -133,6 +140,10 @@ pub struct PageAllocator<P> {
     shrinkers: Shrinkers,
     /// Held while memory is added or removed. The frames that hold metadata.
     growth: IrqLock<List<MAX_CARVED>>,
+    /// What stands in front of the zones, one for each CPU; nothing if [`InitOptions::cpu_lists`] says so.
+    cpus: Once<&'static [Cpu]>,
+    /// How many calls want all CPUs' lists to stay empty.
+    lists_kept_empty: AtomicUsize,
 }
 
 impl<P: Platform> PageAllocator<P> {
@@ -147,6 +158,8 @@ impl<P: Platform> PageAllocator<P> {
             owners: OwnerTables::new(),
             shrinkers: Shrinkers::new(),
             growth: IrqLock::new(List::new()),
+            cpus: Once::new(),
+            lists_kept_empty: AtomicUsize::new(0),
         }
     }
 

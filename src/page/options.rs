@@ -77,6 +77,16 @@ pub enum Owners {
     Omit,
 }
 
+/// Whether each CPU keeps some frames ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuLists {
+    /// About 1.4 KiB for each of [`Platform::cpu_count`](crate::platform::Platform::cpu_count) CPUs, and up to 64
+    /// frames of each small order and two blocks of 2 MiB on each.
+    Keep,
+    /// None: every request goes to the zones.
+    Omit,
+}
+
 /// What the memory given to kmem holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Contents {
@@ -94,6 +104,8 @@ pub struct InitOptions {
     pub limits: ZoneLimits,
     /// Whether frames have owner records.
     pub owners: Owners,
+    /// Whether CPUs keep frames ready.
+    pub cpu_lists: CpuLists,
     /// What the memory holds.
     pub contents: Contents,
     /// Frames that may be added later: their metadata are laid out at once, so that adding them
@@ -106,6 +118,7 @@ impl InitOptions {
     pub const DEFAULT: Self = Self {
         limits: ZoneLimits::PC,
         owners: Owners::Keep,
+        cpu_lists: CpuLists::Keep,
         contents: Contents::Unknown,
         provision: FrameRange::EMPTY,
     };

@@ -68,9 +68,9 @@ impl Reach {
 
 /// What a zone can do for a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Offer {
+pub(super) struct Offer {
     /// Frames that the request may take.
-    spare: usize,
+    pub(super) spare: usize,
     choice: Choice,
 }
 
@@ -139,6 +139,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Where one of them is not available; nothing has changed.
     pub fn claim(&self, range: FrameRange) -> Result<(), ClaimError> {
         let Some(setup) = self.setup.get() else { return Err(ClaimError::NotInitialized) };
+        let _lists = self.keep_lists_empty();
         let mut zone = self.zone(setup, range.start());
         let outside = ClaimError::OutOfRange { range, cover: FrameRange::EMPTY };
         zone.buddy_of(range.start()).ok_or(outside)?.claim(range, BlockOwner::Caller)?;
@@ -225,14 +226,29 @@ impl<P: Platform> PageAllocator<P> {
         owner: BlockOwner,
         flags: AllocFlags,
     ) -> Result<Frame, AllocError> {
-        let placement = placement(flags);
-        let frame = self.serve(order.frames(), flags, |zone| {
-            zone.ask(placement, |buddy| buddy.alloc(order, owner, placement))
-        })?;
+        let frame = match self.take_local(order, owner, flags) {
+            Some(frame) => frame,
+            None => self.take_shared(order, owner, flags)?,
+        };
         if flags.contains(AllocFlags::ZERO) {
             self.zero(frame, order.frames());
         }
         Ok(frame)
+    }
+
+    /// A block from the zones.
+    #[cold]
+    #[inline(never)]
+    fn take_shared(
+        &self,
+        order: Order,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        let placement = placement(flags);
+        self.serve(order.frames(), flags, |zone| {
+            zone.ask(placement, |buddy| buddy.alloc(order, owner, placement))
+        })
     }
 
     #[inline]
@@ -242,6 +258,16 @@ impl<P: Platform> PageAllocator<P> {
         order: Order,
         owner: BlockOwner,
     ) -> Result<(), FreeError> {
+        if self.give_local(frame, order, owner) {
+            return Ok(());
+        }
+        self.give_shared(frame, order, owner)
+    }
+
+    /// Gives a block back to its zone.
+    #[cold]
+    #[inline(never)]
+    fn give_shared(&self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError> {
         self.give_to(frame, |buddy| buddy.free(frame, order, owner))
     }
 
@@ -374,7 +400,8 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Has shrinkers make room for a request that would fail, and asks the zones once more.
+    /// Drains CPUs, and has shrinkers make room, for a request that would fail, and asks the zones
+    /// once more after each.
     #[cold]
     fn after_shrinking<T>(
         &self,
@@ -382,6 +409,11 @@ impl<P: Platform> PageAllocator<P> {
         flags: AllocFlags,
         request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
     ) -> Result<T, AllocError> {
+        if self.drain_for(flags)
+            && let Some(taken) = self.pass(frames, flags, deepest(flags), request)?
+        {
+            return Ok(taken);
+        }
         if self.shrink(frames, flags) > 0
             && let Some(taken) = self.pass(frames, flags, deepest(flags), request)?
         {
@@ -392,7 +424,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Asks each zone that can spare `frames` frames once.
     #[inline]
-    fn pass<T>(
+    pub(super) fn pass<T>(
         &self,
         frames: usize,
         flags: AllocFlags,
@@ -434,6 +466,21 @@ impl<P: Platform> PageAllocator<P> {
             return self.zones[index].try_lock(&self.platform).ok_or(AllocError::WouldBlock);
         }
         Ok(self.zones[index].lock(&self.platform))
+    }
+
+    /// Takes back what CPUs keep ready: all of it if the caller can wait, else what is on this CPU. Whether
+    /// there was any.
+    #[cold]
+    fn drain_for(&self, flags: AllocFlags) -> bool {
+        if self.cpus.get().is_none() {
+            return false;
+        }
+        if flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT) {
+            self.drain_local();
+        } else {
+            self.drain();
+        }
+        true
     }
 
     /// Asks shrinkers for `frames` frames, if the caller can wait for them.

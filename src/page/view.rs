@@ -33,7 +33,7 @@ impl<P: Platform> PageAllocator<P> {
         self.zones.iter().map(|zone| zone.lock(&self.platform).managed()).sum()
     }
 
-    /// How many frames are available.
+    /// How many frames are available; not those that CPUs keep ready: see [`drain`](Self::drain).
     pub fn frames_available(&self) -> usize {
         self.zones.iter().map(|zone| zone.lock(&self.platform).available()).sum()
     }

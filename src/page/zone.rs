@@ -102,6 +102,10 @@ pub struct ZoneCounts {
     pub fallbacks: u64,
     /// Requests for which it was the highest zone allowed, and that failed.
     pub failures: u64,
+    /// Batches that CPUs took for their lists.
+    pub refills: u64,
+    /// Batches that CPUs gave back from their lists.
+    pub spills: u64,
 }
 
 /// A zone as it stands.
@@ -118,7 +122,7 @@ pub struct ZoneStats {
     pub spanned_frames: usize,
     /// Frames that can be allocated, or are.
     pub managed_frames: usize,
-    /// Frames that are available.
+    /// Frames that are available; not those that CPUs keep ready.
     pub available_frames: usize,
     /// Maximal available blocks of each order.
     pub available_blocks: [usize; Order::COUNT],
@@ -141,7 +145,14 @@ impl Zone {
         Self {
             spans: [const { None }; MAX_SPANS],
             watermarks: Watermarks { min: 0, low: 0, high: 0 },
-            counts: ZoneCounts { allocs: 0, frees: 0, fallbacks: 0, failures: 0 },
+            counts: ZoneCounts {
+                allocs: 0,
+                frees: 0,
+                fallbacks: 0,
+                failures: 0,
+                refills: 0,
+                spills: 0,
+            },
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tests of the page layer. The memory maps in them are small machines with small zones.
 
 mod boot;
+mod cpus;
 mod faults;
 mod growth;
 mod inject;
@@ -12,7 +13,9 @@ use std::boxed::Box;
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
-use super::{AllocFlags, BootReport, InitError, InitOptions, PageAllocator, ZoneKind, ZoneLimits};
+use super::{
+    AllocFlags, BootReport, CpuLists, InitError, InitOptions, PageAllocator, ZoneKind, ZoneLimits,
+};
 use crate::frame::{Frame, FrameRange, Order, PhysAddr};
 use crate::memory_map::{Region, RegionKind};
 use crate::test_support::{Machine, frames};
@@ -20,6 +23,7 @@ use crate::test_support::{Machine, frames};
 /// Zones of the small machines: DMA below frame 0x100 (1 MiB), DMA32 below frame 0x400 (4 MiB).
 const SMALL: InitOptions = InitOptions {
     limits: ZoneLimits { dma: PhysAddr::new(0x100 << 12), dma32: PhysAddr::new(0x400 << 12) },
+    cpu_lists: CpuLists::Omit,
     ..InitOptions::DEFAULT
 };
 

@@ -22,7 +22,16 @@ impl OwnerMap {
 
 #[test]
 fn threads_share_zones_without_sharing_frames() {
-    let (pages, _) = boot(0x800, &[usable(0x10, 0x800)], SMALL);
+    share_frames(SMALL);
+}
+
+#[test]
+fn threads_with_lists_of_their_own_share_frames_no_more() {
+    share_frames(InitOptions { cpu_lists: CpuLists::Keep, ..SMALL });
+}
+
+fn share_frames(options: InitOptions) {
+    let (pages, _) = boot(0x800, &[usable(0x10, 0x800)], options);
     let before = pages.frames_available();
     let owners = OwnerMap((0..0x800).map(|_| AtomicUsize::new(0)).collect());
     let counts = AtomicUsize::new(0);
@@ -96,6 +105,7 @@ fn threads_share_zones_without_sharing_frames() {
         });
     });
     assert!(counts.load(Ordering::Relaxed) > STEPS);
+    assert!(pages.drain());
     assert_eq!(pages.frames_available(), before);
     pages.verify().unwrap();
     exhaust(&pages);

@@ -1,0 +1,233 @@
+//! The CPUs' frame lists in front of the zones: hits, refills, spills and drains.
+//!
+//! A request is served here only if any frame will do: no particular zone, not movable, and of an order that
+//! has a list. A slot serves one span, the one that it was last refilled from; blocks of other spans
+//! go to their zone.
+//!
+//! While a slot is used, its lists and a zone's lock are held in that order. Everything here is
+//! optional: whatever cannot be done in a CPU's slot, because an interrupt handler came upon it busy or a remote has it,
+//! is done on the shared path.
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::flags::AllocFlags;
+use super::frame_lists::{FrameLists, Given, ListIndex, MAX_BATCH};
+use super::request::Offer;
+use super::zone::{Depth, Zone};
+use super::{AllocError, BlockOwner, PageAllocator};
+use crate::buddy::Placement;
+use crate::check::{Rule, Violation, violation};
+use crate::cpu_local::CpuSlot;
+use crate::frame::{Frame, Order};
+use crate::platform::Platform;
+
+/// One CPU's frame lists.
+pub(super) struct Cpu {
+    lists: CpuSlot<FrameLists>,
+    /// Whether the lists may hold blocks. Set before a refill and cleared after a drain: a drain passes over
+    /// CPUs that have nothing.
+    in_use: AtomicBool,
+}
+
+impl Cpu {
+    pub(super) fn new() -> Self {
+        Self { lists: CpuSlot::new(FrameLists::new()), in_use: AtomicBool::new(false) }
+    }
+}
+
+/// What requests that a CPU's lists can serve may ask for.
+const SERVED: AllocFlags = AllocFlags::ZERO.union(AllocFlags::ATOMIC).union(AllocFlags::NO_WAIT);
+
+impl<P: Platform> PageAllocator<P> {
+    /// Lets `work` use the running CPU's lists, pinned to it.
+    #[inline(always)]
+    fn with_lists<R>(&self, work: impl FnOnce(&Cpu, &mut FrameLists) -> R) -> Option<R> {
+        let cpus = self.cpus.get()?;
+        self.platform.pin();
+        let used = cpus.get(self.platform.cpu_id().index()).and_then(|cpu| {
+            // SAFETY: the thread has been pinned to the CPU whose slot this is, and what `work` does here
+            // neither switches threads nor unwinds.
+            unsafe { cpu.lists.with_local::<P, R>(|lists| work(cpu, lists)) }
+        });
+        self.platform.unpin();
+        used
+    }
+
+    /// A block from the running CPU's lists, refilled if need be; `None` if it must come from the zones.
+    #[inline(always)]
+    pub(super) fn take_local(
+        &self,
+        order: Order,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Option<Frame> {
+        if !SERVED.contains(flags) {
+            return None;
+        }
+        let index = ListIndex::of(order)?;
+        self.with_lists(|cpu, lists| match lists.take(index, owner) {
+            Some(frame) => Some(frame),
+            None => self.refill(cpu, lists, index, owner, flags),
+        })?
+    }
+
+    /// Puts a block into the running CPU's lists, spilled if need be; `false` if it must go to its zone, which also
+    /// finds out what is wrong with it.
+    #[inline(always)]
+    pub(super) fn give_local(&self, frame: Frame, order: Order, owner: BlockOwner) -> bool {
+        let Some(index) = ListIndex::of(order) else { return false };
+        let given = self.with_lists(|_, lists| match lists.give(frame, index, owner) {
+            Given::Taken => true,
+            Given::Refused => false,
+            Given::NoRoom => {
+                self.spill(lists, index, index.batch());
+                lists.give(frame, index, owner) == Given::Taken
+            }
+        });
+        given == Some(true)
+    }
+
+    /// Takes a batch from the zones, one block of it for the caller.
+    #[cold]
+    #[inline(never)]
+    fn refill(
+        &self,
+        cpu: &Cpu,
+        lists: &mut FrameLists,
+        index: ListIndex,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Option<Frame> {
+        // Relaxed: a drain that must see it synchronizes with this CPU before it looks into the slot.
+        if self.lists_kept_empty.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        cpu.in_use.store(true, Ordering::Relaxed);
+        let order = index.order();
+        let mut batch = [Frame::ZERO; MAX_BATCH];
+        // Only while there is plenty, so that no reserve goes where any request can take it.
+        let request = &mut |zone: &mut Zone, offer: Offer| {
+            zone.counts.refills += 1;
+            let most = index.batch().min(offer.spare / order.frames());
+            zone.ask(Placement::Low, |buddy| {
+                let batch = batch.get_mut(..most).unwrap_or_default();
+                match buddy.alloc_cached(order, batch, Placement::Low) {
+                    0 => Err(AllocError::OutOfMemory),
+                    taken => Ok((taken, buddy.cover().start(), buddy.states())),
+                }
+            })
+        };
+        let (taken, start, states) =
+            self.pass(order.frames(), flags, Depth::Plenty, request).ok()??;
+        if lists.span_start() != Some(start) {
+            self.empty(lists);
+            lists.set_span(start, states);
+        }
+        let batch = batch.get(..taken).unwrap_or_default();
+        let kept = lists.fill(index, batch);
+        // The last ones found no room; none do where the list was empty.
+        self.give_cached(batch.get(..taken - kept).unwrap_or_default(), order);
+        lists.take(index, owner)
+    }
+
+    /// Gives the list's oldest blocks back to their zone, `blocks` of them.
+    #[cold]
+    #[inline(never)]
+    fn spill(&self, lists: &mut FrameLists, index: ListIndex, blocks: usize) {
+        let mut left = blocks;
+        while left > 0 {
+            let mut batch = [Frame::ZERO; MAX_BATCH];
+            let most = left.min(MAX_BATCH);
+            let moved = lists.spill(index, batch.get_mut(..most).unwrap_or_default());
+            if moved == 0 {
+                return;
+            }
+            self.give_cached(batch.get(..moved).unwrap_or_default(), index.order());
+            left -= moved;
+        }
+    }
+
+    /// Gives all blocks back to their zone.
+    fn empty(&self, lists: &mut FrameLists) {
+        ListIndex::all().for_each(|index| self.spill(lists, index, usize::MAX));
+        lists.set_span(Frame::ZERO, &[]);
+    }
+
+    /// Gives blocks of one span, in the state of cached ones, back to their zone.
+    fn give_cached(&self, blocks: &[Frame], order: Order) {
+        let Some((setup, &first)) = self.setup.get().zip(blocks.first()) else { return };
+        let mut zone = self.zone(setup, first);
+        zone.counts.spills += 1;
+        let freed = match zone.buddy_of(first) {
+            Some(buddy) => buddy.free_cached(blocks, order).map_err(|(at, _)| at),
+            None => Err(0),
+        };
+        drop(zone);
+        if let Err(at) = freed {
+            let frame = blocks.get(at).copied().unwrap_or(first);
+            let address = frame.start().as_u64() as usize;
+            violation(&Violation::new(Rule::Corrupted, address).on_cpu(self.platform.cpu_id()));
+        }
+    }
+
+    /// Gives all blocks in the running CPU's lists back to their zones.
+    ///
+    /// A kernel calls this before it takes a CPU away; what is left on a CPU that has gone comes back by
+    /// [`drain`](Self::drain) as well.
+    pub fn drain_local(&self) {
+        self.with_lists(|cpu, lists| {
+            self.empty(lists);
+            cpu.in_use.store(false, Ordering::Relaxed);
+        });
+    }
+
+    /// Gives all blocks in all CPUs' lists back to their zones; says whether nothing stayed behind, which it
+    /// may on a CPU that is inside its lists, or where the platform cannot
+    /// [synchronize](Platform::synchronize) CPUs.
+    ///
+    /// Called with no lock held. The allocator does so itself before a request fails that may wait.
+    pub fn drain(&self) -> bool {
+        self.drain_local();
+        // Relaxed: a CPU that begins to use its lists just now may be passed over.
+        self.drain_cpus(|cpu| cpu.in_use.load(Ordering::Relaxed))
+    }
+
+    /// Empties the lists of those CPUs; whether all could be emptied.
+    fn drain_cpus(&self, which: impl Fn(&Cpu) -> bool) -> bool {
+        let cpus = self.cpus.get().copied().unwrap_or_default();
+        cpus.iter().filter(|cpu| which(cpu)).fold(true, |all, cpu| {
+            let drained = cpu.lists.with_remote(&self.platform, |lists| {
+                self.empty(lists);
+                cpu.in_use.store(false, Ordering::Relaxed);
+            });
+            all && drained.is_some()
+        })
+    }
+
+    /// Empties all CPUs' lists and keeps them empty until the answer is dropped. Called with no lock held.
+    pub(super) fn keep_lists_empty(&self) -> ListsKeptEmpty<'_> {
+        self.lists_kept_empty.fetch_add(1, Ordering::Relaxed);
+        // All of them: none that begins to use its lists just now may be passed over.
+        let all = self.drain_cpus(|_| true);
+        ListsKeptEmpty { count: &self.lists_kept_empty, all }
+    }
+}
+
+/// While it lives no CPU refills its lists.
+pub(super) struct ListsKeptEmpty<'a> {
+    count: &'a AtomicUsize,
+    all: bool,
+}
+
+impl ListsKeptEmpty<'_> {
+    /// Whether all lists are empty: not if a CPU could not be drained.
+    pub(super) fn are_all_empty(&self) -> bool {
+        self.all
+    }
+}
+
+impl Drop for ListsKeptEmpty<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,153 @@
+//! The CPUs' frame lists: what they keep, and that it never gets lost.
+
+use std::sync::mpsc;
+use std::thread;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::buddy::FrameState;
+use crate::page::FreeError;
+
+/// The small machine with lists.
+const LISTED: InitOptions = InitOptions { cpu_lists: CpuLists::Keep, ..SMALL };
+
+/// Memory for the slots of the test's 256 CPUs, and as much again.
+fn listed() -> Box<PageAllocator<Machine>> {
+    boot(0x2000, &[usable(0x400, 0x2000)], LISTED).0
+}
+
+fn take(pages: &PageAllocator<Machine>, of: u8) -> Frame {
+    pages.alloc(order(of), AllocFlags::empty()).unwrap()
+}
+
+#[test]
+fn a_freed_block_stays_on_its_cpu_and_is_handed_out_next() {
+    let pages = listed();
+    for of in [0, 1, 2, 3, 9] {
+        let block = take(&pages, of);
+        let refills = pages.stats(ZoneKind::Normal).counts.refills;
+        for _ in 0..100 {
+            pages.free(block, order(of)).unwrap();
+            assert_eq!(pages.lookup(block), FrameState::Cached { head: block, order: order(of) });
+            assert_eq!(take(&pages, of), block);
+        }
+        assert_eq!(pages.stats(ZoneKind::Normal).counts.refills, refills);
+        pages.free(block, order(of)).unwrap();
+    }
+    pages.verify().unwrap();
+}
+
+#[test]
+fn bad_frees_are_named_whether_the_cpu_has_the_block_or_not() {
+    let pages = listed();
+    let block = take(&pages, 2);
+    let inside = block.checked_add(1).unwrap();
+    assert_eq!(
+        pages.free(inside, Order::ZERO),
+        Err(FreeError::NotHead { head: block, order: order(2) })
+    );
+    for given in [0, 1, 3, 9] {
+        let wrong = FreeError::WrongOrder { allocated: order(2), given: order(given) };
+        assert_eq!(pages.free(block, order(given)), Err(wrong));
+    }
+    pages.free(block, order(2)).unwrap();
+    assert_eq!(pages.free(block, order(2)), Err(FreeError::NotAllocated));
+    assert_eq!(pages.free(block, Order::ZERO), Err(FreeError::NotAllocated));
+    pages.drain_local();
+    assert_eq!(pages.free(block, order(2)), Err(FreeError::NotAllocated));
+    pages.verify().unwrap();
+}
+
+#[test]
+fn a_drain_makes_everything_available_again() {
+    let pages = listed();
+    let (all, largest) = (pages.frames_available(), pages.largest());
+    let blocks: Vec<_> =
+        (0..100).map(|index| (take(&pages, index % 4), order(index % 4))).collect();
+    for (block, of) in blocks {
+        pages.free(block, of).unwrap();
+    }
+    assert!(pages.frames_available() < all);
+    assert!(pages.drain());
+    assert_eq!(pages.frames_available(), all);
+    assert_eq!(pages.largest(), largest);
+    pages.verify().unwrap();
+}
+
+#[test]
+fn frames_that_another_cpu_keeps_never_cause_a_shortage() {
+    let pages = listed();
+    let (ready, wait) = mpsc::channel();
+    let (finish, end) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let others = &pages;
+        scope.spawn(move || {
+            let blocks: Vec<_> = (0..64).map(|_| take(others, 0)).collect();
+            blocks.into_iter().for_each(|block| others.free(block, Order::ZERO).unwrap());
+            ready.send(()).unwrap();
+            end.recv().unwrap();
+        });
+        wait.recv().unwrap();
+        let kept = pages.frames_managed() - pages.frames_available();
+        assert!(kept >= 32, "the other CPU keeps {kept} frames");
+        let mut taken = 0;
+        while pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok() {
+            taken += 1;
+        }
+        assert_eq!(taken + kept, pages.frames_managed(), "a request that may not wait leaves them");
+        while pages.alloc(Order::ZERO, AllocFlags::empty()).is_ok() {
+            taken += 1;
+        }
+        let reserve = pages.stats(ZoneKind::Normal).watermarks.min;
+        assert_eq!(taken, pages.frames_managed() - reserve.min(kept));
+        finish.send(()).unwrap();
+    });
+    pages.verify().unwrap();
+}
+
+#[test]
+fn memory_moves_only_when_all_lists_are_empty() {
+    let pages = listed();
+    let block = take(&pages, 0);
+    pages.free(block, Order::ZERO).unwrap();
+    pages.remove(frames(0x1000, 0x1100)).unwrap();
+    assert!(!matches!(pages.lookup(block), FrameState::Cached { .. }), "a removal drains");
+    pages.claim(frames(0x1800, 0x1801)).unwrap();
+    pages.verify().unwrap();
+}
+
+proptest! {
+    /// Bonwick and Adams: of any sequence of n calls at most n / batch + 1 go to the depot; here,
+    /// to the zone.
+    #[test]
+    fn at_most_one_call_in_a_batch_reaches_the_zone(
+        steps in prop::collection::vec((any::<bool>(), 1_usize..80), 1..60),
+        of in 0_u8..4,
+    ) {
+        let pages = listed();
+        let batch = 32 >> of;
+        let mut held = Vec::new();
+        let mut calls = 0;
+        for (takes, times) in steps {
+            for _ in 0..times {
+                if takes && held.len() < 2000 >> of {
+                    held.push(take(&pages, of));
+                    calls += 1;
+                } else if !takes && let Some(block) = held.pop() {
+                    pages.free(block, order(of)).unwrap();
+                    calls += 1;
+                }
+            }
+        }
+        let counts = pages.stats(ZoneKind::Normal).counts;
+        let visits = counts.refills + counts.spills;
+        prop_assert!(visits <= calls / batch + 1, "{visits} visits in {calls} calls");
+        for block in held {
+            pages.free(block, order(of)).unwrap();
+        }
+        prop_assert!(pages.drain());
+        prop_assert_eq!(pages.frames_available(), pages.frames_managed());
+        pages.verify().unwrap();
+    }
+}
