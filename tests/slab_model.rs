@@ -221,6 +221,7 @@ impl<'s> Model<'s> {
 
 fn run(shape: Shape, ops: &[Op]) {
     let frames = Frames::with_cpus(512, 3);
+    let frames = if shape.align % 3 == 1 { frames.sharing_records() } else { frames };
     become_cpu(0);
     let mut model = Model::new(&frames, shape);
     for &op in ops {

@@ -71,6 +71,7 @@ mod options;
 mod owners;
 mod plan;
 mod raw;
+pub(crate) mod records;
 mod request;
 mod shrink;
 mod source;
@@ -88,6 +89,7 @@ pub use error::{AddMemoryError, InitError, TooManyShrinkers};
 pub use flags::AllocFlags;
 pub use inject::FaultInjector;
 pub use options::{BootReport, Contents, CpuLists, InitOptions, Owners, ZoneKind, ZoneLimits};
+pub use records::Records;
 pub use request::Reach;
 pub use shrink::{MAX_SHRINKERS, Shrinker};
 pub use source::FrameSource;
@@ -138,6 +140,8 @@ pub struct PageAllocator<P> {
     populated: AtomicU8,
     owners: OwnerTables,
     shrinkers: Shrinkers,
+    /// The records of slabs, caches and whoever else keeps some.
+    records: Records,
     /// Held while memory is added or removed. The frames that hold metadata.
     growth: IrqLock<List<MAX_CARVED>>,
     /// What stands in front of the zones, one for each CPU; nothing if [`InitOptions::cpu_lists`] says so.
@@ -157,6 +161,7 @@ impl<P: Platform> PageAllocator<P> {
             populated: AtomicU8::new(0),
             owners: OwnerTables::new(),
             shrinkers: Shrinkers::new(),
+            records: Records::new(),
             growth: IrqLock::new(List::new()),
             cpus: Once::new(),
             lists_kept_empty: AtomicUsize::new(0),

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::AtomicU32;
 
-use super::{AllocError, AllocFlags, BlockOwner, FreeError, PageAllocator, ResizeError};
+use super::{AllocError, AllocFlags, BlockOwner, FreeError, PageAllocator, Records, ResizeError};
 use crate::buddy::Constraint;
 use crate::frame::{Frame, FrameRange, Order};
 use crate::platform::Platform;
@@ -89,6 +89,12 @@ pub unsafe trait FrameSource: Sync {
     /// it is given back. `None` outside all spans.
     fn owner(&self, frame: Frame) -> Option<&AtomicU32>;
 
+    /// Where all takers keep their records together; `None` if each is to have frames of its own.
+    /// Always the same answer.
+    fn records(&self) -> Option<&Records> {
+        None
+    }
+
     /// How many frames the run or block has whose first frame is `head`; `None` if none starts
     /// there.
     fn run_frames(&self, head: Frame) -> Option<usize>;
@@ -152,6 +158,11 @@ unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
     #[inline]
     fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
         self.owners.get(frame)
+    }
+
+    #[inline]
+    fn records(&self) -> Option<&Records> {
+        Some(&self.records)
     }
 
     fn run_frames(&self, head: Frame) -> Option<usize> {

@@ -20,8 +20,8 @@ use core::sync::atomic::{
 
 use super::descriptor::Entry;
 use super::magazine::{self, Magazine};
-use super::records::{self, NONE, Records};
 use crate::buddy::AllocError;
+use crate::page::records::{self, NONE, Records};
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::{CpuId, MAX_CPUS, Platform};
 
@@ -115,6 +115,19 @@ impl<'a, P: Platform> Held<'a, P> {
         let entry = unsafe { magazine::read(NonNull::new_unchecked(entries), rounds - 1) };
         self.slot.rounds.store(rounds - 1, Relaxed);
         Some(entry)
+    }
+
+    /// Up to `wanted` objects from the loaded magazine.
+    #[inline]
+    pub(super) fn pop_many(&self, wanted: usize, mut sink: impl FnMut(Entry)) {
+        let rounds = self.slot.rounds.load(Relaxed);
+        let left = rounds - (rounds as usize).min(wanted) as u32;
+        let entries = self.slot.entries.load(Relaxed);
+        self.slot.rounds.store(left, Relaxed);
+        for index in (left..rounds).rev() {
+            // SAFETY: as in `pop`; nobody writes there while the slot is ours.
+            sink(unsafe { magazine::read(NonNull::new_unchecked(entries), index) });
+        }
     }
 
     /// A place in the loaded magazine, if there is room.
@@ -391,22 +404,22 @@ impl Cpus {
     ///
     /// # Safety
     ///
-    /// The slots hold no magazine.
-    pub(super) unsafe fn give<S: FrameSource>(&mut self, source: &S, records: &Records) {
+    /// The slots hold no magazine, and nobody uses the cache.
+    pub(super) unsafe fn give<S: FrameSource>(&self, source: &S, records: &Records) {
         let platform = source.platform();
         for number in 0..Self::len(platform) {
             let slot = CpuId::new(number).and_then(|cpu| self.slot(platform, cpu));
             if let Some(id) =
                 slot.and_then(|slot| records::id_of(platform, (&raw const *slot).cast()))
             {
-                // SAFETY: `add_slot` took it; the exclusive borrow shows that nobody uses it.
+                // SAFETY: `add_slot` took it; nobody uses it.
                 unsafe { records.give(source, id) };
             }
         }
-        *self.table.get_mut() = NO_SLOTS.as_ptr().cast_mut();
-        let id = core::mem::replace(self.table_id.get_mut(), NONE);
+        self.table.store(NO_SLOTS.as_ptr().cast_mut(), Relaxed);
+        let id = self.table_id.swap(NONE, Relaxed);
         if id != NONE {
-            // SAFETY: `add_table` took it; the exclusive borrow shows that nobody uses it.
+            // SAFETY: `add_table` took it; nobody uses it.
             unsafe { records.give(source, id) };
         }
     }

@@ -21,9 +21,9 @@ use core::sync::atomic::{
 };
 
 use super::geometry::{Geometry, MAX_OBJECTS, index_of};
-use super::records::{GRANULE, MAX_GRANULES, address, names_record};
 use crate::frame::{Frame, Order};
 use crate::page::FrameSource;
+use crate::page::records::{GRANULE, MAX_GRANULES, address, names_record};
 use crate::platform::Platform;
 
 /// In its slab's free set.

@@ -38,13 +38,13 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
         let identity =
             Identity { name: self.name, tag: self.tag, object_bytes: geometry.object_bytes as u32 };
-        let record = self.records.take(self.source, record_bytes(geometry.objects), flags)?;
+        let record = self.records().take(self.source, record_bytes(geometry.objects), flags)?;
         let mut unfinished =
             Unfinished { cache: self, record: record.id, block: None, slab: None, constructed: 0 };
         let frame = self.source.take(geometry.order, BlockOwner::Slab, flags)?;
         unfinished.block = Some((frame, geometry.order));
         // Last, since it stays.
-        let cache = self.identity.ensure(self.source, &self.records, identity, flags)?;
+        let cache = self.identity.ensure(self.source, self.records(), identity, flags)?;
 
         let start = self.platform().phys_to_virt(frame.start());
         if !(start as usize).is_multiple_of(geometry.align) {
@@ -60,14 +60,13 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         // follows the slab's removal from the lists; nobody else holds on to slabs.
         let slab = unsafe { Slab::create(record.address, record.id, &geometry, base, cache) };
         unfinished.slab = Some(slab);
+        self.prepare(slab);
         if L::CONSTRUCTS {
             for index in 0..slab.objects() {
                 let object = slab.object(index);
                 self.lifecycle.construct(object).map_err(ConstructError::Constructor)?;
                 unfinished.constructed = index + 1;
             }
-        } else {
-            self.prepare(slab);
         }
         if !self.own(frame, geometry.order, slab.id()) {
             return Err(AllocError::OutOfMemory.into());
@@ -136,7 +135,7 @@ impl<S: FrameSource, L: Lifecycle> Drop for Memory<'_, '_, S, L> {
     fn drop(&mut self) {
         let cache = self.cache;
         if let Some((frame, order)) = self.block {
-            cache.own(frame, order, super::records::NONE);
+            cache.own(frame, order, crate::page::records::NONE);
             // SAFETY: the block was taken with this order; the slab is in no list, all its objects are in it,
             // and no owner record leads to it any more.
             if unsafe { cache.source.give(frame, order, BlockOwner::Slab) }.is_err() {
@@ -145,6 +144,6 @@ impl<S: FrameSource, L: Lifecycle> Drop for Memory<'_, '_, S, L> {
             }
         }
         // SAFETY: taken by `new_slab`; nothing refers to it any more.
-        unsafe { cache.records.give(cache.source, self.record) };
+        unsafe { cache.records().give(cache.source, self.record) };
     }
 }

@@ -11,8 +11,8 @@ use core::sync::atomic::{
 
 use super::descriptor::{self, Slab};
 use super::error::ObjectError;
-use super::records::{NONE, Records, address};
 use crate::buddy::AllocError;
+use crate::page::records::{NONE, Records, address};
 use crate::page::{AllocFlags, FrameSource};
 
 /// What is known of a cache from any of its objects.
@@ -66,9 +66,9 @@ impl IdentityCell {
     ///
     /// # Safety
     ///
-    /// The cache has no slab.
-    pub(super) unsafe fn give<S: FrameSource>(&mut self, source: &S, records: &Records) {
-        let id = core::mem::replace(self.0.get_mut(), NONE);
+    /// The cache has no slab, and nobody uses it.
+    pub(super) unsafe fn give<S: FrameSource>(&self, source: &S, records: &Records) {
+        let id = self.0.swap(NONE, AcqRel);
         if id != NONE {
             // SAFETY: `ensure` took it; only slabs' records refer to it, and there are none.
             unsafe { records.give(source, id) };

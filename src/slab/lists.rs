@@ -9,7 +9,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::descriptor::{Entry, Slab};
-use super::records::NONE;
+use crate::page::records::NONE;
 use crate::platform::Platform;
 
 /// A doubly linked list of slabs.

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::descriptor::Entry;
-use super::records::{GRANULE, NONE, Record, address};
+use crate::page::records::{GRANULE, NONE, Record, address};
 use crate::platform::Platform;
 
 /// What a magazine's record begins with.

@@ -13,7 +13,6 @@ mod lists;
 mod magazine;
 mod paths;
 mod raw;
-mod records;
 mod reload;
 mod stats;
 mod typed;

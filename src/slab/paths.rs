@@ -19,6 +19,9 @@ use crate::check::violation;
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::Platform;
 
+/// How many overwritten objects an allocation passes over before it fails.
+const ATTEMPTS: usize = 8;
+
 /// Flags under which a free looks at more than the object's state.
 const WATCHED: CacheFlags = CacheFlags::STRICT
     .union(CacheFlags::POISON)
@@ -36,8 +39,9 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             && let Some(object) = self.leave(entry)
         {
             drop(held);
-            self.hand_out(object, flags);
-            return Ok(object);
+            if self.hand_out(object, flags) {
+                return Ok(object);
+            }
         }
         self.alloc_missed(flags)
     }
@@ -46,12 +50,17 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     #[cold]
     #[inline(never)]
     fn alloc_missed(&self, flags: AllocFlags) -> Result<NonNull<u8>, ConstructError<L::Error>> {
-        let object = match self.alloc_reloaded(flags)? {
-            Some(object) => object,
-            None => self.alloc_shared(flags)?,
-        };
-        self.hand_out(object, flags);
-        Ok(object)
+        for _ in 0..ATTEMPTS {
+            let object = match self.alloc_reloaded(flags)? {
+                Some(object) => object,
+                None => self.alloc_shared(flags)?,
+            };
+            // An object that was written while it was free stays out of use.
+            if self.hand_out(object, flags) {
+                return Ok(object);
+            }
+        }
+        Err(AllocError::OutOfMemory.into())
     }
 
     /// An object from the lists, or from a new slab.
@@ -78,44 +87,54 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         out: &mut [MaybeUninit<NonNull<u8>>],
         flags: AllocFlags,
     ) -> usize {
-        let wanted = out.len();
+        let mut taken = 0;
+        if !self.flags.contains(CacheFlags::POISON) {
+            taken = self.take_objects(out, flags);
+            for slot in &out[..taken] {
+                // SAFETY: the first `taken` slots have been written.
+                self.hand_out(unsafe { slot.assume_init() }, flags);
+            }
+        }
+        // The rest needs new slabs, or lies idle in magazines, or is looked at one by one.
+        while taken < out.len() {
+            let left = out.len() - taken;
+            if left > 1 && !self.flags.contains(CacheFlags::POISON) {
+                let mut slots = out[taken..].iter_mut();
+                let sink = |entry: Entry| _ = slots.next().map(|slot| slot.write(entry.object));
+                if let Ok(more) = self.grow(flags, left, USER, sink) {
+                    for slot in &out[taken..taken + more] {
+                        // SAFETY: `sink` has written as many slots as objects were taken.
+                        self.hand_out(unsafe { slot.assume_init() }, flags);
+                    }
+                    taken += more;
+                    continue;
+                }
+            }
+            let Ok(object) = self.alloc_object(flags) else { break };
+            out[taken].write(object);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Objects that are there, from the loaded magazine and then from the slabs; how many.
+    fn take_objects(&self, out: &mut [MaybeUninit<NonNull<u8>>], flags: AllocFlags) -> usize {
         let mut taken = 0;
         if let Some(held) = self.cpus.hold(self.platform()) {
-            while taken < wanted
-                && let Some(entry) = held.pop()
-            {
+            held.pop_many(out.len(), |entry| {
                 if let Some(object) = self.leave(entry) {
                     out[taken].write(object);
                     taken += 1;
                 }
-            }
+            });
         }
-        let mut slots = out[taken..].iter_mut();
-        let mut sink = |entry: Entry| {
-            if let Some(slot) = slots.next() {
-                slot.write(entry.object);
-            }
-        };
-        if taken < wanted
+        let left = out.len() - taken;
+        if left > 0
             && let Ok(mut lists) = self.lock(flags)
         {
-            taken += lists.take(self.platform(), wanted - taken, USER, &mut sink);
-        }
-        while taken < wanted {
-            match self.grow(flags, wanted - taken, USER, &mut sink) {
-                Ok(more) => taken += more,
-                Err(_) => break,
-            }
-        }
-        for slot in &out[..taken] {
-            // SAFETY: the first `taken` slots have been written.
-            self.hand_out(unsafe { slot.assume_init() }, flags);
-        }
-        // Where there are no frames, objects may still lie idle in magazines.
-        for slot in &mut out[taken..] {
-            let Ok(object) = self.alloc_object(flags) else { break };
-            slot.write(object);
-            taken += 1;
+            let mut slots = out[taken..].iter_mut();
+            let sink = |entry: Entry| _ = slots.next().map(|slot| slot.write(entry.object));
+            taken += lists.take(self.platform(), left, USER, sink);
         }
         taken
     }

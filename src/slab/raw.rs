@@ -13,9 +13,9 @@ use super::identity::{self, IdentityCell};
 use super::lifecycle::{Bytes, ConstructError, Lifecycle};
 use super::lists::{Fill, Lists};
 use super::magazine::Depot;
-use super::records::Records;
 use crate::buddy::AllocError;
 use crate::lock::{Guard, IrqLock};
+use crate::page::records::Records;
 use crate::page::{AllocFlags, FrameSource};
 
 /// A cache of objects of one size and alignment.
@@ -30,7 +30,8 @@ pub struct RawCache<'s, S: FrameSource, L: Lifecycle = Bytes> {
     pub(super) geometry: Result<Geometry, AllocError>,
     pub(super) identity: IdentityCell,
     pub(super) lists: IrqLock<Lists>,
-    pub(super) records: Records,
+    /// Where records are kept if the source has no place for them.
+    own_records: Records,
     pub(super) lifecycle: L,
     pub(super) cpus: Cpus,
     pub(super) depot: IrqLock<Depot>,
@@ -141,7 +142,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             geometry: Geometry::new(size, align, flags),
             identity: IdentityCell::new(),
             lists: IrqLock::new(Lists::new()),
-            records: Records::new(),
+            own_records: Records::new(),
             lifecycle,
             cpus: Cpus::new(),
             depot: IrqLock::new(Depot::new()),
@@ -166,6 +167,12 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     #[inline]
     pub(super) fn platform(&self) -> &'s S::Platform {
         self.source.platform()
+    }
+
+    /// Where the cache's records are kept.
+    #[inline]
+    pub(super) fn records(&self) -> &Records {
+        self.source.records().unwrap_or(&self.own_records)
     }
 
     /// The lists, or `WouldBlock` for callers that must not wait.
@@ -253,10 +260,10 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         if lists.slabs() != 0 {
             return Err(self.busy());
         }
-        // SAFETY: `drain_all` has emptied the slots.
-        unsafe { self.cpus.give(self.source, &self.records) };
-        // SAFETY: there is no slab.
-        unsafe { self.identity.give(self.source, &self.records) };
+        // SAFETY: `drain_all` has emptied the slots; the borrow is exclusive.
+        unsafe { self.cpus.give(self.source, self.records()) };
+        // SAFETY: there is no slab; the borrow is exclusive.
+        unsafe { self.identity.give(self.source, self.records()) };
         Ok(())
     }
 

@@ -156,7 +156,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// Puts a new magazine into the depot.
     fn supply(&self, flags: AllocFlags) -> Result<(), AllocError> {
         let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
-        let record = self.records.take(self.source, magazine_bytes(self.rounds()), flags)?;
+        let record = self.records().take(self.source, magazine_bytes(self.rounds()), flags)?;
         // SAFETY: the record was just taken for so many rounds.
         let magazine = unsafe { Magazine::create(record) };
         self.depot.lock(self.platform()).empty.push(self.platform(), magazine, 0);
@@ -172,7 +172,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return;
         }
         let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
-        if let Ok(true) = self.cpus.add_slot(self.source, &self.records, flags) {
+        if let Ok(true) = self.cpus.add_slot(self.source, self.records(), flags) {
             self.depot.lock(self.platform()).cpus += 1;
         }
     }
@@ -249,7 +249,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     fn give_magazine(&self, magazine: Magazine) {
         if !magazine.is_none() {
             // SAFETY: the magazine was ours; its record came from `supply`.
-            unsafe { self.records.give(self.source, magazine.into_id()) };
+            unsafe { self.records().give(self.source, magazine.into_id()) };
         }
     }
 

@@ -59,7 +59,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             frames_per_slab: geometry.order.frames(),
             slabs_active: slabs - empty,
             slabs_total: slabs,
-            record_frames: self.records.frames(self.source),
+            record_frames: self.records().frames(self.source),
         }
     }
 

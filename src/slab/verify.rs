@@ -28,6 +28,15 @@ pub enum CacheFault {
         /// The slab's first object.
         base: usize,
     },
+    /// A byte that nobody may write was written: in a red zone, or in a free object.
+    Overwritten {
+        /// The object.
+        object: usize,
+        /// Where the first such byte lies, in bytes from the object's start.
+        offset: isize,
+        /// What it is.
+        found: u8,
+    },
     /// A list is longer or shorter than its count, or its links disagree.
     Chain,
     /// The number of free objects outside their slabs differs from what magazines, depot and stocks hold.
@@ -54,6 +63,9 @@ impl fmt::Display for CacheFault {
             }
             Self::List { base } => write!(f, "slab at {base:#x}: in the wrong list"),
             Self::Owner { base } => write!(f, "slab at {base:#x}: not owner of its frames"),
+            Self::Overwritten { object, offset, found } => {
+                write!(f, "object at {object:#x}: byte {found:#04x} written at offset {offset}")
+            }
             Self::Chain => f.write_str("a list and its count disagree"),
             Self::Cached { expected, found } => {
                 write!(f, "expected {expected} objects in magazines, found {found}")
@@ -97,6 +109,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 if slab.cache() != self.identity.id() || !self.owns_frames(slab) {
                     return Err(CacheFault::Owner { base });
                 }
+                self.check_bytes(slab)?;
                 available += slab.available();
                 cached += slab.in_state(CACHED);
                 previous = Some(slab);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
 use kmem::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
 use kmem::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, FrameRange, Order, PhysAddr};
-use kmem::page::{AllocFlags, FrameSource};
+use kmem::page::{AllocFlags, FrameSource, Records};
 use kmem::platform::{CpuId, IrqState, Platform};
 
 std::thread_local! {
@@ -94,6 +94,8 @@ pub(crate) struct Frames {
     machine: Machine,
     owners: Vec<AtomicU32>,
     blocks: Mutex<Blocks>,
+    /// If takers keep their records together.
+    records: Option<Records>,
     /// Requests until one fails; negative for never.
     fuse: AtomicI64,
     pub(crate) requests: AtomicUsize,
@@ -124,9 +126,16 @@ impl Frames {
                 heads: BTreeMap::new(),
                 hint: 0,
             }),
+            records: None,
             fuse: AtomicI64::new(-1),
             requests: AtomicUsize::new(0),
         }
+    }
+
+    /// The same frames, whose takers keep their records together.
+    pub(crate) fn sharing_records(mut self) -> Self {
+        self.records = Some(Records::new());
+        self
     }
 
     /// Lets `requests` requests succeed and fails the one behind them, and only that one.
@@ -234,11 +243,15 @@ unsafe impl FrameSource for Frames {
         _: usize,
         _: BlockOwner,
     ) -> Result<FrameRange, ResizeError> {
-        Err(ResizeError::NotAllocated(FreeError::OutOfRange))
+        Err(ResizeError::ZeroSize)
     }
 
     fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
         self.owners.get(frame.number().checked_sub(FIRST_FRAME)?)
+    }
+
+    fn records(&self) -> Option<&Records> {
+        self.records.as_ref()
     }
 
     fn run_frames(&self, head: Frame) -> Option<usize> {

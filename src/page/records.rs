@@ -1,10 +1,13 @@
-//! Where a cache's own bookkeeping lies: small records in frames of their own, named by number.
+//! Where the layers above keep their own bookkeeping: small records in frames of their own, named by number.
 //!
 //! A record is a whole number of 64-byte granules and never crosses a frame. Its **id** is its physical
 //! address in granules, so an id becomes an address, and an address an id, by arithmetic over the direct
 //! map, and fits the 32-bit owner record that every frame has. A frame of records serves records of
 //! one size; its first granule is its header. So no id is a multiple of 64: such values in owner records
-//! are never slabs.
+//! are never records.
+//!
+//! A source can share one pool among all who take from it, so that a cache that keeps a few records does not
+//! cost a few frames: see [`FrameSource::records`].
 //!
 //! # Invariants
 //!
@@ -19,7 +22,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::buddy::{AllocError, BlockOwner};
-use crate::frame::{FRAME_SIZE, Frame, Order, PhysAddr};
+use crate::check::{Rule, Violation, violation};
+use crate::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, Order, PhysAddr};
 use crate::lock::IrqLock;
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::Platform;
@@ -28,34 +32,37 @@ use crate::platform::Platform;
 const GRANULE_SHIFT: u32 = 6;
 
 /// Bytes in a granule.
-pub(super) const GRANULE: usize = 1 << GRANULE_SHIFT;
+pub(crate) const GRANULE: usize = 1 << GRANULE_SHIFT;
+
+/// Base-two logarithm of the granules in a frame.
+const FRAME_GRANULES: u32 = FRAME_SHIFT - GRANULE_SHIFT;
 
 /// Granules in a frame.
 const GRANULES: usize = FRAME_SIZE / GRANULE;
 
 /// Most granules in a record, so that a frame holds at least one beside its header.
-pub(super) const MAX_GRANULES: usize = GRANULES - 1;
+pub(crate) const MAX_GRANULES: usize = GRANULES - 1;
 
 /// First frame number that an id cannot name.
-const REACH: usize = 1 << (32 - (12 - GRANULE_SHIFT));
+const REACH: usize = 1 << (32 - (FRAME_GRANULES));
 
 /// No record.
-pub(super) const NONE: u32 = 0;
+pub(crate) const NONE: u32 = 0;
 
 /// Whether an owner record names a record.
 #[inline]
-pub(super) const fn names_record(id: u32) -> bool {
+pub(crate) const fn names_record(id: u32) -> bool {
     !id.is_multiple_of(GRANULES as u32)
 }
 
 /// Where the record `id` lies.
 #[inline]
-pub(super) fn address<P: Platform>(platform: &P, id: u32) -> *mut u8 {
+pub(crate) fn address<P: Platform>(platform: &P, id: u32) -> *mut u8 {
     platform.phys_to_virt(PhysAddr::new((id as u64) << GRANULE_SHIFT))
 }
 
 /// The id of the record at `address`.
-pub(super) fn id_of<P: Platform>(platform: &P, address: *const u8) -> Option<u32> {
+pub(crate) fn id_of<P: Platform>(platform: &P, address: *const u8) -> Option<u32> {
     u32::try_from(platform.virt_to_phys(address)?.as_u64() >> GRANULE_SHIFT).ok()
 }
 
@@ -81,8 +88,8 @@ const fn full_mask(granules: usize) -> u64 {
     (1 << records_in_frame(granules)) - 1
 }
 
-/// A pool of records.
-pub(super) struct Records {
+/// A pool of records, for sources to hold: see [`FrameSource::records`].
+pub struct Records {
     lists: IrqLock<Lists>,
 }
 
@@ -94,17 +101,17 @@ struct Lists {
 
 impl Records {
     /// A pool without frames.
-    pub(super) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self { lists: IrqLock::new(Lists { heads: [NONE; MAX_GRANULES + 1], frames: 0 }) }
     }
 
     /// Frames that the pool holds.
-    pub(super) fn frames<S: FrameSource>(&self, source: &S) -> usize {
+    pub fn frames<S: FrameSource>(&self, source: &S) -> usize {
         self.lists.lock(source.platform()).frames
     }
 
     /// A record of at least `len_bytes` bytes, contents undefined, belonging to the caller alone.
-    pub(super) fn take<S: FrameSource>(
+    pub(crate) fn take<S: FrameSource>(
         &self,
         source: &S,
         len_bytes: usize,
@@ -119,7 +126,7 @@ impl Records {
             return Ok(Record::at(platform, id));
         }
         let frame = take_frame_in_reach(source, flags)?;
-        let header_id = (frame.number() as u32) << (12 - GRANULE_SHIFT);
+        let header_id = (frame.number() as u32) << (FRAME_GRANULES);
         let header = address(platform, header_id).cast::<Header>();
         // SAFETY: the frame was just taken, so it is the pool's alone, and a header fits a granule, at whose
         // alignment frames start.
@@ -144,15 +151,15 @@ impl Records {
     /// # Safety
     ///
     /// `id` is a record that [`take`](Self::take) of this pool returned and that nobody uses any more.
-    pub(super) unsafe fn give<S: FrameSource>(&self, source: &S, id: u32) {
+    pub(crate) unsafe fn give<S: FrameSource>(&self, source: &S, id: u32) {
         let platform = source.platform();
         let Some(header_id) = self.lists.lock(platform).give(platform, id) else { return };
-        let number = (header_id >> (12 - GRANULE_SHIFT)) as usize;
+        let number = (header_id >> (FRAME_GRANULES)) as usize;
         if let Some(frame) = Frame::new(number) {
             // SAFETY: `Lists::give` has unlinked the frame: all its records are free, so nobody uses it.
             let given = unsafe { source.give(frame, Order::ZERO, BlockOwner::Slab) };
             if given.is_err() {
-                super::corrupted(platform, address(platform, header_id) as usize, None);
+                corrupted(platform, header_id);
             }
         }
     }
@@ -231,9 +238,9 @@ impl Lists {
 }
 
 /// A record that was just taken.
-pub(super) struct Record {
-    pub(super) id: u32,
-    pub(super) address: NonNull<u8>,
+pub(crate) struct Record {
+    pub(crate) id: u32,
+    pub(crate) address: NonNull<u8>,
     /// Not `Send`: nobody needs it to be.
     _raw: PhantomData<*mut u8>,
 }
@@ -255,11 +262,7 @@ fn take_frame_in_reach<S: FrameSource>(source: &S, flags: AllocFlags) -> Result<
     let low = source.take(Order::ZERO, BlockOwner::Slab, flags | AllocFlags::ZONE_DMA32);
     // SAFETY: the frame was just taken and nothing was put there.
     if unsafe { source.give(frame, Order::ZERO, BlockOwner::Slab) }.is_err() {
-        super::corrupted(
-            source.platform(),
-            source.platform().phys_to_virt(frame.start()) as usize,
-            None,
-        );
+        corrupted(source.platform(), (frame.number() as u32) << FRAME_GRANULES);
     }
     match low {
         Ok(frame) if frame.number() < REACH => Ok(frame),
@@ -269,5 +272,18 @@ fn take_frame_in_reach<S: FrameSource>(source: &S, flags: AllocFlags) -> Result<
             Err(AllocError::OutOfMemory)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Reports that the source does not know a frame that it handed out.
+#[cold]
+fn corrupted<P: Platform>(platform: &P, id: u32) {
+    let address = address(platform, id) as usize;
+    violation(&Violation::new(Rule::Corrupted, address).on_cpu(platform.cpu_id()));
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self::new()
     }
 }
