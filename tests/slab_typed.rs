@@ -65,7 +65,7 @@ fn a_value_that_finds_no_memory_comes_back() {
     let frames = Frames::new(64);
     let cache = Cache::new(&frames, "poor", CacheFlags::empty());
     frames.fail_after(0);
-    let (value, error) = cache.alloc(77u64).err().expect("no memory");
+    let (value, error) = cache.alloc(77u64).expect_err("no memory");
     assert_eq!((value, error), (77, AllocError::OutOfMemory));
     assert_eq!(frames.taken(), 0);
 }
@@ -85,7 +85,7 @@ fn a_dropped_cache_leaves_leaked_values_alone() {
     let leaked = SlabBox::leak(cache.alloc(123u64).expect("memory"));
     *leaked += 1;
     assert_eq!(*leaked, 124);
-    let (cache, busy) = cache.destroy().err().expect("busy");
+    let (cache, busy) = cache.destroy().map_or_else(|busy| busy, |()| panic!("destroyed"));
     assert_eq!(busy.live, 1);
     drop(cache);
     assert!(frames.taken() > 0);
@@ -157,7 +157,7 @@ fn a_failing_or_panicking_constructor_leaves_nothing_behind() {
         assert!(!support::masked(), "a lock is held");
         cache.verify().expect("sound");
         // The seventh and all later ones succeed.
-        let object = cache.alloc().ok().expect("memory");
+        let object = cache.alloc().unwrap_or_else(|_| panic!("no memory"));
         drop(object);
         drop(cache);
         assert_eq!(frames.taken(), 0);

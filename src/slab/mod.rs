@@ -15,6 +15,7 @@ mod paths;
 mod raw;
 mod reload;
 mod stats;
+mod stock;
 mod typed;
 mod verify;
 
@@ -25,7 +26,8 @@ pub use identity::{Found, lookup};
 pub use lifecycle::{Bytes, ConstructError};
 pub use raw::RawCache;
 pub use stats::CacheStats;
-pub use typed::{Cache, Constructed, ObjectCache, SlabBox};
+pub use stock::Stock;
+pub use typed::{Cache, Constructed, ObjectBox, ObjectCache, SlabBox};
 pub use verify::CacheFault;
 
 use crate::check::{Rule, Violation, violation};

@@ -186,8 +186,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             drop(held);
             if !self.free_unloaded(entry) {
                 self.lists.lock(self.platform()).put(self.platform(), slab, index);
+                self.trim();
             }
-            self.trim();
             return Ok(());
         }
         {
@@ -246,8 +246,13 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         objects: &[NonNull<u8>],
     ) -> Result<usize, (usize, ObjectError)> {
         for (index, &object) in objects.iter().enumerate() {
-            if !held.has_room() {
-                return Ok(index);
+            let Some(room) = held.room() else { return Ok(index) };
+            if !self.flags.intersects(WATCHED)
+                && let Some(entry) = self.users(object)
+            {
+                entry.state().store(CACHED, Relaxed);
+                room.fill(entry);
+                continue;
             }
             let claimed = self.locate(object).and_then(|(slab, nth)| {
                 let entry = slab.entry_at(object, nth);
@@ -255,8 +260,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                 unsafe { self.claim(entry) }.map(|()| entry)
             });
             match claimed {
-                // There is room.
-                Ok(entry) => _ = held.push(entry),
+                Ok(entry) => room.fill(entry),
                 Err(error) => return Err((index, error)),
             }
         }

@@ -16,7 +16,7 @@ use super::magazine::Depot;
 use crate::buddy::AllocError;
 use crate::lock::{Guard, IrqLock};
 use crate::page::records::Records;
-use crate::page::{AllocFlags, FrameSource};
+use crate::page::{AllocFlags, FrameSource, Shrinker};
 
 /// A cache of objects of one size and alignment.
 ///
@@ -293,5 +293,15 @@ impl<S: FrameSource, L: Lifecycle> Drop for RawCache<'_, S, L> {
     /// As [`destroy`](RawCache::destroy), but leaves the slabs of live objects to them.
     fn drop(&mut self) {
         let _ = self.tear_down();
+    }
+}
+
+impl<S: FrameSource, L: Lifecycle> Shrinker for RawCache<'_, S, L>
+where
+    Self: Sync,
+{
+    /// Gives back all that can be: see [`RawCache::shrink`].
+    fn shrink(&self, _frames: usize) -> usize {
+        Self::shrink(self)
     }
 }

@@ -21,6 +21,8 @@ use core::ptr::NonNull;
 enum Turn {
     /// It has rounds, or room.
     Ready,
+    /// It has room, and objects have gone back to the slabs for that.
+    Flushed,
     /// An empty magazine is needed, and the depot has none.
     NeedsMagazine,
     /// There is nothing to be had.
@@ -29,7 +31,7 @@ enum Turn {
 
 impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// How many rounds this cache's magazines have.
-    fn rounds(&self) -> u32 {
+    pub(super) fn rounds(&self) -> u32 {
         rounds_for(self.object_bytes())
     }
 
@@ -104,6 +106,12 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             let Some(held) = self.cpus.hold(self.platform()) else { return false };
             match self.unload(&held) {
                 Turn::Ready => return held.push(entry),
+                Turn::Flushed => {
+                    let pushed = held.push(entry);
+                    drop(held);
+                    self.trim();
+                    return pushed;
+                }
                 Turn::NeedsMagazine if attempt == 0 => {
                     drop(held);
                     if self.supply(AllocFlags::empty()).is_err() {
@@ -122,6 +130,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let capacity = self.rounds();
         if held.take_drain() {
             self.drain_held(held);
+            if held.has_room() {
+                return Turn::Flushed;
+            }
         }
         if held.has_room() {
             return Turn::Ready;
@@ -137,7 +148,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             self.empty(&mut self.lists.lock(platform), &previous, rounds);
             held.put_previous(previous, 0);
             held.swap(capacity);
-            return Turn::Ready;
+            return Turn::Flushed;
         }
         let Some((empty, _)) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };
         if !held.has_loaded() {
@@ -153,12 +164,17 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         Turn::Ready
     }
 
-    /// Puts a new magazine into the depot.
-    fn supply(&self, flags: AllocFlags) -> Result<(), AllocError> {
+    /// An empty magazine.
+    pub(super) fn new_magazine(&self, flags: AllocFlags) -> Result<Magazine, AllocError> {
         let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
         let record = self.records().take(self.source, magazine_bytes(self.rounds()), flags)?;
         // SAFETY: the record was just taken for so many rounds.
-        let magazine = unsafe { Magazine::create(record) };
+        Ok(unsafe { Magazine::create(record) })
+    }
+
+    /// Puts a new magazine into the depot.
+    fn supply(&self, flags: AllocFlags) -> Result<(), AllocError> {
+        let magazine = self.new_magazine(flags)?;
         self.depot.lock(self.platform()).empty.push(self.platform(), magazine, 0);
         Ok(())
     }
@@ -178,7 +194,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 
     /// Puts the rounds of a magazine back into their slabs.
-    fn empty(&self, lists: &mut Lists, magazine: &Magazine, rounds: u32) {
+    pub(super) fn empty(&self, lists: &mut Lists, magazine: &Magazine, rounds: u32) {
         let Some(entries) = NonNull::new(magazine.entries(self.platform())) else { return };
         for index in 0..rounds {
             // SAFETY: the caller owns the magazine, and it has so many rounds.
@@ -246,7 +262,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         }
     }
 
-    fn give_magazine(&self, magazine: Magazine) {
+    pub(super) fn give_magazine(&self, magazine: Magazine) {
         if !magazine.is_none() {
             // SAFETY: the magazine was ours; its record came from `supply`.
             unsafe { self.records().give(self.source, magazine.into_id()) };

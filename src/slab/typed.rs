@@ -102,8 +102,11 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
 pub struct Constructed<T, E, F> {
     constructor: F,
     /// Whoever allocates may write a `T` that the next one reads, so the type must be exactly this one.
-    values: PhantomData<fn(T, E) -> (T, E)>,
+    values: Exactly<(T, E)>,
 }
+
+/// Says that a type may stand neither for a shorter- nor for a longer-lived one.
+type Exactly<T> = PhantomData<fn(T) -> T>;
 
 impl<T, E, F: Fn() -> Result<T, E>> Lifecycle for Constructed<T, E, F> {
     type Error = E;
@@ -158,7 +161,7 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     /// `Constructor` if a slab had to be made and the constructor failed: what it had made is dropped, and the
     /// slab's frames are given back. Otherwise as [`RawCache::alloc`].
     #[inline]
-    pub fn alloc(&self) -> Result<SlabBox<'_, T, S, Constructed<T, E, F>>, ConstructError<E>> {
+    pub fn alloc(&self) -> Result<ObjectBox<'_, T, S, E, F>, ConstructError<E>> {
         let object = self.raw.alloc_object(AllocFlags::empty())?.cast();
         Ok(SlabBox { object, cache: &self.raw })
     }
@@ -168,7 +171,7 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     /// # Safety
     ///
     /// `object` comes from a box of this cache, and nobody else owns or uses it.
-    pub unsafe fn from_raw(&self, object: NonNull<T>) -> SlabBox<'_, T, S, Constructed<T, E, F>> {
+    pub unsafe fn from_raw(&self, object: NonNull<T>) -> ObjectBox<'_, T, S, E, F> {
         SlabBox { object, cache: &self.raw }
     }
 
@@ -208,6 +211,10 @@ pub struct SlabBox<'c, T, S: FrameSource, L: Lifecycle = Bytes> {
     object: NonNull<T>,
     cache: &'c RawCache<'c, S, L>,
 }
+
+/// An object of an [`ObjectCache`], and its only owner.
+pub type ObjectBox<'c, T, S, E = Infallible, F = fn() -> Result<T, E>> =
+    SlabBox<'c, T, S, Constructed<T, E, F>>;
 
 // SAFETY: a box owns its value, as `Box` does; the cache that it refers to may be used by any CPU if it
 // is `Sync`.

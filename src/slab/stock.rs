@@ -1,0 +1,128 @@
+//! Objects set aside, so that what follows cannot fail.
+
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::RawCache;
+use super::descriptor::{CACHED, Entry};
+use super::lifecycle::{Bytes, ConstructError, Lifecycle};
+use super::magazine::{self, Magazine, Magazines};
+use crate::page::{AllocError, AllocFlags, FrameSource};
+
+/// Objects of a cache set aside for one holder, who can then take them without fail in a section that must not.
+/// What is left goes back to the cache when the stock is dropped.
+pub struct Stock<'c, S: FrameSource, L: Lifecycle = Bytes> {
+    cache: &'c RawCache<'c, S, L>,
+    /// Full magazines.
+    rest: Magazines,
+    /// The magazine in use and its rounds.
+    loaded: Option<(Magazine, u32)>,
+    objects: usize,
+}
+
+impl<'s, S: FrameSource> RawCache<'s, S> {
+    /// Sets `objects` objects aside.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc), if there is not memory for all of them; none is set aside then.
+    pub fn reserve(&self, objects: usize, flags: AllocFlags) -> Result<Stock<'_, S>, AllocError> {
+        let mut stock = Stock { cache: self, rest: Magazines::new(), loaded: None, objects: 0 };
+        while stock.objects < objects {
+            stock
+                .add_magazine(objects - stock.objects, flags)
+                .map_err(ConstructError::into_alloc)?;
+        }
+        Ok(stock)
+    }
+}
+
+impl<S: FrameSource, L: Lifecycle> Stock<'_, S, L> {
+    /// An object, its contents undefined; `None` when the stock is used up. Takes no lock and no memory.
+    pub fn alloc(&mut self) -> Option<NonNull<u8>> {
+        loop {
+            let entry = self.pop()?;
+            if let Some(object) = self.cache.leave(entry)
+                && self.cache.hand_out(object, AllocFlags::empty())
+            {
+                return Some(object);
+            }
+        }
+    }
+
+    /// How many objects are left.
+    pub fn len(&self) -> usize {
+        self.objects
+    }
+
+    /// Whether the stock is used up.
+    pub fn is_empty(&self) -> bool {
+        self.objects == 0
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let platform = self.cache.platform();
+        loop {
+            if let Some((magazine, rounds)) = &mut self.loaded {
+                if *rounds > 0 {
+                    *rounds -= 1;
+                    let entries = NonNull::new(magazine.entries(platform))?;
+                    self.objects -= 1;
+                    self.cache.stocked.fetch_sub(1, Relaxed);
+                    // SAFETY: the stock owns the magazine, and the index is below its rounds.
+                    return Some(unsafe { magazine::read(entries, *rounds) });
+                }
+                let (used, _) = self.loaded.take()?;
+                self.cache.give_magazine(used);
+            }
+            self.loaded = Some(self.rest.pop(platform)?);
+        }
+    }
+
+    /// Fills one more magazine with up to `wanted` objects.
+    fn add_magazine(
+        &mut self,
+        wanted: usize,
+        flags: AllocFlags,
+    ) -> Result<(), ConstructError<L::Error>> {
+        let cache = self.cache;
+        let (platform, capacity) = (cache.platform(), cache.rounds());
+        let magazine = cache.new_magazine(flags)?;
+        let wanted = wanted.min(capacity as usize);
+        let entries = magazine.entries(platform);
+        let mut rounds = 0;
+        let mut sink = |entry: Entry| {
+            // SAFETY: the magazine is new, has room for `capacity` entries, and no more than `wanted` come.
+            unsafe { entries.add(rounds).write(entry) };
+            rounds += 1;
+        };
+        let mut taken = match cache.lock(flags) {
+            Ok(mut lists) => lists.take(platform, wanted, CACHED, &mut sink),
+            Err(_) => 0,
+        };
+        let mut failure = None;
+        while taken < wanted && failure.is_none() {
+            match cache.grow(flags, wanted - taken, CACHED, &mut sink) {
+                Ok(more) => taken += more,
+                Err(error) => failure = Some(error),
+            }
+        }
+        self.rest.push(platform, magazine, taken as u32);
+        self.objects += taken;
+        cache.stocked.fetch_add(taken, Relaxed);
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+impl<S: FrameSource, L: Lifecycle> Drop for Stock<'_, S, L> {
+    fn drop(&mut self) {
+        let platform = self.cache.platform();
+        while let Some((magazine, rounds)) = self.loaded.take().or_else(|| self.rest.pop(platform))
+        {
+            self.cache.empty(&mut self.cache.lists.lock(platform), &magazine, rounds);
+            self.cache.give_magazine(magazine);
+        }
+        self.cache.stocked.fetch_sub(self.objects, Relaxed);
+        self.cache.trim();
+    }
+}
