@@ -1,16 +1,20 @@
 //! Every way to misuse a cache, alone: the exact error, nothing changed, and the cache works on.
 
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Barrier, Mutex, PoisonError};
 
 use kmem::AllocFlags;
 use kmem::buddy::{AllocError, BlockOwner};
+use kmem::check::{Rule, Violation, set_hook};
 use kmem::frame::Order;
 use kmem::page::FrameSource;
 use kmem::platform::Platform;
-use kmem::slab::{CacheFlags, ObjectError, RawCache, lookup};
+use kmem::slab::{CacheFault, CacheFlags, ObjectError, RawCache, lookup};
 
 mod support;
-use support::Frames;
+use support::{Frames, become_cpu};
 
 type Cache<'s> = RawCache<'s, Frames>;
 
@@ -166,4 +170,216 @@ fn impossible_sizes_and_alignments_are_answered_by_every_allocation() {
         assert!(cache.destroy().is_ok());
     }
     assert_eq!(frames.taken(), 0);
+}
+
+#[test]
+fn a_double_free_of_an_object_in_a_magazine_is_refused_on_every_cpu() {
+    let frames = Frames::new(256);
+    let cache = Cache::new(&frames, "cached", 48, 8, CacheFlags::empty());
+    // Enough calls for magazines.
+    assert_works(&cache);
+    let object = cache.alloc(NONE).expect("memory");
+    let cached = cache.stats().objects_cached;
+    // SAFETY: not used any more.
+    unsafe { cache.free(object) }.expect("allocated");
+    assert_eq!(cache.stats().objects_cached, cached + 1, "not in a magazine");
+    assert_eq!(misfree(&cache, object), ObjectError::NotAllocated);
+    become_cpu(1);
+    assert_eq!(misfree(&cache, object), ObjectError::NotAllocated);
+    become_cpu(0);
+    assert_works(&cache);
+}
+
+#[test]
+fn of_racing_frees_of_one_object_exactly_one_succeeds_in_a_strict_cache() {
+    for flags in [CacheFlags::STRICT, CacheFlags::STRICT | CacheFlags::NO_MAGAZINES] {
+        let frames = Frames::new(256);
+        let cache = Cache::new(&frames, "strict", 48, 8, flags);
+        let rounds = 2000;
+        let slot = AtomicPtr::new(std::ptr::null_mut());
+        let (start, end) = (Barrier::new(2), Barrier::new(2));
+        let freed = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for cpu in 0..2 {
+                let (cache, slot, freed) = (&cache, &slot, &freed);
+                let (start, end) = (&start, &end);
+                scope.spawn(move || {
+                    become_cpu(cpu);
+                    for _ in 0..rounds {
+                        if cpu == 0 {
+                            slot.store(cache.alloc(NONE).expect("memory").as_ptr(), Relaxed);
+                        }
+                        start.wait();
+                        let object = NonNull::new(slot.load(Relaxed)).expect("an object");
+                        // SAFETY: nobody uses the object; that two free it is what is tested.
+                        match unsafe { cache.free(object) } {
+                            Ok(()) => _ = freed.fetch_add(1, Relaxed),
+                            Err(error) => assert_eq!(error, ObjectError::NotAllocated),
+                        }
+                        end.wait();
+                    }
+                });
+            }
+        });
+        assert_eq!(freed.load(Relaxed), rounds);
+        assert_works(&cache);
+    }
+}
+
+#[test]
+fn a_write_past_either_end_is_found_when_the_object_is_freed_and_by_a_recount() {
+    for (size, align) in [(1, 1), (24, 8), (64, 64), (100, 4), (1000, 256)] {
+        let frames = Frames::new(512);
+        let cache = Cache::new(&frames, "zoned", size, align, CacheFlags::RED_ZONE);
+        for offset in [-8, -1, size as isize, size as isize + 7] {
+            let object = cache.alloc(NONE).expect("memory");
+            let byte = object.as_ptr().wrapping_offset(offset);
+            // SAFETY: a byte of the slab that only red zones use.
+            let whole = unsafe { byte.replace(0x17) };
+            let error = ObjectError::Overrun { offset, found: 0x17 };
+            assert_eq!(misfree(&cache, object), error, "size {size}");
+            assert!(matches!(
+                cache.verify(),
+                Err(CacheFault::Overwritten { offset: at, found: 0x17, .. }) if at == offset
+            ));
+            // SAFETY: as above.
+            unsafe { byte.write(whole) };
+            // SAFETY: not used any more.
+            unsafe { cache.free(object) }.expect("whole again");
+        }
+        assert_works(&cache);
+    }
+}
+
+/// What the hook was told; the tests that set a hook take turns.
+static TOLD: Mutex<Vec<(Rule, usize)>> = Mutex::new(Vec::new());
+static TURN: Mutex<()> = Mutex::new(());
+
+fn note(violation: &Violation<'_>) {
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    told.push((violation.rule, violation.address));
+}
+
+/// What the hook is told during `action`.
+fn violations_during(action: impl FnOnce()) -> Vec<(Rule, usize)> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    set_hook(Some(note));
+    action();
+    set_hook(None);
+    std::mem::take(&mut *TOLD.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[test]
+fn a_write_after_free_at_any_byte_is_reported_and_the_object_stays_out_of_use() {
+    for flags in [CacheFlags::POISON, CacheFlags::POISON | CacheFlags::ZERO_ON_FREE] {
+        let frames = Frames::new(256);
+        let cache = Cache::new(&frames, "poisoned", 40, 8, flags);
+        for offset in 0..40 {
+            let object = cache.alloc(NONE).expect("memory");
+            // SAFETY: not used any more.
+            unsafe { cache.free(object) }.expect("allocated");
+            // SAFETY: within the slab; that it is freed is what is tested.
+            unsafe { object.add(offset).write(0x17) };
+            assert!(matches!(cache.verify(), Err(CacheFault::Overwritten { .. })));
+            let told = violations_during(|| {
+                for _ in 0..400 {
+                    assert_ne!(cache.alloc(NONE), Ok(object));
+                }
+            });
+            assert_eq!(told, [(Rule::WriteAfterFree, object.as_ptr() as usize)]);
+            cache.verify().expect("the object is out of use");
+        }
+        assert_works(&cache);
+    }
+}
+
+#[test]
+fn a_cleared_object_does_not_show_its_last_users_data() {
+    let frames = Frames::new(256);
+    let cache = Cache::new(&frames, "cleared", 200, 8, CacheFlags::ZERO_ON_FREE);
+    for _ in 0..500 {
+        let object = cache.alloc(NONE).expect("memory");
+        // SAFETY: the object is so long and ours; the cache has cleared it.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(object.as_ptr(), 200) };
+        assert!(bytes.iter().all(|&byte| byte == 0));
+        bytes.fill(0x5e);
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+        // SAFETY: within the slab.
+        let first = unsafe { object.read() };
+        assert_eq!(first, 0);
+    }
+    assert_works(&cache);
+}
+
+#[test]
+fn a_box_whose_object_was_freed_behind_its_back_is_reported() {
+    let frames = Frames::new(64);
+    let cache = kmem::slab::Cache::new(&frames, "boxed", CacheFlags::empty());
+    let boxed = cache.alloc(5u64).expect("memory");
+    let object = NonNull::from(&*boxed).cast();
+    // SAFETY: that the box still refers to it is what is tested.
+    unsafe { cache.as_raw().free(object) }.expect("allocated");
+    let told = violations_during(|| drop(boxed));
+    assert_eq!(told, [(Rule::NotAllocated, object.as_ptr() as usize)]);
+    cache.verify().expect("sound");
+}
+
+/// Runs `call` with the nth request failing, for every n until it succeeds; after each failure nothing is
+/// lost and the cache is sound.
+#[track_caller]
+fn with_every_request_failing(flags: CacheFlags, mut call: impl FnMut(&Cache<'_>) -> bool) {
+    for sharing in [false, true] {
+        for nth in 0.. {
+            let frames = Frames::new(512);
+            let frames = if sharing { frames.sharing_records() } else { frames };
+            let cache = Cache::new(&frames, "failing", 320, 8, flags);
+            frames.fail_after(nth);
+            let succeeded = call(&cache);
+            let failed = frames.requests.load(Relaxed) > nth;
+            frames.never_fail();
+            cache.verify().expect("sound");
+            assert_eq!(cache.stats().objects_active, 0, "objects lost at request {nth}");
+            assert_works(&cache);
+            assert!(cache.destroy().is_ok());
+            assert_eq!(frames.taken(), 0, "frames lost at request {nth}");
+            if !failed {
+                assert!(succeeded);
+                break;
+            }
+            assert!(nth < 100, "never succeeds");
+        }
+    }
+}
+
+#[test]
+fn every_call_survives_every_failing_request() {
+    let free = |cache: &Cache<'_>, objects: &[NonNull<u8>]| {
+        // SAFETY: not used any more.
+        unsafe { cache.free_many(objects) }.expect("allocated");
+    };
+    for flags in [CacheFlags::empty(), CacheFlags::NO_MAGAZINES, CacheFlags::all()] {
+        with_every_request_failing(flags, |cache| {
+            let object = cache.alloc(NONE).ok();
+            free(cache, object.as_slice());
+            object.is_some()
+        });
+        with_every_request_failing(flags, |cache| {
+            let objects: Vec<_> = (0..200).map_while(|_| cache.alloc(NONE).ok()).collect();
+            for object in &objects {
+                free(cache, &[*object]);
+            }
+            objects.len() == 200
+        });
+        with_every_request_failing(flags, |cache| {
+            let mut out = [MaybeUninit::uninit(); 100];
+            let got = cache.alloc_many(&mut out, NONE);
+            // SAFETY: the first `got` are written.
+            let objects: Vec<_> =
+                out[..got].iter().map(|slot| unsafe { slot.assume_init() }).collect();
+            free(cache, &objects);
+            got == 100
+        });
+        with_every_request_failing(flags, |cache| cache.reserve(100, NONE).is_ok());
+    }
 }

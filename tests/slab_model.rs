@@ -6,8 +6,10 @@
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kmem::AllocFlags;
+use kmem::CpuId;
 use kmem::slab::{CacheFlags, ObjectError, RawCache, lookup};
 
 mod support;
@@ -32,7 +34,10 @@ enum Op {
     FreeInside(usize, usize),
     FreeElsewhere(usize),
     FailAfter(usize),
+    Reserve(usize, usize),
     Shrink,
+    Reap,
+    DrainCpu(usize),
     RunOn(usize),
 }
 
@@ -41,14 +46,17 @@ impl Op {
         match random.below(100) {
             0..=33 => Self::Alloc,
             34..=37 => Self::AllocZeroed,
-            38..=43 => Self::AllocMany(random.below(24)),
+            38..=41 => Self::AllocMany(random.below(24)),
+            42..=43 => Self::Reserve(random.below(40), random.below(8)),
             44..=76 => Self::Free(random.next()),
             77..=82 => Self::FreeMany(random.below(24)),
             83..=86 => Self::FreeTwice(random.next()),
             87..=89 => Self::FreeInside(random.next(), random.next()),
             90..=91 => Self::FreeElsewhere(random.next()),
             92..=93 => Self::FailAfter(random.below(4)),
-            94 => Self::Shrink,
+            94 if random.below(4) == 0 => Self::Shrink,
+            94 => Self::Reap,
+            95 => Self::DrainCpu(random.below(3)),
             _ => Self::RunOn(random.below(3)),
         }
     }
@@ -78,6 +86,9 @@ struct Live {
     object: NonNull<u8>,
     stamp: u8,
 }
+
+/// Objects that lay in magazines at the ends of lives.
+static CACHED_SEEN: AtomicUsize = AtomicUsize::new(0);
 
 struct Model<'s> {
     cache: RawCache<'s, Frames>,
@@ -187,7 +198,22 @@ impl<'s> Model<'s> {
                 assert_eq!(error, ObjectError::WrongCache { owner: "model", given: "other" });
             }
             Op::FailAfter(requests) => frames.fail_after(requests),
+            Op::Reserve(reserved, used) if self.live.len() + used < MOST_LIVE => {
+                let Ok(mut stock) = self.cache.reserve(reserved, NONE) else { return };
+                assert_eq!(stock.len(), reserved);
+                assert_eq!(self.cache.stats().objects_active, self.live.len());
+                self.cache.verify().expect("sound with a stock");
+                let taken: Vec<_> = (0..used).map_while(|_| stock.alloc()).collect();
+                assert_eq!(taken.len(), used.min(reserved), "a stock failed");
+                drop(stock);
+                for object in taken {
+                    self.take(object);
+                }
+            }
             Op::Shrink => _ = self.cache.shrink(),
+            Op::Reap => _ = self.cache.reap(),
+            // SAFETY: one thread plays all CPUs.
+            Op::DrainCpu(cpu) => unsafe { self.cache.drain_cpu(CpuId::new(cpu).expect("a CPU")) },
             Op::RunOn(cpu) => become_cpu(cpu),
             _ => {}
         }
@@ -207,6 +233,10 @@ impl<'s> Model<'s> {
 
     fn end(mut self, frames: &Frames) {
         frames.never_fail();
+        if !self.shape.flags.contains(CacheFlags::NO_MAGAZINES) {
+            let cached = self.cache.stats().objects_cached;
+            CACHED_SEEN.fetch_add(cached, Ordering::Relaxed);
+        }
         while !self.live.is_empty() {
             let object = self.give(0);
             // SAFETY: the model does not use it any more.
@@ -259,4 +289,5 @@ fn a_million_random_operations_agree_with_the_model() {
             panic!("KMEM_SEED={} with {shape:?} fails at {ops:?}", seed + episode);
         }
     }
+    assert!(CACHED_SEEN.load(Ordering::Relaxed) > 0, "no magazine was used");
 }
