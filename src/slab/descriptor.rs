@@ -85,6 +85,14 @@ impl Entry {
     }
 }
 
+/// What [`Slab::take`] took.
+pub(super) struct Taken {
+    /// Objects handed out.
+    pub(super) objects: usize,
+    /// Objects taken out of the free set and handed to nobody.
+    pub(super) damaged: usize,
+}
+
 /// A slab that lives for `'r`.
 #[derive(Clone, Copy)]
 pub(super) struct Slab<'r> {
@@ -154,7 +162,7 @@ impl<'r> Slab<'r> {
 
     /// The bits of invariant 2.
     #[inline]
-    fn bits(self) -> &'r [AtomicU64] {
+    pub(super) fn bits(self) -> &'r [AtomicU64] {
         let words = words(self.objects());
         // SAFETY: `create` put so many words behind the header, within the record.
         unsafe { slice::from_raw_parts(self.record.add(1).cast::<AtomicU64>().as_ptr(), words) }
@@ -267,40 +275,52 @@ impl<'r> Slab<'r> {
     }
 
     /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and hands them to
-    /// `sink`; how many. The caller holds the cache's lock.
+    /// `sink`. An object whose byte contradicts its bit is taken out and handed to nobody. The caller holds the cache's lock.
     #[inline]
-    pub(super) fn take(self, wanted: usize, state: u8, mut sink: impl FnMut(Entry)) -> usize {
+    pub(super) fn take(self, wanted: usize, state: u8, mut sink: impl FnMut(Entry)) -> Taken {
         let (bits, states) = (self.bits(), self.states());
-        let mut taken = 0;
+        let mut taken = Taken { objects: 0, damaged: 0 };
         for (word_index, word) in bits.iter().enumerate() {
             let mut free = word.load(Relaxed);
             if free == 0 {
                 continue;
             }
-            while free != 0 && taken < wanted {
+            while free != 0 && taken.objects < wanted {
                 let index = word_index * 64 + free.trailing_zeros() as usize;
                 free &= free - 1;
-                let Some(byte) = states.get(index) else { break };
-                byte.store(state, Relaxed);
-                sink(self.entry(index));
-                taken += 1;
+                match states.get(index) {
+                    Some(byte) if byte.load(Relaxed) == IN_SLAB => {
+                        byte.store(state, Relaxed);
+                        sink(self.entry(index));
+                        taken.objects += 1;
+                    }
+                    _ => taken.damaged += 1,
+                }
             }
             word.store(free, Relaxed);
-            if taken == wanted {
+            if taken.objects == wanted {
                 break;
             }
         }
-        self.header().available.store((self.available() - taken) as u16, Relaxed);
+        let left = self.available().saturating_sub(taken.objects + taken.damaged);
+        self.header().available.store(left as u16, Relaxed);
         taken
     }
 
-    /// Puts an object back into the free set. The caller holds the cache's lock and has seen that the object is not in it.
+    /// Puts an object, which the caller has seen not to be in it, back into the free set; whether its bit agrees. The caller
+    /// holds the cache's lock.
     #[inline]
-    pub(super) fn put(self, index: usize) {
+    pub(super) fn put(self, index: usize) -> bool {
         let word = &self.bits()[index / 64];
-        word.store(word.load(Relaxed) | 1 << (index % 64), Relaxed);
+        let bit = 1 << (index % 64);
+        let free = word.load(Relaxed);
+        if free & bit != 0 {
+            return false;
+        }
+        word.store(free | bit, Relaxed);
         self.states()[index].store(IN_SLAB, Relaxed);
-        self.header().available.store(self.available() as u16 + 1, Relaxed);
+        self.header().available.store(self.header().available.load(Relaxed) + 1, Relaxed);
+        true
     }
 
     /// How many objects are in a state.

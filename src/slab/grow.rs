@@ -26,7 +26,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         sink: impl FnMut(Entry),
     ) -> Result<usize, ConstructError<L::Error>> {
         let slab = self.new_slab(flags)?;
-        let taken = slab.take(wanted, state, sink);
+        let taken = slab.take(wanted, state, sink).objects;
         self.lists.lock(self.platform()).add(self.platform(), slab);
         Ok(taken)
     }

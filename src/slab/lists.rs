@@ -110,11 +110,15 @@ impl Lists {
                 .or_else(|| self.first(platform, Fill::Empty).map(|slab| (slab, Fill::Empty)));
             let Some((slab, fill)) = first else { break };
             let got = slab.take(wanted - taken, state, &mut sink);
-            if got == 0 {
+            if got.damaged > 0 {
+                super::corrupted(platform, slab.object(0).as_ptr() as usize, None);
+            }
+            let left = got.objects + got.damaged;
+            if left == 0 {
                 break;
             }
-            taken += got;
-            self.available -= got;
+            taken += got.objects;
+            self.available -= left;
             self.relink(platform, slab, fill);
         }
         taken
@@ -124,7 +128,9 @@ impl Lists {
     #[inline]
     pub(super) fn put<P: Platform>(&mut self, platform: &P, slab: Slab<'_>, index: usize) {
         let before = Fill::of(slab);
-        slab.put(index);
+        if !slab.put(index) {
+            return super::corrupted(platform, slab.object(index).as_ptr() as usize, None);
+        }
         self.available += 1;
         self.relink(platform, slab, before);
     }

@@ -42,3 +42,6 @@ fn corrupted<P: Platform>(platform: &P, address: usize, cache: Option<&'static s
     }
     violation(&found);
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,40 @@ pub(crate) fn masked() -> bool {
     MASKED.get() != 0
 }
 
+/// What interrupts the running thread.
+type Handler<'a> = &'a dyn Fn();
+
+std::thread_local! {
+    static HANDLER: Cell<Option<Handler<'static>>> = const { Cell::new(None) };
+}
+
+/// Runs `action`, interrupting it by `handler` wherever the code under test asks the machine something with interrupts
+/// open; the handler itself is not interrupted.
+pub(crate) fn with_interrupts(handler: Handler<'_>, action: impl FnOnce()) {
+    /// Ends interrupts also when the action unwinds.
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            HANDLER.set(None);
+        }
+    }
+    // SAFETY: `End` takes the handler away before its borrow ends.
+    let handler = unsafe { std::mem::transmute::<Handler<'_>, Handler<'static>>(handler) };
+    HANDLER.set(Some(handler));
+    let _end = End;
+    action();
+}
+
+/// The moment when an interrupt can come.
+fn interrupt() {
+    if !masked()
+        && let Some(handler) = HANDLER.take()
+    {
+        handler();
+        HANDLER.set(Some(handler));
+    }
+}
+
 /// The first frame number of every array, so that physical and virtual addresses differ.
 const FIRST_FRAME: usize = 0x1000;
 
@@ -59,18 +93,21 @@ impl Drop for Machine {
 // SAFETY: a fixed offset between physical and virtual, checked for range; each thread of a test is a CPU of its own.
 unsafe impl Platform for Machine {
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
+        interrupt();
         let offset = phys.as_u64() as usize - (FIRST_FRAME << FRAME_SHIFT);
         assert!(offset < self.frames * FRAME_SIZE, "{phys} is not mapped");
         self.memory.wrapping_add(offset)
     }
 
     fn virt_to_phys(&self, virt: *const u8) -> Option<PhysAddr> {
+        interrupt();
         let offset = (virt as usize).checked_sub(self.memory as usize)?;
         (offset < self.frames * FRAME_SIZE)
             .then(|| PhysAddr::new((offset + (FIRST_FRAME << FRAME_SHIFT)) as u64))
     }
 
     fn irq_save(&self) -> IrqState {
+        interrupt();
         MASKED.set(MASKED.get() + 1);
         IrqState(MASKED.get() - 1)
     }
@@ -81,6 +118,7 @@ unsafe impl Platform for Machine {
     }
 
     fn cpu_id(&self) -> CpuId {
+        interrupt();
         CpuId::new(CPU.get()).expect("a CPU")
     }
 

@@ -1,0 +1,173 @@
+//! What cannot be seen from outside: geometry, and records that are damaged on purpose.
+
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Relaxed;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::vec::Vec;
+
+use super::descriptor::{self, Slab};
+use super::geometry::{Geometry, MAX_OBJECT_BYTES, MAX_OBJECTS, index_of};
+use super::{CacheFlags, ObjectError, RawCache};
+use crate::memory_map::{Region, RegionKind};
+use crate::page::{AllocFlags, PageAllocator};
+use crate::test_support::{Machine, frames};
+
+const NONE: AllocFlags = AllocFlags::empty();
+
+/// A machine of 1 MiB.
+fn pages() -> PageAllocator<Machine> {
+    let pages = PageAllocator::new(Machine::new([frames(0x100, 0x200)]));
+    let memory = Region::from_frames(frames(0x100, 0x200), RegionKind::Usable);
+    // SAFETY: the whole machine is the allocator's.
+    unsafe { pages.init([memory]) }.expect("the map has memory");
+    pages
+}
+
+fn geometry(bytes: usize, align: usize, flags: CacheFlags) -> Geometry {
+    Geometry::new(bytes, align, flags).expect("possible")
+}
+
+#[test]
+fn at_most_an_eighth_of_a_slab_is_left_over_for_every_size_and_alignment() {
+    for align in [1, 8, 64, 512, 4096, 65536] {
+        for bytes in 1..=MAX_OBJECT_BYTES {
+            let it = geometry(bytes, align, CacheFlags::empty());
+            let block = it.order.len_bytes() as usize;
+            let rest = block - it.objects * it.stride;
+            assert!(rest * 8 <= block, "{bytes} aligned to {align} leave {rest} of {block}");
+            assert!((4..=MAX_OBJECTS).contains(&it.objects));
+            assert!(it.stride >= bytes && it.stride.is_multiple_of(align));
+            assert!(it.stride - bytes < align.max(8), "objects too far apart");
+            let last = (it.colours - 1) * it.colour_step;
+            assert!(last <= rest && it.colour_step.is_multiple_of(align));
+        }
+    }
+}
+
+#[test]
+fn slabs_are_no_larger_than_waste_and_number_demand() {
+    let cases = [
+        (8, 0, 512),
+        (64, 0, 64),
+        (512, 0, 8),
+        (1024, 0, 4),
+        (1280, 1, 6),
+        (2048, 1, 4),
+        (4096, 2, 4),
+        (65536, 6, 4),
+    ];
+    for (bytes, order, objects) in cases {
+        let it = geometry(bytes, 8, CacheFlags::empty());
+        assert_eq!((it.order.get(), it.objects), (order, objects), "{bytes} bytes");
+    }
+}
+
+#[test]
+fn the_reciprocal_divides_exactly() {
+    for bytes in 1..=MAX_OBJECT_BYTES {
+        let it = geometry(bytes, 1, CacheFlags::empty());
+        for index in 0..it.objects {
+            let first = index * it.stride;
+            assert_eq!(index_of(first, it.reciprocal), index);
+            assert_eq!(index_of(first + it.stride - 1, it.reciprocal), index);
+        }
+    }
+}
+
+#[test]
+fn hardware_alignment_keeps_objects_from_sharing_lines_by_halves() {
+    for (bytes, align) in [(1, 1), (8, 8), (9, 16), (24, 32), (33, 64), (100, 64), (1000, 64)] {
+        let it = geometry(bytes, 1, CacheFlags::HARDWARE_ALIGN);
+        assert_eq!(it.align, align, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn colours_spread_first_objects_over_the_cache() {
+    // 5 objects of 800 bytes leave 96 bytes: places for the first at 0 and 64.
+    let pages = pages();
+    for (flags, expected) in
+        [(CacheFlags::empty(), [0, 64, 0, 64]), (CacheFlags::NO_COLOUR, [0; 4])]
+    {
+        let cache = RawCache::new(&pages, "coloured", 800, 8, flags);
+        let places: Vec<_> = (0..20)
+            .map(|_| cache.alloc(NONE).expect("memory").as_ptr() as usize % 4096)
+            .step_by(5)
+            .collect();
+        assert_eq!(places, expected);
+    }
+}
+
+#[test]
+fn ordinary_rounds_fill_their_records() {
+    for bytes in [1, 64, 65, 256, 257, 1024, 1025, 4096, 4097, 65536] {
+        let rounds = super::magazine::rounds_for(bytes);
+        assert!((3..=64).contains(&rounds));
+        assert!(super::magazine::magazine_bytes(rounds).is_multiple_of(8));
+    }
+}
+
+/// A cache with a slab that is partly used.
+fn damaged(check: impl Fn(&RawCache<'_, PageAllocator<Machine>>, Slab<'_>, &[NonNull<u8>])) {
+    let pages = pages();
+    let cache = RawCache::new(&pages, "damaged", 256, 8, CacheFlags::NO_MAGAZINES);
+    let objects: Vec<_> = (0..5).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    let slab = descriptor::find(&pages, objects[0]).expect("a slab");
+    check(&cache, slab, &objects);
+}
+
+#[test]
+fn a_recount_finds_every_flipped_bit_of_a_slabs_states() {
+    damaged(|cache, slab, _| {
+        for index in 0..slab.objects() {
+            for bit in 0..8 {
+                let state = &slab.states()[index];
+                state.fetch_xor(1 << bit, Relaxed);
+                assert!(cache.verify().is_err(), "bit {bit} of state {index}");
+                state.fetch_xor(1 << bit, Relaxed);
+            }
+        }
+        cache.verify().expect("whole again");
+        for bit in 0..64 {
+            slab.bits()[0].fetch_xor(1 << bit, Relaxed);
+            assert!(cache.verify().is_err(), "bit {bit}");
+            slab.bits()[0].fetch_xor(1 << bit, Relaxed);
+        }
+        for bit in 0..2 {
+            slab.list().fetch_xor(1 << bit, Relaxed);
+            assert!(cache.verify().is_err());
+            slab.list().fetch_xor(1 << bit, Relaxed);
+        }
+        cache.verify().expect("whole again");
+    });
+}
+
+#[test]
+fn a_damaged_state_is_refused_when_it_is_touched() {
+    damaged(|cache, slab, objects| {
+        slab.states()[2].store(0x40, Relaxed);
+        // SAFETY: not used any more.
+        assert_eq!(unsafe { cache.free(objects[2]) }, Err(ObjectError::Corrupted));
+        slab.states()[2].store(descriptor::USER, Relaxed);
+        // SAFETY: not used any more.
+        unsafe { cache.free(objects[2]) }.expect("whole again");
+    });
+}
+
+#[test]
+fn an_object_whose_bit_and_state_disagree_is_reported_and_not_handed_out() {
+    damaged(|cache, slab, objects| {
+        // The bit of an object in use, as if it were free.
+        slab.bits()[0].fetch_or(1, Relaxed);
+        let taken = catch_unwind(AssertUnwindSafe(|| cache.alloc(NONE)));
+        assert!(taken.is_err(), "the default hook stops");
+        let taken = slab.take(100, descriptor::USER, |entry| assert_ne!(entry.object, objects[0]));
+        assert_eq!(taken.damaged, 0);
+    });
+    damaged(|cache, slab, objects| {
+        slab.bits()[0].fetch_or(1, Relaxed);
+        // SAFETY: not used any more.
+        let freed = catch_unwind(AssertUnwindSafe(|| unsafe { cache.free(objects[0]) }));
+        assert!(freed.is_err(), "the default hook stops");
+    });
+}

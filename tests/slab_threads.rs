@@ -1,0 +1,215 @@
+//! Many CPUs on one cache: remote frees, memory that runs out, drains while others allocate, and interrupts.
+
+use std::collections::HashSet;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::channel;
+
+use kmem::slab::{CacheFlags, RawCache};
+use kmem::{AllocFlags, CpuId};
+
+mod support;
+use support::{Frames, Random, become_cpu};
+
+const NONE: AllocFlags = AllocFlags::empty();
+const CPUS: usize = 4;
+
+/// An object on its way from the CPU that took it to the CPU that gives it back.
+struct Sent(NonNull<u8>, u64);
+
+// SAFETY: an object belongs to whoever holds it.
+unsafe impl Send for Sent {}
+
+impl Sent {
+    /// Stamps an object of at least 16 bytes with a word at either end.
+    fn stamp(object: NonNull<u8>, size: usize, stamp: u64) -> Self {
+        // SAFETY: the object is so long, ours, and aligned to 8.
+        unsafe {
+            object.cast::<u64>().write(stamp);
+            object.add(size - 8).cast::<u64>().write(!stamp);
+        }
+        Self(object, stamp)
+    }
+
+    /// The object, if nobody else has written it.
+    fn opened(self, size: usize) -> NonNull<u8> {
+        // SAFETY: as in `stamp`.
+        let found =
+            unsafe { (self.0.cast::<u64>().read(), self.0.add(size - 8).cast::<u64>().read()) };
+        assert_eq!(found, (self.1, !self.1), "two owners of {:p}", self.0);
+        self.0
+    }
+}
+
+/// Every CPU sends objects to every CPU, which frees them, while one of them drains now and then.
+fn remote_frees(flags: CacheFlags, size: usize, frames: usize, steps: usize) {
+    let frames = Frames::with_cpus(frames, CPUS);
+    let cache = RawCache::new(&frames, "shared", size, 8, flags);
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..CPUS).map(|_| channel::<Sent>()).unzip();
+    std::thread::scope(|scope| {
+        for (cpu, receiver) in receivers.into_iter().enumerate() {
+            let senders = senders.clone();
+            let cache = &cache;
+            scope.spawn(move || {
+                become_cpu(cpu);
+                let mut random = Random::new(cpu);
+                for step in 0..steps {
+                    let object = cache.alloc(NONE).expect("memory");
+                    let sent = Sent::stamp(object, size, (step * CPUS + cpu) as u64);
+                    senders[random.below(CPUS)].send(sent).expect("a receiver");
+                    let backlog = random.below(3);
+                    for sent in receiver.try_iter().take(backlog) {
+                        // SAFETY: nobody uses it any more.
+                        unsafe { cache.free(sent.opened(size)) }.expect("allocated");
+                    }
+                    if cpu == 0 && step % 1000 == 999 {
+                        cache.shrink();
+                    }
+                }
+                drop(senders);
+                for sent in receiver {
+                    // SAFETY: nobody uses it any more.
+                    unsafe { cache.free(sent.opened(size)) }.expect("allocated");
+                }
+            });
+        }
+        drop(senders);
+    });
+    let stats = cache.stats();
+    assert_eq!(stats.objects_active, 0, "objects lost");
+    cache.verify().expect("sound");
+    assert!(cache.destroy().is_ok());
+    assert_eq!(frames.taken(), 0);
+    frames.assert_owners_clean();
+}
+
+#[test]
+fn objects_freed_by_other_cpus_are_neither_lost_nor_doubled() {
+    for flags in [CacheFlags::empty(), CacheFlags::STRICT, CacheFlags::NO_MAGAZINES] {
+        remote_frees(flags, 64, 4096, 50_000);
+    }
+    remote_frees(CacheFlags::all() - CacheFlags::NO_MAGAZINES, 200, 4096, 20_000);
+}
+
+#[test]
+fn no_two_cpus_ever_hold_the_same_object() {
+    let frames = Frames::with_cpus(256, CPUS);
+    let cache = RawCache::new(&frames, "owned", 128, 8, CacheFlags::empty());
+    let owned: Mutex<HashSet<usize>> = Mutex::new(HashSet::new());
+    std::thread::scope(|scope| {
+        for cpu in 0..CPUS {
+            let (cache, owned) = (&cache, &owned);
+            scope.spawn(move || {
+                become_cpu(cpu);
+                let mut random = Random::new(cpu + 100);
+                let mut mine: Vec<NonNull<u8>> = Vec::new();
+                for _ in 0..30_000 {
+                    if random.below(100) < 51 && mine.len() < 500 {
+                        // Memory runs out now and then.
+                        let Ok(object) = cache.alloc(NONE) else { continue };
+                        let address = object.as_ptr() as usize;
+                        assert!(owned.lock().expect("lock").insert(address), "handed out twice");
+                        mine.push(object);
+                    } else if !mine.is_empty() {
+                        let object = mine.swap_remove(random.below(mine.len()));
+                        owned.lock().expect("lock").remove(&(object.as_ptr() as usize));
+                        // SAFETY: not used any more.
+                        unsafe { cache.free(object) }.expect("allocated");
+                    }
+                }
+                for object in mine {
+                    owned.lock().expect("lock").remove(&(object.as_ptr() as usize));
+                    // SAFETY: not used any more.
+                    unsafe { cache.free(object) }.expect("allocated");
+                }
+            });
+        }
+    });
+    cache.verify().expect("sound");
+    assert_eq!(cache.stats().objects_active, 0);
+}
+
+#[test]
+fn memory_that_runs_out_on_all_cpus_comes_back() {
+    let frames = Frames::with_cpus(64, CPUS);
+    let cache = RawCache::new(&frames, "scarce", 512, 8, CacheFlags::empty());
+    std::thread::scope(|scope| {
+        for cpu in 0..CPUS {
+            let cache = &cache;
+            scope.spawn(move || {
+                become_cpu(cpu);
+                for _ in 0..200 {
+                    let mut mine: Vec<NonNull<u8>> = Vec::new();
+                    while let Ok(object) = cache.alloc(NONE) {
+                        mine.push(object);
+                    }
+                    for object in mine {
+                        // SAFETY: not used any more.
+                        unsafe { cache.free(object) }.expect("allocated");
+                    }
+                }
+            });
+        }
+    });
+    cache.verify().expect("sound");
+    for cpu in 0..CPUS {
+        // SAFETY: the threads have ended.
+        unsafe { cache.drain_cpu(CpuId::new(cpu).expect("a CPU")) };
+    }
+    let mut all: Vec<NonNull<u8>> = Vec::new();
+    while let Ok(object) = cache.alloc(NONE) {
+        all.push(object);
+    }
+    // At most four frames of records and one odd one are no slabs.
+    assert!(all.len() >= 56 * 8, "only {} objects", all.len());
+    for object in all {
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+    }
+    assert!(cache.destroy().is_ok());
+    assert_eq!(frames.taken(), 0);
+}
+
+#[test]
+fn a_handler_that_interrupts_the_cache_is_served_by_it() {
+    for flags in [CacheFlags::empty(), CacheFlags::NO_MAGAZINES, CacheFlags::POISON] {
+        let frames = Frames::with_cpus(512, 2);
+        let cache = RawCache::new(&frames, "interrupted", 96, 8, flags);
+        let held = Mutex::new(Vec::new());
+        let interrupts = AtomicUsize::new(0);
+        let handler = || {
+            // Every other time it takes, every other time it gives.
+            let nth = interrupts.fetch_add(1, Relaxed);
+            let mut held = held.lock().expect("lock");
+            if nth.is_multiple_of(2) {
+                let object = cache.alloc(NONE).expect("memory");
+                held.push(Sent::stamp(object, 96, nth as u64));
+            } else if let Some(sent) = held.pop() {
+                // SAFETY: not used any more.
+                unsafe { cache.free(sent.opened(96)) }.expect("allocated");
+            }
+        };
+        become_cpu(0);
+        let mut mine = Vec::new();
+        support::with_interrupts(&handler, || {
+            let mut random = Random::new(5);
+            for step in 0..20_000 {
+                // Waves, so that magazines run empty and full.
+                let growing = step / 300 % 2 == 0;
+                if random.below(100) < if growing { 80 } else { 20 } {
+                    let object = cache.alloc(NONE).expect("memory");
+                    mine.push(Sent::stamp(object, 96, 1 << 40 | step as u64));
+                } else if !mine.is_empty() {
+                    let sent = mine.swap_remove(random.below(mine.len()));
+                    // SAFETY: not used any more.
+                    unsafe { cache.free(sent.opened(96)) }.expect("allocated");
+                }
+            }
+        });
+        assert!(interrupts.load(Relaxed) > 10_000, "the handler hardly ran");
+        let left = held.lock().expect("lock").len() + mine.len();
+        assert_eq!(cache.stats().objects_active, left);
+        cache.verify().expect("sound");
+    }
+}
