@@ -4,7 +4,8 @@
 //!
 //! 1. A slot's fields are written by its own CPU alone, while `busy` is set; but any CPU may set `drain` and clear
 //!    `capacity`, which sends the next free on that CPU to the slow path.
-//! 2. `busy` is set by a plain store. That is enough, since the thread is pinned and an interrupt handler
+//! 2. `busy` is set by a plain store. That is enough, since the thread is pinned
+//!    (where threads migrate, the mark is an atomic exchange) and an interrupt handler
 //!    runs to completion on top of what it interrupted: it finds the mark set and takes the shared path, or finds it
 //!    clear and leaves the slot as it would be between two calls.
 //! 3. Where there is no slot there is [`ABSENT`], which is always busy, and where there is no table there is one of
@@ -23,7 +24,7 @@ use super::magazine::{self, Magazine};
 use crate::buddy::AllocError;
 use crate::page::records::{self, NONE, Records};
 use crate::page::{AllocFlags, FrameSource};
-use crate::platform::{CpuId, MAX_CPUS, Platform};
+use crate::platform::{CpuId, MAX_CPUS, Pinning, Platform};
 
 /// One CPU's magazines of one cache: a cache line.
 #[repr(C, align(64))]
@@ -260,7 +261,8 @@ impl<P: Platform> Drop for Held<'_, P> {
     fn drop(&mut self) {
         // The magazines are whole before a handler on this CPU can find the mark clear.
         compiler_fence(SeqCst);
-        self.slot.busy.store(false, Relaxed);
+        // Release, for the Acquire in `hold` where threads migrate.
+        self.slot.busy.store(false, Release);
         self.platform.unpin();
     }
 }
@@ -324,11 +326,18 @@ impl Cpus {
     pub(super) fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Held<'a, P>> {
         platform.pin();
         let slot = self.at(platform.cpu_id());
-        if slot.busy.load(Relaxed) {
+        let is_free = match P::PINNING {
+            Pinning::Pinned => !slot.busy.load(Relaxed),
+            // Acquire, for the Release of the thread that had the slot before, and has moved away.
+            Pinning::Migrating => slot.busy.compare_exchange(false, true, Acquire, Relaxed).is_ok(),
+        };
+        if !is_free {
             platform.unpin();
             return None;
         }
-        slot.busy.store(true, Relaxed);
+        if P::PINNING == Pinning::Pinned {
+            slot.busy.store(true, Relaxed);
+        }
         // No handler on this CPU sees the magazines change before it can see the mark.
         compiler_fence(SeqCst);
         Some(Held { slot, platform })
