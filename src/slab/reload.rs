@@ -95,8 +95,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             held.load(loaded, rounds, capacity);
         }
         let mut lists = self.lock(flags)?;
+        // The loaded magazine is empty, and a batch is no more than it holds.
         let batch = held.next_batch(capacity);
-        let taken = lists.take(platform, batch, CACHED, |entry| _ = held.push(entry));
+        let taken = lists.take(platform, batch, CACHED, |entry| held.refill(entry));
         Ok(if taken == 0 { Turn::Nothing } else { Turn::Ready })
     }
 
