@@ -325,8 +325,8 @@ fn a_box_whose_object_was_freed_behind_its_back_is_reported() {
     cache.verify().expect("sound");
 }
 
-/// Runs `call` with the nth request failing, for every n until it succeeds; after each failure nothing is
-/// lost and the cache is sound.
+/// Runs `call` with the nth request failing, for every n until it succeeds; after each failure
+/// nothing is lost and the cache is sound.
 #[track_caller]
 fn with_every_request_failing(flags: CacheFlags, mut call: impl FnMut(&Cache<'_>) -> bool) {
     for sharing in [false, true] {

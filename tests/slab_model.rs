@@ -1,7 +1,7 @@
 //! Random operations on a cache against a model, with a full recount after every step.
 //!
-//! `KMEM_SEED` chooses other operations, `KMEM_STEPS` how many. A failing run is cut down to the operations that matter, which are
-//! printed with the seed.
+//! `KMEM_SEED` chooses other operations, `KMEM_STEPS` how many. A failing run is cut down to
+//! the operations that matter, which are printed with the seed.
 
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};

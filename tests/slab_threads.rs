@@ -1,4 +1,5 @@
-//! Many CPUs on one cache: remote frees, memory that runs out, drains while others allocate, and interrupts.
+//! Many CPUs on one cache: remote frees, memory that runs out, drains while others allocate,
+//! and interrupts.
 
 use std::collections::HashSet;
 use std::ptr::NonNull;

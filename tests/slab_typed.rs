@@ -1,4 +1,5 @@
-//! Typed caches: values dropped once, objects constructed once, and what happens when a constructor fails.
+//! Typed caches: values dropped once, objects constructed once, and what happens when a
+//! constructor fails.
 
 use std::cell::Cell;
 use std::convert::Infallible;

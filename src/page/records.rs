@@ -1,21 +1,22 @@
-//! Where the layers above keep their own bookkeeping: small records in frames of their own, named by number.
+//! Where the layers above keep their own bookkeeping: small records in frames of their own,
+//! named by number.
 //!
-//! A record is a whole number of 64-byte granules and never crosses a frame. Its **id** is its physical
-//! address in granules, so an id becomes an address, and an address an id, by arithmetic over the direct
-//! map, and fits the 32-bit owner record that every frame has. A frame of records serves records of
-//! one size; its first granule is its header. So no id is a multiple of 64: such values in owner records
-//! are never records.
+//! A record is a whole number of 64-byte granules and never crosses a frame. Its **id** is its
+//! physical address in granules, so an id becomes an address, and an address an id, by
+//! arithmetic over the direct map, and fits the 32-bit owner record that every frame has. A
+//! frame of records serves records of one size; its first granule is its header. So no id is a
+//! multiple of 64: such values in owner records are never records.
 //!
-//! A source can share one pool among all who take from it, so that a cache that keeps a few records does not
-//! cost a few frames: see [`FrameSource::records`].
+//! A source can share one pool among all who take from it, so that a cache that keeps a few
+//! records does not cost a few frames: see [`FrameSource::records`].
 //!
 //! # Invariants
 //!
-//! 1. Every frame of records lies below [`REACH`] frames (256 GiB). A source that hands out a higher one
-//!    is asked again for one below 4 GiB.
+//! 1. Every frame of records lies below [`REACH`] frames (256 GiB). A source that hands out a
+//!    higher one is asked again for one below 4 GiB.
 //! 2. A header's mask has a bit for each free record of its frame.
-//! 3. A frame with some free records is in the list of its size, a frame with none is in no list, and a frame with
-//!    nothing but free records has been given back.
+//! 3. A frame with some free records is in the list of its size, a frame with none is in no
+//!    list, and a frame with nothing but free records has been given back.
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -128,8 +129,8 @@ impl Records {
         let frame = take_frame_in_reach(source, flags)?;
         let header_id = (frame.number() as u32) << (FRAME_GRANULES);
         let header = address(platform, header_id).cast::<Header>();
-        // SAFETY: the frame was just taken, so it is the pool's alone, and a header fits a granule, at whose
-        // alignment frames start.
+        // SAFETY: the frame was just taken, so it is the pool's alone, and a header fits a
+        // granule, at whose alignment frames start.
         unsafe {
             header.write(Header {
                 free: AtomicU64::new(full_mask(granules) & !1),
@@ -150,13 +151,15 @@ impl Records {
     ///
     /// # Safety
     ///
-    /// `id` is a record that [`take`](Self::take) of this pool returned and that nobody uses any more.
+    /// `id` is a record that [`take`](Self::take) of this pool returned and that nobody uses
+    /// any more.
     pub(crate) unsafe fn give<S: FrameSource>(&self, source: &S, id: u32) {
         let platform = source.platform();
         let Some(header_id) = self.lists.lock(platform).give(platform, id) else { return };
         let number = (header_id >> (FRAME_GRANULES)) as usize;
         if let Some(frame) = Frame::new(number) {
-            // SAFETY: `Lists::give` has unlinked the frame: all its records are free, so nobody uses it.
+            // SAFETY: `Lists::give` has unlinked the frame: all its records are free, so nobody
+            // uses it.
             let given = unsafe { source.give(frame, Order::ZERO, BlockOwner::Slab) };
             if given.is_err() {
                 corrupted(platform, header_id);
@@ -230,9 +233,9 @@ impl Lists {
 
     /// The header `id`, for as long as its frame belongs to the pool.
     fn header<'a, P: Platform>(&self, platform: &P, id: u32) -> &'a Header {
-        // SAFETY: the ids that reach here are those of frames of this pool, whose first granule `Records::take` made a
-        // header; all accesses are atomic. Callers, all in this file, drop the reference before the
-        // frame is given back.
+        // SAFETY: the ids that reach here are those of frames of this pool, whose first granule
+        // `Records::take` made a header; all accesses are atomic. Callers, all in this file,
+        // drop the reference before the frame is given back.
         unsafe { &*address(platform, id).cast::<Header>() }
     }
 }

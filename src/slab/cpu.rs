@@ -2,14 +2,14 @@
 //!
 //! # Invariants
 //!
-//! 1. A slot's fields are written by its own CPU alone, while `busy` is set; but any CPU may set `drain` and clear
-//!    `capacity`, which sends the next free on that CPU to the slow path.
-//! 2. `busy` is set by a plain store. That is enough, since the thread is pinned
-//!    (where threads migrate, the mark is an atomic exchange) and an interrupt handler
-//!    runs to completion on top of what it interrupted: it finds the mark set and takes the shared path, or finds it
+//! 1. A slot's fields are written by its own CPU alone, while `busy` is set; but any CPU may
+//!    set `drain` and clear `capacity`, which sends the next free on that CPU to the slow path.
+//! 2. `busy` is set by a plain store. That is enough, since the thread is pinned (where threads
+//!    migrate, the mark is an atomic exchange) and an interrupt handler runs to completion on
+//!    top of what it interrupted: it finds the mark set and takes the shared path, or finds it
 //!    clear and leaves the slot as it would be between two calls.
-//! 3. Where there is no slot there is [`ABSENT`], which is always busy, and where there is no table there is one of
-//!    these. So a hit asks one question: is the slot busy?
+//! 3. Where there is no slot there is [`ABSENT`], which is always busy, and where there is no
+//!    table there is one of these. So a hit asks one question: is the slot busy?
 //! 4. `rounds <= capacity` of the loaded magazine, or `capacity` is 0.
 
 use core::ptr::NonNull;
@@ -40,7 +40,8 @@ pub(super) struct Slot {
     entries: AtomicPtr<Entry>,
     loaded: AtomicU32,
     previous: AtomicU32,
-    /// Objects to take from the slabs next time, doubled each time: a cache that is hardly used strands little.
+    /// Objects to take from the slabs next time, doubled each time: a cache that is hardly used
+    /// strands little.
     batch: AtomicU32,
 }
 
@@ -96,7 +97,8 @@ impl<'a, P: Platform> Held<'a, P> {
     ///
     /// # Safety
     ///
-    /// The slot's CPU does not use the cache until this is dropped, and neither does anybody else the slot.
+    /// The slot's CPU does not use the cache until this is dropped, and neither does anybody
+    /// else the slot.
     pub(super) unsafe fn absent(slot: &'a Slot, platform: &'a P) -> Self {
         platform.pin();
         slot.busy.store(true, Relaxed);
@@ -111,8 +113,8 @@ impl<'a, P: Platform> Held<'a, P> {
             return None;
         }
         let entries = self.slot.entries.load(Relaxed);
-        // SAFETY: the slot is ours (invariant 2) and owns the loaded magazine, whose entries these are; the
-        // index is below its rounds.
+        // SAFETY: the slot is ours (invariant 2) and owns the loaded magazine, whose entries
+        // these are; the index is below its rounds.
         let entry = unsafe { magazine::read(NonNull::new_unchecked(entries), rounds - 1) };
         self.slot.rounds.store(rounds - 1, Relaxed);
         Some(entry)
@@ -149,8 +151,8 @@ impl<'a, P: Platform> Held<'a, P> {
         false
     }
 
-    /// Puts an object into a loaded magazine that the caller knows to have room. A drain that is asked for in between clears
-    /// the capacity, but not the room.
+    /// Puts an object into a loaded magazine that the caller knows to have room. A drain that
+    /// is asked for in between clears the capacity, but not the room.
     pub(super) fn refill(&self, entry: Entry) {
         self.write(self.slot.rounds.load(Relaxed), entry);
     }
@@ -158,8 +160,8 @@ impl<'a, P: Platform> Held<'a, P> {
     #[inline]
     fn write(&self, rounds: u32, entry: Entry) {
         let entries = self.slot.entries.load(Relaxed);
-        // SAFETY: the slot is ours (invariant 2) and owns the loaded magazine, which has room for `capacity`
-        // entries, and is not null when that is above 0.
+        // SAFETY: the slot is ours (invariant 2) and owns the loaded magazine, which has room
+        // for `capacity` entries, and is not null when that is above 0.
         unsafe { entries.add(rounds as usize).write(entry) };
         self.slot.rounds.store(rounds + 1, Relaxed);
     }
@@ -304,16 +306,17 @@ impl Cpus {
     fn cell(&self, cpu: CpuId) -> &AtomicPtr<Slot> {
         // Acquire, for the Release in `add_table`: the cells are written.
         let table = self.table.load(Acquire);
-        // SAFETY: the table is that of `NO_SLOTS`, which has a cell for every `CpuId`, or that of `add_table`, which has one
-        // for each CPU below the platform's `cpu_count`, and every `cpu_id` is below it. It lives as long as the cache.
+        // SAFETY: the table is that of `NO_SLOTS`, which has a cell for every `CpuId`, or that
+        // of `add_table`, which has one for each CPU below the platform's `cpu_count`, and
+        // every `cpu_id` is below it. It lives as long as the cache.
         unsafe { &*table.add(cpu.index()) }
     }
 
     /// The CPU's slot, or [`ABSENT`].
     #[inline]
     fn at(&self, cpu: CpuId) -> &Slot {
-        // SAFETY: cells lead to `ABSENT` or to a slot that `add_slot` has written, which lives as long as the cache. Acquire, for the
-        // Release there.
+        // SAFETY: cells lead to `ABSENT` or to a slot that `add_slot` has written, which lives
+        // as long as the cache. Acquire, for the Release there.
         unsafe { &*self.cell(cpu).load(Acquire) }
     }
 
@@ -327,7 +330,8 @@ impl Cpus {
         (0..Self::len(platform)).filter_map(move |number| self.slot(platform, CpuId::new(number)?))
     }
 
-    /// Holds the running CPU's slot; `None` where there is none, and where this interrupted its use.
+    /// Holds the running CPU's slot; `None` where there is none, and where this interrupted its
+    /// use.
     #[inline]
     pub(super) fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Held<'a, P>> {
         platform.pin();

@@ -1,14 +1,15 @@
 //! The record of one slab: where its objects lie and which state each is in.
 //!
-//! A record is a [`Header`], then one bit for each object that is in the slab's free set, then one state
-//! byte for each object. Bits find a free object at once; bytes can be written by different CPUs
-//! side by side without an atomic read-modify-write, so a CPU-local free can mark its object
-//! without a lock. Each checks the other.
+//! A record is a [`Header`], then one bit for each object that is in the slab's free set, then
+//! one state byte for each object. Bits find a free object at once; bytes can be written by
+//! different CPUs side by side without an atomic read-modify-write, so a CPU-local free can
+//! mark its object without a lock. Each checks the other.
 //!
 //! # Invariants
 //!
 //! 1. The header's geometry does not change while the slab lives.
-//! 2. An object's bit is set exactly if its byte is [`IN_SLAB`]; both change together, under the cache's lock.
+//! 2. An object's bit is set exactly if its byte is [`IN_SLAB`]; both change together, under
+//!    the cache's lock.
 //! 3. `available` is the number of bits that are set.
 //! 4. While the slab lives, the owner record of each of its frames is its id.
 
@@ -78,9 +79,10 @@ pub(super) struct Entry {
 impl Entry {
     #[inline]
     pub(super) fn state(&self) -> &AtomicU8 {
-        // SAFETY: entries are made by `Slab::entry` alone, of an object of a slab; that slab's record lives
-        // while any of its objects is out of the slab, and entries are not kept longer than that
-        // (`lists.rs` releases only slabs all of whose objects are in the slab).
+        // SAFETY: entries are made by `Slab::entry` alone, of an object of a slab; that slab's
+        // record lives while any of its objects is out of the slab, and entries are not kept
+        // longer than that (`lists.rs` releases only slabs all of whose objects are in the
+        // slab).
         unsafe { self.state.cast::<AtomicU8>().as_ref() }
     }
 }
@@ -106,8 +108,8 @@ impl<'r> Slab<'r> {
     ///
     /// # Safety
     ///
-    /// `record` belongs to the caller alone, has the id `id` and at least [`record_bytes`] bytes for the geometry's
-    /// objects, and lives for `'r`.
+    /// `record` belongs to the caller alone, has the id `id` and at least [`record_bytes`]
+    /// bytes for the geometry's objects, and lives for `'r`.
     pub(super) unsafe fn create(
         record: NonNull<u8>,
         id: u32,
@@ -231,7 +233,8 @@ impl<'r> Slab<'r> {
     #[inline]
     pub(super) fn index_at(self, address: usize) -> Option<usize> {
         let header = self.header();
-        // Whatever the multiplication makes of an address outside the slab, it does not pass both tests.
+        // Whatever the multiplication makes of an address outside the slab, it does not pass
+        // both tests.
         let offset = address.wrapping_sub(header.base.as_ptr() as usize);
         let index = index_of(offset, header.reciprocal);
         let begins = index < header.objects as usize && index * header.stride as usize == offset;
@@ -242,7 +245,8 @@ impl<'r> Slab<'r> {
     #[inline]
     pub(super) fn object(self, index: usize) -> NonNull<u8> {
         let header = self.header();
-        // SAFETY: `create` was given a block with room for `objects` objects of `stride` bytes behind `base`.
+        // SAFETY: `create` was given a block with room for `objects` objects of `stride` bytes
+        // behind `base`.
         unsafe { header.base.add(index * header.stride as usize) }
     }
 
@@ -267,15 +271,17 @@ impl<'r> Slab<'r> {
         Some((index, offset - index * header.stride as usize))
     }
 
-    /// The object `index`, of which the address is known: the state byte's address is not needed to know the object's.
+    /// The object `index`, of which the address is known: the state byte's address is not
+    /// needed to know the object's.
     #[inline]
     pub(super) fn entry_at(self, object: NonNull<u8>, index: usize) -> Entry {
         let state = NonNull::from(&self.states()[index]).cast::<u8>();
         Entry { object, state }
     }
 
-    /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and hands them to
-    /// `sink`. An object whose byte contradicts its bit is taken out and handed to nobody. The caller holds the cache's lock.
+    /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and
+    /// hands them to `sink`. An object whose byte contradicts its bit is taken out and handed
+    /// to nobody. The caller holds the cache's lock.
     #[inline]
     pub(super) fn take(self, wanted: usize, state: u8, mut sink: impl FnMut(Entry)) -> Taken {
         let (bits, states) = (self.bits(), self.states());
@@ -307,8 +313,8 @@ impl<'r> Slab<'r> {
         taken
     }
 
-    /// Puts an object, which the caller has seen not to be in it, back into the free set; whether its bit agrees. The caller
-    /// holds the cache's lock.
+    /// Puts an object, which the caller has seen not to be in it, back into the free set;
+    /// whether its bit agrees. The caller holds the cache's lock.
     #[inline]
     pub(super) fn put(self, index: usize) -> bool {
         let word = &self.bits()[index / 64];
@@ -353,7 +359,8 @@ pub(super) fn find<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<S
     if !names_record(id) {
         return None;
     }
-    // SAFETY: owner records hold ids of living slabs (invariant 4). A slab that is released while its address
-    // is looked up has no live object, so such an address breaks the promise of whoever asked.
+    // SAFETY: owner records hold ids of living slabs (invariant 4). A slab that is released
+    // while its address is looked up has no live object, so such an address breaks the promise
+    // of whoever asked.
     Some(unsafe { Slab::from_id(platform, id) })
 }

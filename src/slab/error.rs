@@ -16,8 +16,8 @@ pub enum ObjectError {
         /// The first byte of the object that the address lies in.
         base: NonNull<u8>,
     },
-    /// The address belongs to no object: outside all memory of the source, in a block that is no slab,
-    /// or between a slab's objects and its ends.
+    /// The address belongs to no object: outside all memory of the source, in a block that is
+    /// no slab, or between a slab's objects and its ends.
     OutOfRange,
     /// The object belongs to another cache.
     WrongCache {
@@ -72,7 +72,8 @@ impl fmt::Display for ObjectError {
 impl core::error::Error for ObjectError {}
 
 impl ObjectError {
-    /// This error as a violation by `object`, for faces that cannot return it; `cache` is where it was given to.
+    /// This error as a violation by `object`, for faces that cannot return it; `cache` is where
+    /// it was given to.
     pub fn violation(self, object: NonNull<u8>, cache: &'static str) -> Violation<'static> {
         let address = object.as_ptr() as usize;
         let (rule, expected, found) = match self {

@@ -4,8 +4,8 @@ bitflags::bitflags! {
     /// How a cache lays out and watches over its objects. Empty is the ordinary cache.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
     pub struct CacheFlags: u32 {
-        /// Objects start at cache lines (small ones at a power of two that divides the line), so that two
-        /// of them never share a line by halves.
+        /// Objects start at cache lines (small ones at a power of two that divides the line),
+        /// so that two of them never share a line by halves.
         const HARDWARE_ALIGN = 1 << 0;
         /// Every slab's first object lies at the block's first byte.
         const NO_COLOUR = 1 << 1;

@@ -3,8 +3,8 @@
 //! # Invariants
 //!
 //! 1. At most one eighth of a slab is left over behind its objects.
-//! 2. `lead + object_bytes <= stride`, and `stride`, `lead` and every colour are multiples of the alignment, which divides
-//!    the block's size or the block is aligned to it.
+//! 2. `lead + object_bytes <= stride`, and `stride`, `lead` and every colour are multiples of
+//!    the alignment, which divides the block's size or the block is aligned to it.
 //! 3. `index(offset) == offset / stride` for every offset inside a slab.
 
 #![forbid(unsafe_code)]
@@ -22,7 +22,8 @@ pub const MAX_OBJECTS: usize = 512;
 /// Fewest objects in a slab: below, blocks are taken and given back too often.
 const MIN_OBJECTS: usize = 4;
 
-/// Objects lie at least this far apart: a frame of smaller ones would hold more than [`MAX_OBJECTS`].
+/// Objects lie at least this far apart: a frame of smaller ones would hold more than
+/// [`MAX_OBJECTS`].
 const MIN_STRIDE: usize = 8;
 
 /// Largest order of a slab: eight objects of any size fit, so invariant 1 can always be kept.
@@ -34,8 +35,8 @@ pub(super) const CACHE_LINE: usize = 64;
 /// Fewest bytes of red zone on either side.
 const RED_ZONE: usize = 8;
 
-/// `reciprocal` is 2^40 / stride, rounded up. The error is below stride / 2^40 a unit of offset, so with
-/// offsets below 2^19 and strides of at most 2^17 the quotient is exact.
+/// `reciprocal` is 2^40 / stride, rounded up. The error is below stride / 2^40 a unit of
+/// offset, so with offsets below 2^19 and strides of at most 2^17 the quotient is exact.
 const RECIPROCAL_SHIFT: u32 = 40;
 
 const _: () = {
@@ -73,7 +74,8 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// `ZeroSize`, `TooLarge` above [`MAX_OBJECT_BYTES`], `BadAlignment` if `align` is no power of two.
+    /// `ZeroSize`, `TooLarge` above [`MAX_OBJECT_BYTES`], `BadAlignment` if `align` is no power
+    /// of two.
     pub(super) const fn new(
         bytes: usize,
         align: usize,

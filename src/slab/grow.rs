@@ -1,5 +1,5 @@
-//! How a cache gets slabs and gives them back. No lock of the cache is held while frames are taken, objects
-//! constructed or destructed, or frames given back.
+//! How a cache gets slabs and gives them back. No lock of the cache is held while frames are
+//! taken, objects constructed or destructed, or frames given back.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Release;
@@ -14,8 +14,8 @@ use crate::page::{AllocFlags, FrameSource};
 use crate::platform::Platform;
 
 impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
-    /// Makes a slab, takes up to `wanted` objects out of it, marked `state`, for `sink`, and adds it to the lists; how
-    /// many were taken, at least one.
+    /// Makes a slab, takes up to `wanted` objects out of it, marked `state`, for `sink`, and
+    /// adds it to the lists; how many were taken, at least one.
     #[cold]
     #[inline(never)]
     pub(super) fn grow(
@@ -52,8 +52,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return Err(AllocError::BadAlignment.into());
         }
         let colour = geometry.colour(self.next_colour());
-        // SAFETY: the block is `order` long and mapped, and the colour lies within what the objects leave over,
-        // the lead within the first object's stride.
+        // SAFETY: the block is `order` long and mapped, and the colour lies within what the
+        // objects leave over, the lead within the first object's stride.
         let base = unsafe { start.add(colour + geometry.lead) };
         let Some(base) = NonNull::new(base) else { return Err(AllocError::OutOfMemory.into()) };
         // SAFETY: the record was just taken for so many objects. It lives until `release`, which
@@ -102,8 +102,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 }
 
-/// A slab that is being made or unmade: everything that is there goes when it is dropped, so an error and
-/// a panicking constructor leave nothing behind.
+/// A slab that is being made or unmade: everything that is there goes when it is dropped, so an
+/// error and a panicking constructor leave nothing behind.
 struct Unfinished<'c, 'r, 's, S: FrameSource, L: Lifecycle> {
     cache: &'c RawCache<'s, S, L>,
     record: u32,
@@ -136,8 +136,8 @@ impl<S: FrameSource, L: Lifecycle> Drop for Memory<'_, '_, S, L> {
         let cache = self.cache;
         if let Some((frame, order)) = self.block {
             cache.own(frame, order, crate::page::records::NONE);
-            // SAFETY: the block was taken with this order; the slab is in no list, all its objects are in it,
-            // and no owner record leads to it any more.
+            // SAFETY: the block was taken with this order; the slab is in no list, all its
+            // objects are in it, and no owner record leads to it any more.
             if unsafe { cache.source.give(frame, order, BlockOwner::Slab) }.is_err() {
                 let address = cache.platform().phys_to_virt(frame.start()) as usize;
                 super::corrupted(cache.platform(), address, Some(cache.name));

@@ -1,8 +1,8 @@
 //! What hardened caches do to an object's bytes on the way in and on the way out.
 //!
-//! Red zones lie before and behind every object and hold [`RED`] from the slab's first to its last moment. A free
-//! object of a cache that poisons holds [`POISON`], or zeros where objects are cleared as well. Constructed objects are
-//! never touched, only their red zones.
+//! Red zones lie before and behind every object and hold [`RED`] from the slab's first to its
+//! last moment. A free object of a cache that poisons holds [`POISON`], or zeros where objects
+//! are cleared as well. Constructed objects are never touched, only their red zones.
 
 use core::ptr::NonNull;
 use core::slice;
@@ -18,11 +18,12 @@ use crate::check::{Detail, Rule, Violation, violation};
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::Platform;
 
-/// What red zones hold. Guards against writes past an object's ends; costs at least 16 bytes an object.
+/// What red zones hold. Guards against writes past an object's ends; costs at least 16 bytes an
+/// object.
 const RED: u8 = 0xbb;
 
-/// What poisoned free objects hold. Guards against writes after a free; costs a pass over the object at each free and each
-/// allocation.
+/// What poisoned free objects hold. Guards against writes after a free; costs a pass over the
+/// object at each free and each allocation.
 const POISON: u8 = 0x6b;
 
 /// Flags under which the bytes of free objects are known.
@@ -47,8 +48,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         for index in 0..slab.objects() {
             let object = slab.object(index);
             for (offset, len) in self.red_zones() {
-                // SAFETY: the zones lie within the object's stride, or for the first one's lead before it in the block; the
-                // slab is new, so all of it is ours.
+                // SAFETY: the zones lie within the object's stride, or for the first one's lead
+                // before it in the block; the slab is new, so all of it is ours.
                 unsafe { object.offset(offset).write_bytes(RED, len) };
             }
             if self.fills() {
@@ -70,8 +71,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     fn hand_out_checked(&self, object: NonNull<u8>, flags: AllocFlags) -> bool {
         let bytes = self.object_bytes();
         if self.poisons() {
-            // SAFETY: the object was just allocated and is so long; nobody else knows it. `prepare` or
-            // `take_back` has written it.
+            // SAFETY: the object was just allocated and is so long; nobody else knows it.
+            // `prepare` or `take_back` has written it.
             let written = unsafe { first_other(object, bytes, self.pattern()) };
             if let Some((offset, value)) = written {
                 self.report_write(object, offset as isize, value);
@@ -106,7 +107,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     #[inline]
     fn overrun(&self, object: NonNull<u8>) -> Option<(isize, u8)> {
         self.red_zones().into_iter().find_map(|(offset, len)| {
-            // SAFETY: the zones are part of the slab and written by `prepare`; users have no business there.
+            // SAFETY: the zones are part of the slab and written by `prepare`; users have no
+            // business there.
             let other = unsafe { first_other(object.offset(offset), len, RED) };
             other.map(|(at, value)| (offset + at as isize, value))
         })

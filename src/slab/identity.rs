@@ -1,7 +1,8 @@
 //! Who a cache is: what a slab's record says of it by one number.
 //!
-//! The record lies outside the cache, so a cache can be moved, and an object freed by address alone, or to the wrong
-//! cache, finds its cache's name although nothing points to the cache itself.
+//! The record lies outside the cache, so a cache can be moved, and an object freed by address
+//! alone, or to the wrong cache, finds its cache's name although nothing points to the cache
+//! itself.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{
@@ -78,7 +79,8 @@ impl IdentityCell {
 
 /// The identity of the cache of a living slab.
 pub(super) fn of<S: FrameSource>(source: &S, slab: Slab<'_>) -> Identity {
-    // SAFETY: a slab is created with the id of its cache's identity, which outlives the cache's slabs.
+    // SAFETY: a slab is created with the id of its cache's identity, which outlives the cache's
+    // slabs.
     unsafe { address(source.platform(), slab.cache()).cast::<Identity>().read() }
 }
 
@@ -98,8 +100,9 @@ pub struct Found {
     pub is_allocated: bool,
 }
 
-/// The object that `address` lies in, and its cache, from any address in memory: what `free` by address alone
-/// needs. Constant time: one load of the owner record, then the slab's record and the cache's.
+/// The object that `address` lies in, and its cache, from any address in memory: what `free` by
+/// address alone needs. Constant time: one load of the owner record, then the slab's record and
+/// the cache's.
 ///
 /// # Errors
 ///

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! 1. A slab is in `full` if none of its objects is available, in `empty` if all are, else in `partial`.
+//! 1. A slab is in `full` if none of its objects is available, in `empty` if all are, else in
+//!    `partial`.
 //! 2. `available` is the sum over all slabs of available objects.
 //! 3. All changes are made under the cache's lock.
 
@@ -92,8 +93,8 @@ impl Lists {
         Some(slab)
     }
 
-    /// Takes up to `wanted` objects, marks them `state` and hands them to `sink`; how many there were. Partly used
-    /// slabs come first, so that empty ones stay empty.
+    /// Takes up to `wanted` objects, marks them `state` and hands them to `sink`; how many
+    /// there were. Partly used slabs come first, so that empty ones stay empty.
     #[inline]
     pub(super) fn take<P: Platform>(
         &mut self,
@@ -152,9 +153,9 @@ impl Lists {
 
     #[inline]
     fn at<P: Platform>(&self, platform: &P, id: u32) -> Option<Slab<'static>> {
-        // SAFETY: the ids in the lists are those of living slabs: `add` is given living ones and `remove_empty`
-        // takes a slab out before it is released. The lifetime is not longer than what callers do under
-        // the lock, or with a slab that they have removed.
+        // SAFETY: the ids in the lists are those of living slabs: `add` is given living ones
+        // and `remove_empty` takes a slab out before it is released. The lifetime is not longer
+        // than what callers do under the lock, or with a slab that they have removed.
         (id != NONE).then(|| unsafe { Slab::from_id(platform, id) })
     }
 

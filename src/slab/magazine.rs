@@ -1,7 +1,8 @@
-//! Magazines: arrays of free objects, so that a CPU can take and give objects without anybody's lock.
+//! Magazines: arrays of free objects, so that a CPU can take and give objects without anybody's
+//! lock.
 //!
-//! A magazine is a record of [`Entry`]s behind a link. It is loaded in a CPU's slot, or lies in the depot, or is part of a
-//! stock; its owner there says how many rounds it holds.
+//! A magazine is a record of [`Entry`]s behind a link. It is loaded in a CPU's slot, or lies in
+//! the depot, or is part of a stock; its owner there says how many rounds it holds.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -19,8 +20,8 @@ struct Header {
     rounds: AtomicU32,
 }
 
-/// How many rounds the magazines of a cache of such objects have: fewer the larger the objects, so that what lies idle in a
-/// CPU stays small. Records of these sizes fill frames well.
+/// How many rounds the magazines of a cache of such objects have: fewer the larger the objects,
+/// so that what lies idle in a CPU stays small. Records of these sizes fill frames well.
 pub(super) const fn rounds_for(object_bytes: usize) -> u32 {
     let granules = match object_bytes {
         0..=64 => 15,
@@ -37,8 +38,8 @@ pub(super) const fn magazine_bytes(rounds: u32) -> usize {
     size_of::<Header>() + rounds as usize * size_of::<Entry>()
 }
 
-/// A magazine, by the id of its record. Whoever holds the value owns the magazine: it lies in one slot, one list or one
-/// variable. The empty value is no magazine.
+/// A magazine, by the id of its record. Whoever holds the value owns the magazine: it lies in
+/// one slot, one list or one variable. The empty value is no magazine.
 #[derive(Debug)]
 pub(super) struct Magazine {
     id: u32,
@@ -81,7 +82,8 @@ impl Magazine {
     }
 
     fn header<P: Platform>(&self, platform: &P) -> &Header {
-        // SAFETY: `create` wrote a header there; its fields are atomic. The record lives while the value does.
+        // SAFETY: `create` wrote a header there; its fields are atomic. The record lives while
+        // the value does.
         unsafe { &*address(platform, self.id).cast::<Header>() }
     }
 
@@ -152,7 +154,8 @@ impl Magazines {
 pub(super) struct Depot {
     pub(super) full: Magazines,
     pub(super) empty: Magazines,
-    /// CPUs with slots: the depot keeps two full magazines for each, and what is more goes back to the slabs.
+    /// CPUs with slots: the depot keeps two full magazines for each, and what is more goes back
+    /// to the slabs.
     pub(super) cpus: usize,
 }
 

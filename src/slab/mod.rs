@@ -1,67 +1,80 @@
 //! Slab caches: objects of one size each, in blocks of frames.
 //!
-//! A **cache** hands out objects of one size. It takes blocks of frames from a [`FrameSource`](crate::page::FrameSource) and cuts each
-//! into a **slab** of objects. [`RawCache`] deals in bytes, [`Cache`] in values of a type, and
-//! [`ObjectCache`] in objects that stay constructed while they are free. In front of the slabs each CPU has
-//! two **magazines** of free objects, and between them lies a **depot** of full and empty ones.
+//! A **cache** hands out objects of one size. It takes blocks of frames from a
+//! [`FrameSource`](crate::page::FrameSource) and cuts each into a **slab** of objects.
+//! [`RawCache`] deals in bytes, [`Cache`] in values of a type, and [`ObjectCache`] in objects
+//! that stay constructed while they are free. In front of the slabs each CPU has two
+//! **magazines** of free objects, and between them lies a **depot** of full and empty ones.
 //!
 //! # Invariants
 //!
-//! 1. A free object's bytes are never read or written, hardening on request apart: all bookkeeping lies in records elsewhere, so
-//!    no write through a dangling pointer, and none past an object's end, reaches it.
-//! 2. An object is in exactly one of: its slab's free set, a magazine, the depot, a stock, a user's hands. Its state
-//!    byte says whether it is in its slab, free elsewhere, or in use.
+//! 1. A free object's bytes are never read or written, hardening on request apart: all
+//!    bookkeeping lies in records elsewhere, so no write through a dangling pointer, and none
+//!    past an object's end, reaches it.
+//! 2. An object is in exactly one of: its slab's free set, a magazine, the depot, a stock, a
+//!    user's hands. Its state byte says whether it is in its slab, free elsewhere, or in use.
 //! 3. A slab is in the list that its fill demands: full, partial or empty.
-//! 4. The owner record of each frame of a slab is the id of the slab's record, and 0 when the slab has gone.
-//! 5. No frames are taken or given, and no constructor or destructor runs, with a lock of the cache held.
-//! 6. On an error nothing has changed, except that a cache which fails to make its first slab by a failing constructor
-//!    keeps the 64 bytes that identify it.
+//! 4. The owner record of each frame of a slab is the id of the slab's record, and 0 when the
+//!    slab has gone.
+//! 5. No frames are taken or given, and no constructor or destructor runs, with a lock of the
+//!    cache held.
+//! 6. On an error nothing has changed, except that a cache which fails to make its first slab
+//!    by a failing constructor keeps the 64 bytes that identify it.
 //!
 //! # How it works
 //!
-//! *From an address to its object.* The frame's owner record names the slab's record by a 32-bit number; the record says where objects
-//! begin, how far apart they lie, and whose they are. The object's index is a multiplication by a
-//! reciprocal. So a free checks cache, address and state with one load of the owner record and one
-//! line of the slab's, and every bad free has its own answer: [`ObjectError`]. [`lookup`] does the same for callers who
-//! do not know the cache.
+//! *From an address to its object.* The frame's owner record names the slab's record by a
+//! 32-bit number; the record says where objects begin, how far apart they lie, and whose they
+//! are. The object's index is a multiplication by a reciprocal. So a free checks cache, address
+//! and state with one load of the owner record and one line of the slab's, and every bad free
+//! has its own answer: [`ObjectError`]. [`lookup`] does the same for callers who do not know
+//! the cache.
 //!
-//! *The hit.* A call marks the CPU's slot as busy by a plain store, takes or puts an object at the top of the
-//! loaded magazine, writes the object's state byte, and clears the mark: no lock, no atomic
-//! read-modify-write, interrupts as they were. A handler that finds the mark takes the shared path. Bytes, not bits, hold the
-//! states, because CPUs write neighbouring ones at the same time.
+//! *The hit.* A call marks the CPU's slot as busy by a plain store, takes or puts an object at
+//! the top of the loaded magazine, writes the object's state byte, and clears the mark: no
+//! lock, no atomic read-modify-write, interrupts as they were. A handler that finds the mark
+//! takes the shared path. Bytes, not bits, hold the states, because CPUs write neighbouring
+//! ones at the same time.
 //!
-//! *The miss.* The previous magazine is exchanged for the loaded one; else the depot gives a full one, or takes one; else
-//! objects move between slabs and magazine in one batch under the lists' lock. Batches begin with one object and double, and a
-//! cache takes no memory for CPUs before its 33rd call, so a cache that is hardly used strands little.
+//! *The miss.* The previous magazine is exchanged for the loaded one; else the depot gives a
+//! full one, or takes one; else objects move between slabs and magazine in one batch under the
+//! lists' lock. Batches begin with one object and double, and a cache takes no memory for CPUs
+//! before its 33rd call, so a cache that is hardly used strands little.
 //!
-//! *Slab size.* The smallest order that leaves at most an eighth of the block over and holds four objects. What is left over moves the
-//! first object from slab to slab by a cache line: the **colour**.
+//! *Slab size.* The smallest order that leaves at most an eighth of the block over and holds
+//! four objects. What is left over moves the first object from slab to slab by a cache line:
+//! the **colour**.
 //!
-//! *Giving back.* A slab that becomes empty is kept while no more than an eighth of the slabs in use (and one) are. [`RawCache::reap`] gives
-//! back what was not needed since the last call, [`RawCache::shrink`] all that can be. Other CPUs' magazines are emptied
-//! by their owners at their next free, which the slow path is entered for.
+//! *Giving back.* A slab that becomes empty is kept while no more than an eighth of the slabs
+//! in use (and one) are. [`RawCache::reap`] gives back what was not needed since the last call,
+//! [`RawCache::shrink`] all that can be. Other CPUs' magazines are emptied by their owners at
+//! their next free, which the slow path is entered for.
 //!
 //! # Locks
 //!
-//! CPU slot (a mark, not a lock), depot, lists; the pool of records and the source's own are taken with none of these held.
+//! CPU slot (a mark, not a lock), depot, lists; the pool of records and the source's own are
+//! taken with none of these held.
 //!
 //! # Limits
 //!
-//! Objects and alignments of at most [`MAX_OBJECT_BYTES`]; [`MAX_OBJECTS`] objects in a slab; records in the first
-//! 256 GiB of physical memory (a source that hands out higher frames is asked again for one below
-//! 4 GiB), slabs anywhere. The platform's direct map must be as aligned as the frames are, up to the objects' alignment.
+//! Objects and alignments of at most [`MAX_OBJECT_BYTES`]; [`MAX_OBJECTS`] objects in a slab;
+//! records in the first 256 GiB of physical memory (a source that hands out higher frames is
+//! asked again for one below 4 GiB), slabs anywhere. The platform's direct map must be as
+//! aligned as the frames are, up to the objects' alignment.
 //!
 //! # Rejected
 //!
-//! Links in free objects: one dangling write and the allocator hands out an arbitrary address. One bit an object instead of
-//! a byte: two CPUs would need atomic operations on every call. Magazines of bare addresses: 8 bytes a round less, but the
-//! hit would have to find the state byte from the address, three dependent loads. Freeing to a list of the slab's CPU
-//! (mimalloc, snmalloc): frees from other CPUs cost an atomic operation each, and bookkeeping lies in the objects.
+//! Links in free objects: one dangling write and the allocator hands out an arbitrary address.
+//! One bit an object instead of a byte: two CPUs would need atomic operations on every call.
+//! Magazines of bare addresses: 8 bytes a round less, but the hit would have to find the state
+//! byte from the address, three dependent loads. Freeing to a list of the slab's CPU (mimalloc,
+//! snmalloc): frees from other CPUs cost an atomic operation each, and bookkeeping lies in the
+//! objects.
 //!
 //! # Sources
 //!
-//! Bonwick, *The Slab Allocator*, 1994; Bonwick and Adams, *Magazines and Vmem*, 2001 (loaded and previous, depot, working
-//! set); Linux `mm/slub.c` (sheaves, slabs by waste).
+//! Bonwick, *The Slab Allocator*, 1994; Bonwick and Adams, *Magazines and Vmem*, 2001 (loaded
+//! and previous, depot, working set); Linux `mm/slub.c` (sheaves, slabs by waste).
 
 mod cpu;
 mod descriptor;

@@ -1,7 +1,9 @@
-//! Allocation and free: the hit in the CPU's loaded magazine, and the way through the shared lists where there is none.
+//! Allocation and free: the hit in the CPU's loaded magazine, and the way through the shared
+//! lists where there is none.
 //!
-//! A free object's state byte goes from [`USER`] to [`CACHED`] when it is freed, whichever way it takes, so a second
-//! free is refused wherever the object lies; and from there to [`USER`], or back into its slab.
+//! A free object's state byte goes from [`USER`] to [`CACHED`] when it is freed, whichever way
+//! it takes, so a second free is refused wherever the object lies; and from there to [`USER`],
+//! or back into its slab.
 
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -167,7 +169,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         is_users.then_some(entry)
     }
 
-    /// The loaded magazine is full, or there is none, or the cache watches its objects, or the free is a bad one.
+    /// The loaded magazine is full, or there is none, or the cache watches its objects, or the
+    /// free is a bad one.
     ///
     /// # Safety
     ///
@@ -306,7 +309,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         taken_back
     }
 
-    /// Makes an object from a magazine a user's; not one that was freed by two CPUs at once and lies there twice.
+    /// Makes an object from a magazine a user's; not one that was freed by two CPUs at once and
+    /// lies there twice.
     #[inline]
     pub(super) fn leave(&self, entry: Entry) -> Option<NonNull<u8>> {
         let state = entry.state();

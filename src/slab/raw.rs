@@ -64,8 +64,8 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
     ///
     /// # Errors
     ///
-    /// `ZeroSize`, `TooLarge` or `BadAlignment` if there can be no such cache; otherwise what the source says to a
-    /// block for a slab. Nothing has changed then.
+    /// `ZeroSize`, `TooLarge` or `BadAlignment` if there can be no such cache; otherwise what
+    /// the source says to a block for a slab. Nothing has changed then.
     #[inline]
     pub fn alloc(&self, flags: AllocFlags) -> Result<NonNull<u8>, AllocError> {
         self.alloc_object(flags).map_err(ConstructError::into_alloc)
@@ -219,14 +219,14 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// An empty slab more than the cache keeps, taken out of the lists.
     pub(super) fn surplus(&self, lists: &mut Lists) -> Option<Slab<'static>> {
         let empty = lists.chain(Fill::Empty).len();
-        // An eighth of what is in use is kept against the next wave, so giving back is paid for by at least as
-        // many frees, and a cache that empties gives back all but one.
+        // An eighth of what is in use is kept against the next wave, so giving back is paid for
+        // by at least as many frees, and a cache that empties gives back all but one.
         let kept = 1 + (lists.slabs() - empty) / 8;
         if L::CONSTRUCTS || empty <= kept { None } else { lists.remove_empty(self.platform()) }
     }
 
-    /// Gives back every slab that can be emptied: the running CPU's magazines and the depot's go back to the slabs, other CPUs'
-    /// at their next free. How many frames were given back.
+    /// Gives back every slab that can be emptied: the running CPU's magazines and the depot's
+    /// go back to the slabs, other CPUs' at their next free. How many frames were given back.
     pub fn shrink(&self) -> usize {
         self.drain();
         let mut frames = 0;

@@ -1,7 +1,9 @@
-//! The slow path of a CPU's magazines: exchange with the depot, refill from the slabs, and the way back.
+//! The slow path of a CPU's magazines: exchange with the depot, refill from the slabs, and the
+//! way back.
 //!
-//! Loaded and previous magazine together bound the visits to the depot: between two of them lie at least as many calls
-//! as a magazine has rounds, whatever the sequence. Nothing here takes memory while a slot is held.
+//! Loaded and previous magazine together bound the visits to the depot: between two of them lie
+//! at least as many calls as a magazine has rounds, whatever the sequence. Nothing here takes
+//! memory while a slot is held.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -35,7 +37,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         rounds_for(self.object_bytes())
     }
 
-    /// An object from a magazine, after a refill; `None` if there is no slot, or none to refill from.
+    /// An object from a magazine, after a refill; `None` if there is no slot, or none to refill
+    /// from.
     pub(super) fn alloc_reloaded(
         &self,
         flags: AllocFlags,
@@ -233,7 +236,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         held.put_previous(previous, 0);
     }
 
-    /// Puts idle objects back into their slabs: the running CPU's and the depot's. Other CPUs are asked to do so at their next free.
+    /// Puts idle objects back into their slabs: the running CPU's and the depot's. Other CPUs
+    /// are asked to do so at their next free.
     pub(super) fn drain(&self) {
         let platform = self.platform();
         for slot in self.cpus.slots(platform) {
@@ -246,8 +250,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         self.drain_depot(usize::MAX, usize::MAX);
     }
 
-    /// Takes full magazines out of the depot, puts their rounds back into their slabs, and gives empty ones' memory back: so many of
-    /// each at most.
+    /// Takes full magazines out of the depot, puts their rounds back into their slabs, and
+    /// gives empty ones' memory back: so many of each at most.
     fn drain_depot(&self, full: usize, empty: usize) {
         let platform = self.platform();
         for _ in 0..full {
@@ -270,7 +274,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         }
     }
 
-    /// Puts the objects of a CPU that has stopped back into their slabs, and gives its magazines' memory back.
+    /// Puts the objects of a CPU that has stopped back into their slabs, and gives its
+    /// magazines' memory back.
     ///
     /// # Safety
     ///
@@ -299,8 +304,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         self.drain_depot(usize::MAX, usize::MAX);
     }
 
-    /// Gives back what has not been needed since the last call: the fewest empty slabs and the fewest magazines in the depot
-    /// that there have been at any time in between. Called at intervals, it follows the working set. How many frames were given back.
+    /// Gives back what has not been needed since the last call: the fewest empty slabs and the
+    /// fewest magazines in the depot that there have been at any time in between. Called at
+    /// intervals, it follows the working set. How many frames were given back.
     pub fn reap(&self) -> usize {
         let platform = self.platform();
         let (full, empty) = {
@@ -326,8 +332,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         frames
     }
 
-    /// Gives back empty slabs beyond those that the cache keeps. Each was emptied by an earlier free, so the work is
-    /// bounded by theirs.
+    /// Gives back empty slabs beyond those that the cache keeps. Each was emptied by an earlier
+    /// free, so the work is bounded by theirs.
     pub(super) fn trim(&self) {
         loop {
             let surplus = {

@@ -9,8 +9,8 @@ use super::lifecycle::{Bytes, ConstructError, Lifecycle};
 use super::magazine::{self, Magazine, Magazines};
 use crate::page::{AllocError, AllocFlags, FrameSource};
 
-/// Objects of a cache set aside for one holder, who can then take them without fail in a section that must not.
-/// What is left goes back to the cache when the stock is dropped.
+/// Objects of a cache set aside for one holder, who can then take them without fail in a
+/// section that must not. What is left goes back to the cache when the stock is dropped.
 pub struct Stock<'c, S: FrameSource, L: Lifecycle = Bytes> {
     cache: &'c RawCache<'c, S, L>,
     /// Full magazines.
@@ -38,7 +38,8 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
 }
 
 impl<S: FrameSource, L: Lifecycle> Stock<'_, S, L> {
-    /// An object, its contents undefined; `None` when the stock is used up. Takes no lock and no memory.
+    /// An object, its contents undefined; `None` when the stock is used up. Takes no lock and
+    /// no memory.
     pub fn alloc(&mut self) -> Option<NonNull<u8>> {
         loop {
             let entry = self.pop()?;
@@ -92,7 +93,8 @@ impl<S: FrameSource, L: Lifecycle> Stock<'_, S, L> {
         let entries = magazine.entries(platform);
         let mut rounds = 0;
         let mut sink = |entry: Entry| {
-            // SAFETY: the magazine is new, has room for `capacity` entries, and no more than `wanted` come.
+            // SAFETY: the magazine is new, has room for `capacity` entries, and no more than
+            // `wanted` come.
             unsafe { entries.add(rounds).write(entry) };
             rounds += 1;
         };

@@ -23,7 +23,8 @@ pub struct Cache<'s, T, S: FrameSource> {
     values: PhantomData<fn(T) -> T>,
 }
 
-/// Bytes that a value takes in a cache: a value without size takes one, to have an address of its own.
+/// Bytes that a value takes in a cache: a value without size takes one, to have an address of
+/// its own.
 const fn bytes_of<T>() -> usize {
     if size_of::<T>() == 0 { 1 } else { size_of::<T>() }
 }
@@ -101,7 +102,8 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
 /// How an [`ObjectCache`] makes its objects.
 pub struct Constructed<T, E, F> {
     constructor: F,
-    /// Whoever allocates may write a `T` that the next one reads, so the type must be exactly this one.
+    /// Whoever allocates may write a `T` that the next one reads, so the type must be exactly
+    /// this one.
     values: Exactly<(T, E)>,
 }
 
@@ -115,7 +117,8 @@ impl<T, E, F: Fn() -> Result<T, E>> Lifecycle for Constructed<T, E, F> {
 
     fn construct(&self, object: NonNull<u8>) -> Result<(), E> {
         let value = (self.constructor)()?;
-        // SAFETY: `ObjectCache` makes caches with T's size and alignment only, and nobody knows the object yet.
+        // SAFETY: `ObjectCache` makes caches with T's size and alignment only, and nobody knows
+        // the object yet.
         unsafe { object.cast::<T>().write(value) };
         Ok(())
     }
@@ -128,10 +131,10 @@ impl<T, E, F: Fn() -> Result<T, E>> Lifecycle for Constructed<T, E, F> {
 
 /// A cache of objects that stay constructed while they are free.
 ///
-/// The constructor runs once for each object of a new slab, and the objects are dropped when the slab goes; in
-/// between they pass from user to user as they are. An object whose making costs more than its
-/// memory (locks, lists, buffers) is made once, not once per allocation. Users give objects
-/// back in the state that the next one expects.
+/// The constructor runs once for each object of a new slab, and the objects are dropped when
+/// the slab goes; in between they pass from user to user as they are. An object whose making
+/// costs more than its memory (locks, lists, buffers) is made once, not once per allocation.
+/// Users give objects back in the state that the next one expects.
 pub struct ObjectCache<'s, T, S: FrameSource, E = Infallible, F = fn() -> Result<T, E>>
 where
     F: Fn() -> Result<T, E>,
@@ -158,8 +161,8 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     ///
     /// # Errors
     ///
-    /// `Constructor` if a slab had to be made and the constructor failed: what it had made is dropped, and the
-    /// slab's frames are given back. Otherwise as [`RawCache::alloc`].
+    /// `Constructor` if a slab had to be made and the constructor failed: what it had made is
+    /// dropped, and the slab's frames are given back. Otherwise as [`RawCache::alloc`].
     #[inline]
     pub fn alloc(&self) -> Result<ObjectBox<'_, T, S, E, F>, ConstructError<E>> {
         let object = self.raw.alloc_object(AllocFlags::empty())?.cast();
@@ -205,8 +208,8 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     }
 }
 
-/// A value in a cache, and its only owner. Dropping it gives the object back: a [`Cache`]'s value is
-/// dropped first, an [`ObjectCache`]'s object stays as it is.
+/// A value in a cache, and its only owner. Dropping it gives the object back: a [`Cache`]'s
+/// value is dropped first, an [`ObjectCache`]'s object stays as it is.
 pub struct SlabBox<'c, T, S: FrameSource, L: Lifecycle = Bytes> {
     object: NonNull<T>,
     cache: &'c RawCache<'c, S, L>,
@@ -216,8 +219,8 @@ pub struct SlabBox<'c, T, S: FrameSource, L: Lifecycle = Bytes> {
 pub type ObjectBox<'c, T, S, E = Infallible, F = fn() -> Result<T, E>> =
     SlabBox<'c, T, S, Constructed<T, E, F>>;
 
-// SAFETY: a box owns its value, as `Box` does; the cache that it refers to may be used by any CPU if it
-// is `Sync`.
+// SAFETY: a box owns its value, as `Box` does; the cache that it refers to may be used by any
+// CPU if it is `Sync`.
 unsafe impl<T: Send, S: FrameSource, L: Lifecycle + Sync> Send for SlabBox<'_, T, S, L> {}
 // SAFETY: as above; a shared box gives shared references only.
 unsafe impl<T: Sync, S: FrameSource, L: Lifecycle + Sync> Sync for SlabBox<'_, T, S, L> {}
@@ -228,8 +231,8 @@ impl<'c, T, S: FrameSource, L: Lifecycle> SlabBox<'c, T, S, L> {
         ManuallyDrop::new(this).object
     }
 
-    /// The value, never to be given back unless by way of `from_raw`. A cache keeps its slabs while objects in them
-    /// live, also when it is dropped.
+    /// The value, never to be given back unless by way of `from_raw`. A cache keeps its slabs
+    /// while objects in them live, also when it is dropped.
     pub fn leak(this: Self) -> &'c mut T {
         let mut object = Self::into_raw(this);
         // SAFETY: the box was the only owner, and without it the object is never freed.

@@ -39,7 +39,8 @@ pub enum CacheFault {
     },
     /// A list is longer or shorter than its count, or its links disagree.
     Chain,
-    /// The number of free objects outside their slabs differs from what magazines, depot and stocks hold.
+    /// The number of free objects outside their slabs differs from what magazines, depot and
+    /// stocks hold.
     Cached {
         /// What they hold.
         expected: usize,
@@ -80,8 +81,8 @@ impl fmt::Display for CacheFault {
 impl core::error::Error for CacheFault {}
 
 impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
-    /// Recounts everything. Takes time in proportion to the cache's objects, with its lock held. Exact
-    /// while no other CPU uses the cache.
+    /// Recounts everything. Takes time in proportion to the cache's objects, with its lock
+    /// held. Exact while no other CPU uses the cache.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! A source of frames for tests: an array, first fit, which checks every call and can be told to fail.
+//! A source of frames for tests: an array, first fit, which checks every call and can be told
+//! to fail.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
@@ -35,8 +36,8 @@ std::thread_local! {
     static HANDLER: Cell<Option<Handler<'static>>> = const { Cell::new(None) };
 }
 
-/// Runs `action`, interrupting it by `handler` wherever the code under test asks the machine something with interrupts
-/// open; the handler itself is not interrupted.
+/// Runs `action`, interrupting it by `handler` wherever the code under test asks the machine
+/// something with interrupts open; the handler itself is not interrupted.
 pub(crate) fn with_interrupts(handler: Handler<'_>, action: impl FnOnce()) {
     /// Ends interrupts also when the action unwinds.
     struct End;
@@ -90,7 +91,8 @@ impl Drop for Machine {
     }
 }
 
-// SAFETY: a fixed offset between physical and virtual, checked for range; each thread of a test is a CPU of its own.
+// SAFETY: a fixed offset between physical and virtual, checked for range; each thread of a test
+// is a CPU of its own.
 unsafe impl Platform for Machine {
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
         interrupt();
