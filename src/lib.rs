@@ -43,12 +43,16 @@ pub mod buddy;
 pub mod check;
 mod cpu_local;
 pub mod frame;
+pub mod heap;
+#[cfg(feature = "mmap")]
+pub mod host;
 pub mod lock;
 pub mod memory_map;
 pub mod page;
 pub mod platform;
 pub mod slab;
 mod sync;
+pub mod slab;
 #[cfg(test)]
 pub(crate) mod test_support;
 

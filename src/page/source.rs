@@ -5,7 +5,9 @@
 
 use core::sync::atomic::AtomicU32;
 
-use super::{AllocError, AllocFlags, BlockOwner, FreeError, PageAllocator, Records, ResizeError};
+use super::{
+    AllocError, AllocFlags, BlockOwner, FrameState, FreeError, PageAllocator, Records, ResizeError,
+};
 use crate::buddy::Constraint;
 use crate::frame::{Frame, FrameRange, Order};
 use crate::platform::Platform;
@@ -98,6 +100,9 @@ pub unsafe trait FrameSource: Sync {
     /// How many frames the run or block has whose first frame is `head`; `None` if none starts
     /// there.
     fn run_frames(&self, head: Frame) -> Option<usize>;
+
+    /// The allocated block or run that `frame` lies in, and whose it is: to say what is wrong with an address.
+    fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)>;
 }
 
 // SAFETY: 1. Frames come from buddy allocators, which give each to one taker until it is given
@@ -168,5 +173,15 @@ unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
     fn run_frames(&self, head: Frame) -> Option<usize> {
         let setup = self.setup.get()?;
         self.zone(setup, head).buddy_of(head)?.allocated_frames(head)
+    }
+
+    fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)> {
+        match self.lookup(frame) {
+            FrameState::Allocated { head, order, owner } => {
+                Some((FrameRange::from_len(head, order.frames())?, owner))
+            }
+            FrameState::Run { run, owner } => Some((run, owner)),
+            _ => None,
+        }
     }
 }

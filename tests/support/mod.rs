@@ -14,6 +14,8 @@ use kmem::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, FrameRange, Order, PhysAddr};
 use kmem::page::{AllocFlags, FrameSource, Records};
 use kmem::platform::{CpuId, IrqState, Platform};
 
+pub(crate) mod shrink;
+
 std::thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     static MASKED: Cell<usize> = const { Cell::new(0) };
@@ -79,6 +81,20 @@ unsafe impl Send for Machine {}
 unsafe impl Sync for Machine {}
 
 impl Machine {
+    /// A machine with so many frames, all zero.
+    pub(crate) fn new(frames: usize, cpus: usize) -> Self {
+        // SAFETY: the layout has a size above 0.
+        let memory = unsafe { alloc_zeroed(Self::layout(frames)) };
+        assert!(!memory.is_null());
+        Self { memory, frames, cpus }
+    }
+
+    /// All of its frames.
+    pub(crate) fn frames(&self) -> FrameRange {
+        let start = Frame::new(FIRST_FRAME).expect("a small number");
+        FrameRange::from_len(start, self.frames).expect("a small number")
+    }
+
     fn layout(frames: usize) -> Layout {
         Layout::from_size_align(frames * FRAME_SIZE, 2 << 20).expect("a small layout")
     }
@@ -86,7 +102,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // SAFETY: allocated by `Frames::new` with this layout.
+        // SAFETY: allocated by `new` with this layout.
         unsafe { dealloc(self.memory, Self::layout(self.frames)) };
     }
 }
@@ -155,11 +171,8 @@ impl Frames {
     }
 
     pub(crate) fn with_cpus(frames: usize, cpus: usize) -> Self {
-        // SAFETY: the layout has a size above 0.
-        let memory = unsafe { alloc_zeroed(Machine::layout(frames)) };
-        assert!(!memory.is_null());
         Self {
-            machine: Machine { memory, frames, cpus },
+            machine: Machine::new(frames, cpus),
             owners: (0..frames).map(|_| AtomicU32::new(0)).collect(),
             blocks: Mutex::new(Blocks {
                 used: vec![false; frames],
@@ -268,9 +281,14 @@ unsafe impl FrameSource for Frames {
         frames: usize,
         align: Order,
         owner: BlockOwner,
-        _: AllocFlags,
+        flags: AllocFlags,
     ) -> Result<Frame, AllocError> {
-        self.take_aligned(frames, align.frames(), owner)
+        let head = self.take_aligned(frames, align.frames(), owner)?;
+        if flags.contains(AllocFlags::ZERO) {
+            // SAFETY: the run was just taken.
+            unsafe { self.machine.phys_to_virt(head.start()).write_bytes(0, frames * FRAME_SIZE) };
+        }
+        Ok(head)
     }
 
     unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError> {
@@ -297,6 +315,14 @@ unsafe impl FrameSource for Frames {
     fn run_frames(&self, head: Frame) -> Option<usize> {
         let at = head.number().checked_sub(FIRST_FRAME)?;
         self.blocks.lock().expect("lock").heads.get(&at).map(|&(frames, _)| frames)
+    }
+
+    fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)> {
+        let at = frame.number().checked_sub(FIRST_FRAME)?;
+        let blocks = self.blocks.lock().expect("lock");
+        let (&head, &(frames, owner)) = blocks.heads.range(..=at).next_back()?;
+        let range = FrameRange::from_len(Frame::new(head + FIRST_FRAME)?, frames)?;
+        range.contains(frame).then_some((range, owner))
     }
 }
 

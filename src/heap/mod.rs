@@ -1,0 +1,400 @@
+//! The heap: memory by [`Layout`], for programs that do not know of frames.
+//!
+//! A request of up to [`SizeClass::MAX_BYTES`] is served by the slab cache of its [`SizeClass`], a
+//! larger one, or one aligned to more than a frame, by a **run**: just as many contiguous frames as it
+//! needs. Nothing is written before, behind or into a block to keep track of it. What an
+//! address belongs to stands in the owner record of its frame, out of band: the number of its slab's record,
+//! or, in a run's first frame, how long the run is.
+//!
+//! # Invariants
+//!
+//! 1. Two layouts of the same class are served by the same cache, so a layout that a block *fits* (as
+//!    `Allocator` defines it) frees it, whichever of them allocated it.
+//! 2. The owner record of a run's first frame is its length as [`run`] encodes it, those of its other
+//!    frames are 0. It is set after the run was taken and cleared, by one compare-and-exchange, before the
+//!    run is given back: of two frees of a run one finds it.
+//! 3. Everything that an address is checked for lies out of band: no content of memory, freed or not, can
+//!    make an address pass.
+//! 4. Nothing is taken from the source while a lock is held, and nothing here takes one.
+//!
+//! # Faces
+//!
+//! - **Checked**: [`allocate`](Heap::allocate), [`deallocate`](Heap::deallocate), [`reallocate`](Heap::reallocate) and, for
+//!   those that know no layout, [`deallocate_unsized`](Heap::deallocate_unsized) say exactly what was wrong.
+//! - **[`GlobalAlloc`](core::alloc::GlobalAlloc)**: null where a request cannot be met. A wrong free is a
+//!   [`Violation`](crate::check::Violation).
+//! - **`allocator_api2`'s `Allocator`**, for `&Heap`: collections in a heap of their own.
+//!
+//! # No bytes
+//!
+//! A checked request without bytes is an error, as is freeing with such a layout. `Allocator` demands that
+//! they work, and answers them with a dangling pointer, as the standard library does.
+//! `GlobalAlloc` forbids them; they get null.
+//!
+//! # When memory is short
+//!
+//! Before a request fails, the caches give their empty slabs back ([`Heap::reclaim`]) and it is tried once
+//! more, unless it is `ATOMIC` or `NO_WAIT`.
+//!
+//! # Rejected
+//!
+//! - *Powers of two*, as Linux's `kmalloc`: half of a block can be unused instead of a fifth.
+//! - *A header before each block*: an overflow reaches it, every block grows by it, and powers of two no
+//!   longer fit powers of two.
+//! - *The class of runs in every frame of the run*: makes an address inside a large block cheap to look up,
+//!   which only errors need, and taking a run linear in its length.
+//!
+//! # Sources
+//!
+//! The classes are those of illumos' `kmem_alloc` and of jemalloc. The map from page to size that makes headers unnecessary
+//! is Kingsley's and Hanson's; the caches are Bonwick's (1994).
+
+mod class;
+mod error;
+mod faces;
+mod run;
+mod stats;
+
+pub use class::SizeClass;
+pub use error::{HeapFault, HeapFreeError, ReallocError};
+pub use stats::HeapStats;
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+use crate::buddy::AllocError;
+use crate::page::{AllocFlags, FrameSource};
+use crate::slab::{self, CacheFlags, ObjectError, RawCache};
+use run::Runs;
+
+/// A heap on frames from `source`.
+///
+/// ```ignore
+/// static PAGES: PageAllocator<Pc> = PageAllocator::new(Pc);
+/// #[global_allocator]
+/// static HEAP: Heap<'static, PageAllocator<Pc>> = Heap::new(&PAGES);
+/// ```
+///
+/// Every call takes constant time, apart from the bytes it clears or copies, and from
+/// [`reclaim`](Self::reclaim).
+pub struct Heap<'s, S: FrameSource> {
+    source: &'s S,
+    caches: [RawCache<'s, S>; SizeClass::COUNT],
+    runs: Runs,
+}
+
+/// The array of caches, whose indices a `const fn` has to spell out.
+macro_rules! caches {
+    ($source:expr, $flags:expr; $($index:literal)*) => { [$(cache($source, $index, $flags)),*] };
+}
+
+/// The cache of the class `index`. Its tag is one more than the index: 0 is what other caches have.
+const fn cache<S: FrameSource>(source: &S, index: usize, flags: CacheFlags) -> RawCache<'_, S> {
+    let Some(class) = SizeClass::new(index) else { panic!("one cache for each class") };
+    RawCache::new(source, class.name(), class.bytes(), class.align(), flags)
+        .with_tag(index as u32 + 1)
+}
+
+impl<'s, S: FrameSource> Heap<'s, S> {
+    /// A heap that takes its frames from `source`; none before the first request.
+    pub const fn new(source: &'s S) -> Self {
+        Self::with_flags(source, CacheFlags::empty())
+    }
+
+    /// A heap whose caches have `flags`: poison, red zones and whatever else hardens them.
+    pub const fn with_flags(source: &'s S, flags: CacheFlags) -> Self {
+        Self {
+            source,
+            caches: caches!(source, flags;
+                0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+                32 33 34 35 36),
+            runs: Runs::new(),
+        }
+    }
+
+    /// Where the frames come from.
+    pub const fn source(&self) -> &'s S {
+        self.source
+    }
+
+    /// Memory for `layout`: at least its size, all of the returned slice usable, undefined unless `flags`
+    /// has `ZERO`.
+    ///
+    /// # Errors
+    ///
+    /// `ZeroSize`; `TooLarge` beyond the largest run or alignment; `BadAlignment` if the direct map is less
+    /// aligned than the layout; what the source says if it has no frames, also after a
+    /// [`reclaim`](Self::reclaim). Nothing has changed then.
+    #[inline]
+    pub fn allocate(&self, layout: Layout, flags: AllocFlags) -> Result<NonNull<[u8]>, AllocError> {
+        match self.try_allocate(layout, flags) {
+            Ok(block) => Ok(block),
+            Err(error) => self.allocate_after_reclaim(layout, flags, error),
+        }
+    }
+
+    #[inline]
+    fn try_allocate(&self, layout: Layout, flags: AllocFlags) -> Result<NonNull<[u8]>, AllocError> {
+        match SizeClass::for_layout(layout) {
+            Some(class) => {
+                let object = self.caches[class.index()].alloc(flags)?;
+                Ok(NonNull::slice_from_raw_parts(object, class.bytes()))
+            }
+            None => self.runs.take(self.source, layout, flags),
+        }
+    }
+
+    #[cold]
+    fn allocate_after_reclaim(
+        &self,
+        layout: Layout,
+        flags: AllocFlags,
+        error: AllocError,
+    ) -> Result<NonNull<[u8]>, AllocError> {
+        let is_short = matches!(error, AllocError::OutOfMemory | AllocError::Fragmented { .. });
+        let may_wait = !flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT);
+        if is_short && may_wait && self.reclaim() > 0 {
+            self.try_allocate(layout, flags)
+        } else {
+            Err(error)
+        }
+    }
+
+    /// Gives back what [`allocate`](Self::allocate) returned for this layout, or one that it fits.
+    ///
+    /// # Errors
+    ///
+    /// See [`HeapFreeError`]; nothing has changed then.
+    ///
+    /// # Safety
+    ///
+    /// If the block is one of this heap's that is allocated, nobody uses it any more.
+    #[inline]
+    pub unsafe fn deallocate(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> Result<(), HeapFreeError> {
+        match SizeClass::for_layout(layout) {
+            Some(class) => {
+                // SAFETY: the caller's promise.
+                let freed = unsafe { self.caches[class.index()].free(block) };
+                freed.map_err(|error| self.diagnose(block, layout.size(), error))
+            }
+            // SAFETY: the caller's promise.
+            None => unsafe { self.deallocate_run(block, layout) },
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`deallocate`](Self::deallocate).
+    #[cold]
+    unsafe fn deallocate_run(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> Result<(), HeapFreeError> {
+        match self.runs.find(self.source, block)? {
+            Some(run) if run.fits(layout) => {
+                // SAFETY: the caller's promise; `run` is the run that starts at the block.
+                unsafe { self.runs.give(self.source, run) }
+            }
+            Some(run) => Err(mismatch(run.len_bytes(), layout.size())),
+            None => Err(self.diagnose_object(block, layout.size())),
+        }
+    }
+
+    /// Gives back a block by its address alone.
+    ///
+    /// # Errors
+    ///
+    /// See [`HeapFreeError`]; nothing has changed then. `SizeMismatch` is not among them.
+    ///
+    /// # Safety
+    ///
+    /// As [`deallocate`](Self::deallocate).
+    pub unsafe fn deallocate_unsized(&self, block: NonNull<u8>) -> Result<(), HeapFreeError> {
+        if let Ok(found) = slab::lookup(self.source, block) {
+            let Some(cache) = self.cache_of_tag(found.tag) else {
+                return Err(HeapFreeError::WrongCache { owner: found.cache });
+            };
+            // SAFETY: the caller's promise.
+            return unsafe { cache.free(block) }.map_err(HeapFreeError::from);
+        }
+        let run = self.runs.find(self.source, block)?.ok_or(HeapFreeError::OutOfRange)?;
+        // SAFETY: the caller's promise; `run` is the run that starts at the block.
+        unsafe { self.runs.give(self.source, run) }
+    }
+
+    /// How many bytes of an allocated block its owner may use: at least as many as were asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`deallocate_unsized`](Self::deallocate_unsized) would.
+    pub fn usable_bytes(&self, block: NonNull<u8>) -> Result<usize, HeapFreeError> {
+        if let Ok(found) = slab::lookup(self.source, block) {
+            return match self.cache_of_tag(found.tag) {
+                Some(cache) if cache.owns(block) => {
+                    if found.base != block {
+                        Err(HeapFreeError::NotAnObject { base: found.base })
+                    } else if !found.is_allocated {
+                        Err(HeapFreeError::NotAllocated)
+                    } else {
+                        Ok(found.object_bytes)
+                    }
+                }
+                _ => Err(HeapFreeError::WrongCache { owner: found.cache }),
+            };
+        }
+        let run = self.runs.find(self.source, block)?.ok_or(HeapFreeError::OutOfRange)?;
+        Ok(run.len_bytes())
+    }
+
+    /// Makes a block that was allocated for `old` one for `new`, with the contents that both have room
+    /// for. It stays where it is if its class stays the same or, as a run, if it shrinks or the frames
+    /// behind it are available; otherwise it moves. With `ZERO` all bytes behind the old size are zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`allocate`](Self::allocate) and [`deallocate`](Self::deallocate); the block is as before then.
+    ///
+    /// # Safety
+    ///
+    /// If the block is one of this heap's that is allocated, nobody uses it during the call nor, if that succeeds, by
+    /// the old address afterwards.
+    pub unsafe fn reallocate(
+        &self,
+        block: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+        flags: AllocFlags,
+    ) -> Result<NonNull<[u8]>, ReallocError> {
+        let usable_bytes = self.usable_bytes(block)?;
+        if !fits(old, usable_bytes) {
+            return Err(mismatch(usable_bytes, old.size()).into());
+        }
+        // SAFETY: the block is allocated and the caller's alone, who gives it up.
+        let result = match unsafe { self.resize_in_place(block, old, new) } {
+            Some(resized) => resized,
+            // SAFETY: as above.
+            None => unsafe { self.move_block(block, old, new, flags)? },
+        };
+        if flags.contains(AllocFlags::ZERO) && old.size() < result.len() {
+            // SAFETY: the bytes from the old size on belong to the block, which is the caller's alone.
+            unsafe {
+                result.cast::<u8>().add(old.size()).write_bytes(0, result.len() - old.size())
+            };
+        }
+        Ok(result)
+    }
+
+    /// # Safety
+    ///
+    /// `block` is allocated for `old`, and nobody uses bytes of it that `new` has no room for.
+    #[inline]
+    unsafe fn resize_in_place(
+        &self,
+        block: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+    ) -> Option<NonNull<[u8]>> {
+        match (SizeClass::for_layout(old), SizeClass::for_layout(new)) {
+            (Some(before), Some(after)) if before == after => {
+                Some(NonNull::slice_from_raw_parts(block, after.bytes()))
+            }
+            (None, None) if block.addr().get().is_multiple_of(new.align()) => {
+                let run = self.runs.find(self.source, block).ok()??;
+                // SAFETY: the caller's promise.
+                unsafe { self.runs.resize(self.source, run, new) }
+            }
+            _ => None,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `block` is allocated for `old`, and nobody uses it any more.
+    #[cold]
+    unsafe fn move_block(
+        &self,
+        block: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+        flags: AllocFlags,
+    ) -> Result<NonNull<[u8]>, ReallocError> {
+        let moved = self.allocate(new, flags.difference(AllocFlags::ZERO))?;
+        let kept_bytes = old.size().min(new.size());
+        // SAFETY: both blocks have so many bytes; they are different allocations, so they do not overlap.
+        unsafe { moved.cast::<u8>().copy_from_nonoverlapping(block, kept_bytes) };
+        // SAFETY: the caller's promise.
+        if let Err(error) = unsafe { self.deallocate(block, old) } {
+            // SAFETY: just allocated, and told to nobody.
+            let _ = unsafe { self.deallocate(moved.cast(), new) };
+            return Err(error.into());
+        }
+        Ok(moved)
+    }
+
+    /// Gives the caches' empty slabs back to the source; how many frames that were.
+    pub fn reclaim(&self) -> usize {
+        self.caches.iter().map(RawCache::shrink).sum()
+    }
+
+    /// Recounts everything: the caches one after the other, each with its lock held. Takes time in proportion to
+    /// the objects there are.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction.
+    pub fn verify(&self) -> Result<(), HeapFault> {
+        for cache in &self.caches {
+            cache.verify().map_err(|fault| HeapFault { cache: cache.name(), fault })?;
+        }
+        Ok(())
+    }
+
+    fn cache_of_tag(&self, tag: u32) -> Option<&RawCache<'s, S>> {
+        self.caches.get((tag as usize).wrapping_sub(1))
+    }
+
+    /// Why a cache refused a block that it was given back with a size.
+    #[cold]
+    fn diagnose(
+        &self,
+        block: NonNull<u8>,
+        given_bytes: usize,
+        error: ObjectError,
+    ) -> HeapFreeError {
+        match error {
+            ObjectError::WrongCache { .. } => self.diagnose_object(block, given_bytes),
+            ObjectError::OutOfRange => match self.runs.find(self.source, block) {
+                Ok(Some(run)) => mismatch(run.len_bytes(), given_bytes),
+                Ok(None) => HeapFreeError::OutOfRange,
+                Err(error) => error,
+            },
+            other => other.into(),
+        }
+    }
+
+    /// Why an object was given back with a size that is not its class's.
+    #[cold]
+    fn diagnose_object(&self, block: NonNull<u8>, given_bytes: usize) -> HeapFreeError {
+        match self.usable_bytes(block) {
+            Ok(allocated_bytes) => mismatch(allocated_bytes, given_bytes),
+            Err(error) => error,
+        }
+    }
+}
+
+fn mismatch(allocated_bytes: usize, given_bytes: usize) -> HeapFreeError {
+    HeapFreeError::SizeMismatch { allocated_bytes, given_bytes }
+}
+
+/// Whether a block of so many usable bytes is what `layout` is served by.
+fn fits(layout: Layout, usable_bytes: usize) -> bool {
+    match SizeClass::for_layout(layout) {
+        Some(class) => class.bytes() == usable_bytes,
+        None => run::frames_for(layout.size()) << crate::frame::FRAME_SHIFT == usable_bytes,
+    }
+}
