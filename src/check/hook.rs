@@ -26,6 +26,18 @@ pub fn set_hook(hook: Option<Hook>) {
     HOOK.store(pointer, Ordering::Release);
 }
 
+/// Has violations handled by `hook` unless [`set_hook`] has said otherwise: what a platform does by default.
+#[cfg(feature = "mmap")]
+pub(crate) fn set_platform_hook(hook: Hook) {
+    // Release as in `set_hook`. Where a hook is set already, it stays.
+    let _ = HOOK.compare_exchange(
+        ptr::null_mut(),
+        hook as *mut (),
+        Ordering::Release,
+        Ordering::Relaxed,
+    );
+}
+
 fn current() -> Option<Hook> {
     let pointer = HOOK.load(Ordering::Acquire);
     if pointer.is_null() {

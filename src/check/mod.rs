@@ -14,6 +14,8 @@
 mod hook;
 mod violation;
 
+#[cfg(feature = "mmap")]
+pub(crate) use hook::set_platform_hook;
 pub use hook::{Hook, set_hook, violation};
 pub use violation::{Detail, Rule, Violation};
 

@@ -1,0 +1,195 @@
+//! Ranges of addresses from the operating system.
+//!
+//! A [`Span`] is reserved first, which costs neither memory nor, without access rights, the
+//! system's promise of any; then opened from its start in steps. What is opened is zero, and
+//! takes memory only where it is touched.
+
+use core::ops::Range;
+use core::ptr;
+
+use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
+use rustix::process::{Resource, getrlimit};
+
+use super::platform::MAX_SPAN_BYTES;
+use crate::frame::FRAME_SIZE;
+
+/// What a span's ends are multiples of, in bytes: a huge page of the machine.
+pub(super) const GRAIN_BYTES: usize = 2 << 20;
+
+/// The part of a limited address space that one span may take: the rest is for thread stacks, files and later
+/// spans.
+const LIMITED_PART: usize = 8;
+
+/// A reserved range of addresses, opened up to some point.
+#[derive(Debug)]
+pub(super) struct Span {
+    /// The address of the first reserved byte.
+    start: usize,
+    /// The address behind the last opened byte.
+    opened: usize,
+    /// The address behind the last reserved byte.
+    end: usize,
+}
+
+impl Span {
+    /// A span in which nothing can be opened.
+    pub(super) const EMPTY: Self = Self { start: 0, opened: 0, end: 0 };
+
+    /// Reserves as much as is wanted or half of that, and so on, but not less than `least_bytes`; `None` if
+    /// the system refuses even this. If it can be had, it ends at `below`, so that it joins what lies there.
+    pub(super) fn reserve(least_bytes: usize, below: usize) -> Option<Self> {
+        let least_bytes = least_bytes.checked_next_multiple_of(GRAIN_BYTES)?;
+        let mut bytes = wish_bytes().max(least_bytes);
+        loop {
+            if let Some(start) = map_below(bytes, below).or_else(|| map_aligned(bytes)) {
+                return Some(Self { start, opened: start, end: start + bytes });
+            }
+            if bytes == least_bytes {
+                return None;
+            }
+            bytes = ((bytes / 2) & !(GRAIN_BYTES - 1)).max(least_bytes);
+        }
+    }
+
+    /// The address of the first reserved byte.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Bytes that can still be opened.
+    pub(super) fn left_bytes(&self) -> usize {
+        self.end - self.opened
+    }
+
+    /// The addresses that can still be opened.
+    pub(super) fn rest(&self) -> Range<usize> {
+        self.opened..self.end
+    }
+
+    /// Opens the next `bytes` bytes, rounded up to [`GRAIN_BYTES`]: zero, readable and writable until the process
+    /// ends. `None`, and nothing changed, if so many are not left or the system refuses.
+    pub(super) fn open(&mut self, bytes: usize) -> Option<Range<usize>> {
+        let bytes = bytes.checked_next_multiple_of(GRAIN_BYTES)?;
+        if bytes > self.left_bytes() {
+            return None;
+        }
+        let closed = ptr::with_exposed_provenance_mut(self.opened);
+        let access = MprotectFlags::READ | MprotectFlags::WRITE;
+        // SAFETY: the range lies in this span's own mapping, behind everything that was opened, so no
+        // reference to any of it exists.
+        unsafe { mm::mprotect(closed, bytes, access) }.ok()?;
+        let start = self.opened;
+        self.opened += bytes;
+        Some(start..self.opened)
+    }
+}
+
+/// Takes the memory away from `bytes` bytes from `start` on, which read as zero when touched again; `false` if
+/// the system refuses.
+///
+/// # Safety
+///
+/// They were opened, and nobody else uses them or cares for what is in them.
+pub(super) unsafe fn purge(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: the caller says that this is a mapping of ours and unused.
+    unsafe { mm::madvise(start.cast(), bytes, Advice::LinuxDontNeed) }.is_ok()
+}
+
+/// How much is reserved at a time, if it can be had.
+fn wish_bytes() -> usize {
+    let part = match getrlimit(Resource::As).current {
+        Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX) / LIMITED_PART,
+        None => MAX_SPAN_BYTES,
+    };
+    part.clamp(GRAIN_BYTES, MAX_SPAN_BYTES) & !(GRAIN_BYTES - 1)
+}
+
+/// Reserves `bytes` bytes that end at `below`, if nothing lies there; says where they start.
+fn map_below(bytes: usize, below: usize) -> Option<usize> {
+    let wanted = below.checked_sub(bytes).filter(|&start| start > 0)?;
+    let start = map(wanted, bytes)?;
+    if start == wanted {
+        return Some(start);
+    }
+    unmap(start, start + bytes);
+    None
+}
+
+/// Reserves `bytes` bytes from a multiple of [`GRAIN_BYTES`] on; says where they start.
+fn map_aligned(bytes: usize) -> Option<usize> {
+    let padded = bytes.checked_add(GRAIN_BYTES)?;
+    let base = map(0, padded)?;
+    let start = base.next_multiple_of(GRAIN_BYTES);
+    unmap(base, start);
+    unmap(start + bytes, base + padded);
+    Some(start)
+}
+
+/// Reserves `bytes` bytes where the system chooses, perhaps at `wanted`.
+fn map(wanted: usize, bytes: usize) -> Option<usize> {
+    let wanted = ptr::without_provenance_mut(wanted);
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: the mapping is new; without `FIXED` it replaces no other.
+    let base = unsafe { mm::mmap_anonymous(wanted, bytes, ProtFlags::empty(), flags) };
+    // Exposed: the Platform makes pointers from the addresses alone.
+    Some(base.ok()?.expose_provenance())
+}
+
+/// Gives back the mapping from `start` up to `end`, part of one that was just made.
+fn unmap(start: usize, end: usize) {
+    debug_assert!(start.is_multiple_of(FRAME_SIZE) && end.is_multiple_of(FRAME_SIZE));
+    if start < end {
+        // SAFETY: nobody has been told of the mapping yet. Should the system refuse, a few addresses stay
+        // reserved and unused.
+        let _ = unsafe { mm::munmap(ptr::with_exposed_provenance_mut(start), end - start) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_opens_in_steps_and_reads_as_zero() {
+        let mut span = Span::reserve(GRAIN_BYTES, 0).expect("the system has addresses");
+        let reserved = span.left_bytes();
+        assert!(reserved >= GRAIN_BYTES && reserved.is_multiple_of(GRAIN_BYTES));
+        let first = span.open(1).expect("the system has memory");
+        let second = span.open(GRAIN_BYTES).expect("the system has memory");
+        assert_eq!(first.len(), GRAIN_BYTES);
+        assert_eq!(first.end, second.start);
+        assert_eq!(span.left_bytes(), reserved - 2 * GRAIN_BYTES);
+        assert_eq!(span.rest().start, second.end);
+        for range in [first, second] {
+            let bytes: *mut u8 = ptr::with_exposed_provenance_mut(range.start);
+            // SAFETY: the range was opened above and belongs to this test.
+            unsafe {
+                assert_eq!(bytes.read(), 0);
+                bytes.write(1);
+                assert!(purge(bytes, range.len()));
+                assert_eq!(bytes.read(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_span_joins_the_one_above_it_where_there_is_room() {
+        let above = Span::reserve(GRAIN_BYTES, 0).expect("the system has addresses");
+        let below = Span::reserve(GRAIN_BYTES, above.start()).expect("the system has addresses");
+        // Where there is none it lies elsewhere, but never over the other.
+        assert!(below.rest().end <= above.start() || above.rest().end <= below.start());
+    }
+
+    #[test]
+    fn more_than_there_is_cannot_be_had() {
+        assert!(Span::reserve(usize::MAX, 0).is_none());
+        assert!(Span::reserve(1 << 60, 0).is_none());
+        let mut span = Span::reserve(GRAIN_BYTES, 0).expect("the system has addresses");
+        let left = span.left_bytes();
+        assert!(span.open(left + 1).is_none());
+        assert!(span.open(usize::MAX).is_none());
+        assert_eq!(span.left_bytes(), left);
+        let mut empty = Span::EMPTY;
+        assert!(empty.open(1).is_none());
+    }
+}
