@@ -53,6 +53,7 @@ pub mod platform;
 pub mod slab;
 mod sync;
 pub mod slab;
+mod sync;
 #[cfg(test)]
 pub(crate) mod test_support;
 
