@@ -30,7 +30,20 @@ impl<T> IrqLock<T> {
     #[inline]
     pub fn lock<'a, P: Platform>(&'a self, platform: &'a P) -> Guard<'a, T, P> {
         let state = platform.irq_save();
-        Guard::new(self.mutex.lock(), platform, state)
+        loop {
+            match self.mutex.try_lock() {
+                Some(inner) => return Guard::new(inner, platform, state),
+                None => self.wait(platform),
+            }
+        }
+    }
+
+    /// Returns when the lock looks free.
+    #[cold]
+    fn wait<P: Platform>(&self, platform: &P) {
+        while self.mutex.is_locked() {
+            platform.relax();
+        }
     }
 
     /// Masks interrupts and takes the lock if nobody holds it; otherwise `None`, and interrupts

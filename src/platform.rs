@@ -100,6 +100,12 @@ pub unsafe trait Platform: Sync {
         1
     }
 
+    /// Passes a moment while another CPU holds a lock. A platform whose CPUs are threads lets others run.
+    #[inline]
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
+
     /// Keeps the running thread on its CPU; does nothing where kernels do not preempt.
     #[inline]
     fn pin(&self) {}

@@ -69,9 +69,18 @@ use run::Runs;
 
 /// A heap on frames from `source`.
 ///
-/// ```ignore
+/// ```
+/// # use kmem::{IrqState, PhysAddr, Platform, heap::Heap, page::PageAllocator};
+/// # struct Pc;
+/// # // SAFETY: no memory is ever given to it.
+/// # unsafe impl Platform for Pc {
+/// #     fn phys_to_virt(&self, _: PhysAddr) -> *mut u8 { core::ptr::null_mut() }
+/// #     fn virt_to_phys(&self, _: *const u8) -> Option<PhysAddr> { None }
+/// #     fn irq_save(&self) -> IrqState { IrqState(0) }
+/// #     unsafe fn irq_restore(&self, _: IrqState) {}
+/// # }
 /// static PAGES: PageAllocator<Pc> = PageAllocator::new(Pc);
-/// #[global_allocator]
+/// // In a kernel, under `#[global_allocator]`:
 /// static HEAP: Heap<'static, PageAllocator<Pc>> = Heap::new(&PAGES);
 /// ```
 ///

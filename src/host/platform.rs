@@ -115,6 +115,11 @@ unsafe impl Platform for HostPlatform {
         MAX_CPUS
     }
 
+    /// Whoever holds the lock may be waiting for this very processor.
+    fn relax(&self) {
+        std::thread::yield_now();
+    }
+
     #[inline]
     fn pin(&self) {
         slot::enter();

@@ -1,0 +1,194 @@
+//! Where a block stays, and where it moves, when it is reallocated.
+
+mod support;
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+
+use kmem::AllocFlags;
+use kmem::buddy::AllocError;
+use kmem::frame::FRAME_SIZE;
+use kmem::heap::{Heap, ReallocError, SizeClass};
+use kmem::memory_map::{Region, RegionKind};
+use kmem::page::PageAllocator;
+use support::Machine;
+
+const NONE: AllocFlags = AllocFlags::empty();
+
+fn pages(frames: usize) -> PageAllocator<Machine> {
+    let machine = Machine::new(frames, 1);
+    let region = Region::from_frames(machine.frames(), RegionKind::Usable);
+    let pages = PageAllocator::new(machine);
+    // SAFETY: the memory is the machine's, for nobody else.
+    unsafe { pages.init([region]) }.expect("memory for the metadata");
+    pages
+}
+
+fn layout(size: usize, align: usize) -> Layout {
+    Layout::from_size_align(size, align).expect("valid")
+}
+
+/// A block whose bytes are their offsets.
+fn allocate(heap: &Heap<'_, PageAllocator<Machine>>, layout: Layout) -> NonNull<u8> {
+    let block = heap.allocate(layout, NONE).expect("memory").cast::<u8>();
+    for offset in 0..layout.size() {
+        // SAFETY: within the block, which is ours.
+        unsafe { block.add(offset).write(offset as u8) };
+    }
+    block
+}
+
+#[track_caller]
+fn assert_kept(block: NonNull<u8>, bytes: usize) {
+    for offset in 0..bytes {
+        // SAFETY: within the block, initialised by `allocate` or copied from there.
+        assert_eq!(unsafe { block.add(offset).read() }, offset as u8, "at offset {offset}");
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Place {
+    Stays,
+    Moves,
+}
+use Place::{Moves, Stays};
+
+#[test]
+fn a_block_stays_where_it_can() {
+    const FRAMES: usize = FRAME_SIZE;
+    let cases = [
+        // from, to, alignment, with nothing behind it
+        (97, 112, 1, Stays),
+        (112, 97, 1, Stays),
+        (112, 113, 1, Moves),
+        (112, 96, 1, Moves),
+        (100, 128, 64, Stays),
+        (100, 129, 64, Moves),
+        (15_000, SizeClass::MAX_BYTES, 8, Stays),
+        (SizeClass::MAX_BYTES, SizeClass::MAX_BYTES + 1, 8, Moves),
+        (5 * FRAMES, 5 * FRAMES - 100, 8, Stays),
+        (5 * FRAMES, 6 * FRAMES, 8, Stays),
+        (33 * FRAMES, 64 * FRAMES, 8, Stays),
+        (37 * FRAMES, 5 * FRAMES, 8, Stays),
+        (5 * FRAMES, SizeClass::MAX_BYTES, 8, Moves),
+        (5 * FRAMES, 9 * FRAMES, 8 * FRAMES, Stays),
+        (9 * FRAMES, 1, 8 * FRAMES, Stays),
+    ];
+    for (from, to, align, place) in cases {
+        let pages = pages(600);
+        let heap = Heap::new(&pages);
+        let (old, new) = (layout(from, align), layout(to, align));
+        let block = allocate(&heap, old);
+        // SAFETY: the block is allocated, and not used by its old address afterwards.
+        let moved = unsafe { heap.reallocate(block, old, new, NONE) }.expect("memory");
+        let stayed = if moved.cast() == block { Stays } else { Moves };
+        assert_eq!(stayed, place, "{from} to {to} bytes, aligned to {align}");
+        assert!(moved.len() >= to);
+        assert_kept(moved.cast(), from.min(to));
+        assert_eq!(heap.usable_bytes(moved.cast()), Ok(moved.len()));
+        // SAFETY: not used any more.
+        unsafe { heap.deallocate(moved.cast(), new) }.expect("allocated with this layout");
+        assert_eq!(heap.stats().live_bytes(), 0);
+        heap.verify().expect("sound");
+        pages.verify().expect("sound");
+    }
+}
+
+#[test]
+fn a_run_moves_when_somebody_has_the_frames_behind_it() {
+    let pages = pages(600);
+    let heap = Heap::new(&pages);
+    let (old, new) = (layout(5 * FRAME_SIZE, 1), layout(9 * FRAME_SIZE, 1));
+    let block = allocate(&heap, old);
+    // Everything close by is somebody's.
+    let wall: Vec<_> = (0..20).map(|_| allocate(&heap, old)).collect();
+    // SAFETY: the block is allocated, and not used by its old address afterwards.
+    let moved = unsafe { heap.reallocate(block, old, new, NONE) }.expect("memory").cast::<u8>();
+    assert_ne!(moved, block);
+    assert_kept(moved, old.size());
+    for block in wall {
+        assert_kept(block, old.size());
+        // SAFETY: not used any more.
+        unsafe { heap.deallocate(block, old) }.expect("allocated");
+    }
+    // SAFETY: not used any more.
+    unsafe { heap.deallocate(moved, new) }.expect("allocated");
+    pages.verify().expect("sound");
+}
+
+#[test]
+fn the_tail_of_a_shorter_run_is_available_at_once() {
+    let pages = pages(600);
+    let heap = Heap::new(&pages);
+    let (old, new) = (layout(100 * FRAME_SIZE, 1), layout(10 * FRAME_SIZE, 1));
+    let block = allocate(&heap, old);
+    let available = pages.frames_available();
+    // SAFETY: the block is allocated, and its tail not used afterwards.
+    unsafe { heap.reallocate(block, old, new, NONE) }.expect("shorter");
+    assert_eq!(pages.frames_available(), available + 90);
+    assert_eq!(heap.stats().run_frames, 10);
+    assert_eq!(heap.stats().run_frames_peak, 100);
+    // SAFETY: not used any more.
+    unsafe { heap.deallocate(block, new) }.expect("allocated");
+}
+
+#[test]
+fn what_comes_into_a_block_is_zero_where_that_is_asked() {
+    let pages = pages(600);
+    let heap = Heap::new(&pages);
+    let sizes = [10, 16, 100, 5_000, 5 * FRAME_SIZE, 20 * FRAME_SIZE];
+    // Dirty memory to grow into.
+    let dirty: Vec<_> =
+        sizes.map(|size| (allocate(&heap, layout(size, 1)), layout(size, 1))).into();
+    for (block, layout) in dirty {
+        // SAFETY: not used any more.
+        unsafe { heap.deallocate(block, layout) }.expect("allocated");
+    }
+    for pair in sizes.windows(2) {
+        let (old, new) = (layout(pair[0], 1), layout(pair[1], 1));
+        let block = allocate(&heap, old);
+        // SAFETY: the block is allocated; all of it is initialised afterwards.
+        unsafe {
+            let moved = heap.reallocate(block, old, new, AllocFlags::ZERO).expect("memory");
+            let bytes = moved.as_ref();
+            assert!(bytes[old.size()..].iter().all(|byte| *byte == 0), "{pair:?}");
+            assert_kept(moved.cast(), old.size());
+            heap.deallocate(moved.cast(), new).expect("allocated");
+        }
+    }
+}
+
+#[test]
+fn a_block_that_cannot_be_reallocated_is_as_it_was() {
+    let pages = pages(200);
+    let heap = Heap::new(&pages);
+    let cases = [
+        (100, 300 * FRAME_SIZE, 1, None),
+        (10 * FRAME_SIZE, 300 * FRAME_SIZE, 1, None),
+        (100, 0, 1, Some(AllocError::ZeroSize)),
+        (10 * FRAME_SIZE, 0, 1, Some(AllocError::ZeroSize)),
+        (100, isize::MAX as usize, 1, Some(AllocError::TooLarge)),
+        (10 * FRAME_SIZE, isize::MAX as usize, 1, Some(AllocError::TooLarge)),
+    ];
+    for (from, to, align, expected) in cases {
+        let (old, new) = (layout(from, align), layout(to, align));
+        let block = allocate(&heap, old);
+        // SAFETY: the block is allocated.
+        let result = unsafe { heap.reallocate(block, old, new, NONE) };
+        let error = match result.expect_err("no room") {
+            ReallocError::Alloc(error) => error,
+            other => panic!("{other:?}"),
+        };
+        match expected {
+            Some(expected) => assert_eq!(error, expected, "{from} to {to}"),
+            None => assert!(
+                matches!(error, AllocError::OutOfMemory | AllocError::Fragmented { .. }),
+                "{from} to {to}: {error:?}"
+            ),
+        }
+        assert_kept(block, from);
+        // SAFETY: not used any more.
+        unsafe { heap.deallocate(block, old) }.expect("still allocated as it was");
+    }
+    pages.verify().expect("sound");
+}
