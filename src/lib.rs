@@ -52,8 +52,6 @@ pub mod page;
 pub mod platform;
 pub mod slab;
 mod sync;
-pub mod slab;
-mod sync;
 #[cfg(test)]
 pub(crate) mod test_support;
 

@@ -5,7 +5,9 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::RefCell;
 use std::ptr::{self, NonNull};
+use std::sync::Barrier;
 use std::sync::atomic::AtomicU32;
+use std::thread;
 
 use kmem::AllocFlags;
 use kmem::buddy::AllocError;
@@ -13,8 +15,7 @@ use kmem::check::{Rule, Violation, set_hook};
 use kmem::frame::FRAME_SIZE;
 use kmem::heap::{Heap, HeapFreeError, HeapStats, ReallocError, SizeClass};
 use kmem::slab::{CacheFlags, RawCache};
-use support::Frames;
-use support::Random;
+use support::{Frames, Random, become_cpu};
 
 type TestHeap<'s> = Heap<'s, Frames>;
 
@@ -110,7 +111,7 @@ fn an_address_inside_a_block_is_not_the_block() {
         let layout = layout(size, align);
         let block = allocate(&heap, layout);
         let usable = heap.usable_bytes(block).expect("allocated");
-        let refusal = HeapFreeError::NotAnObject { base: block };
+        let refusal = HeapFreeError::NotAnObject { base: block.addr().get() };
         for offset in [1, 8, usable / 2, usable - 1] {
             // SAFETY: inside the block.
             let inside = unsafe { block.add(offset) };
@@ -190,6 +191,9 @@ fn a_layout_of_another_class_is_a_mismatch() {
         // SAFETY: to be refused.
         let moved = unsafe { heap.reallocate(block, given, bytes(10), NONE) };
         assert_eq!(moved, Err(ReallocError::Free(refusal)), "{allocated:?} as {given:?}");
+        // SAFETY: to be refused, also where it would have stayed.
+        let kept = unsafe { heap.reallocate(block, given, given, NONE) };
+        assert_eq!(kept, Err(ReallocError::Free(refusal)), "{allocated:?} as {given:?}");
         free(&heap, block, allocated);
     }
     // A run that is less aligned than the layout says: every other frame is.
@@ -299,23 +303,57 @@ fn a_heap_without_memory_says_so_and_works_again_when_there_is_some() {
 
 #[test]
 fn empty_slabs_are_given_back_before_a_request_fails() {
-    let frames = Frames::new(64);
+    const FRAMES: usize = 600;
+    let frames = Frames::new(FRAMES);
     let heap = TestHeap::new(&frames);
-    let mut objects = Vec::new();
-    while frames.taken() < 40 {
-        objects.push(allocate(&heap, bytes(512)));
+    // Each class keeps an empty slab.
+    for class in SizeClass::all() {
+        let block = allocate(&heap, bytes(class.bytes()));
+        free(&heap, block, bytes(class.bytes()));
     }
-    for object in objects {
-        free(&heap, object, bytes(512));
-    }
-    // What the slabs hold must not stay with them. An atomic request cannot wait for that.
-    let run = bytes(50 * FRAME_SIZE);
-    if frames.taken() > 14 {
-        heap.allocate(run, AllocFlags::ATOMIC).expect_err("in the slabs' hands");
-    }
+    let kept = frames.taken();
+    assert!(kept > 40, "only {kept} frames are kept");
+    let run = bytes((FRAMES - kept + 20) * FRAME_SIZE);
+    // An atomic request cannot wait for them.
+    heap.allocate(run, AllocFlags::ATOMIC).expect_err("in the slabs' hands");
     let block = allocate(&heap, run);
     free(&heap, block, run);
     heap.verify().expect("sound");
+}
+
+#[test]
+fn of_two_threads_that_free_a_block_one_succeeds() {
+    let frames = Frames::new(600);
+    let heap = TestHeap::new(&frames);
+    for (size, align) in KINDS {
+        // A run ends by one atomic exchange. That of two frees of an object at most one succeeds takes `STRICT`.
+        let layout = layout(size, align);
+        if SizeClass::for_layout(layout).is_some() {
+            continue;
+        }
+        for _ in 0..2_000 {
+            let block = allocate(&heap, layout).addr();
+            let start = Barrier::new(2);
+            let race = |cpu| {
+                let (heap, start) = (&heap, &start);
+                move || {
+                    become_cpu(cpu);
+                    let block = NonNull::new(ptr::with_exposed_provenance_mut(block.get()));
+                    start.wait();
+                    // SAFETY: nobody uses the block; of the two frees one is to be refused.
+                    unsafe { heap.deallocate(block.expect("not null"), layout) }
+                }
+            };
+            let results = thread::scope(|scope| {
+                let threads = [scope.spawn(race(0)), scope.spawn(race(1))];
+                threads.map(|thread| thread.join().expect("no panic"))
+            });
+            let freed = results.iter().filter(|result| result.is_ok()).count();
+            assert_eq!(freed, 1, "{results:?}");
+            assert!(results.contains(&Err(HeapFreeError::NotAllocated)), "{results:?}");
+        }
+    }
+    assert_works(&heap);
 }
 
 #[test]
@@ -425,10 +463,9 @@ fn wrong_frees_by_the_unchecked_face_go_to_the_hook_and_change_nothing() {
 
 #[test]
 fn every_error_names_what_was_expected_and_found() {
-    let base = NonNull::<u8>::dangling();
     let errors = [
         HeapFreeError::NotAllocated,
-        HeapFreeError::NotAnObject { base },
+        HeapFreeError::NotAnObject { base: 0x2000 },
         HeapFreeError::OutOfRange,
         HeapFreeError::WrongCache { owner: "other" },
         HeapFreeError::SizeMismatch { allocated_bytes: 112, given_bytes: 96 },

@@ -389,7 +389,7 @@ impl Subject for Kmem {
                 let offset = 1 + offset % (usable() - 1);
                 // SAFETY: inside the block.
                 let inside = unsafe { block.add(offset) };
-                let refusal = Err(HeapFreeError::NotAnObject { base: block });
+                let refusal = Err(HeapFreeError::NotAnObject { base: block.addr().get() });
                 // SAFETY: to be refused.
                 unsafe {
                     assert_eq!(self.heap.deallocate(inside, layout), refusal);
@@ -419,14 +419,14 @@ impl Subject for Kmem {
     fn verify(&self) {
         self.heap.verify().expect("the heap is sound");
         self.pages.verify().expect("the frames are sound");
+        let held = self.heap.stats().held_bytes() / FRAME_SIZE;
+        assert_eq!(self.pages.frames_available() + held, self.pages.frames_managed());
     }
 
     fn end(self) {
         self.heap.reclaim();
         let stats = self.heap.stats();
         assert_eq!((stats.objects, stats.runs, stats.live_bytes()), (0, 0, 0), "{stats:?}");
-        let held = stats.held_bytes() / FRAME_SIZE;
-        assert_eq!(self.pages.frames_available() + held, self.pages.frames_managed());
     }
 }
 

@@ -12,6 +12,8 @@ use kmem::AllocFlags;
 use kmem::frame::FRAME_SIZE;
 use kmem::heap::Heap;
 use kmem::host::{HostFrames, MmapAllocator};
+use kmem::page::FrameSource;
+use kmem::platform::Platform;
 use support::Random;
 
 const KMEM: MmapAllocator = MmapAllocator::new();
@@ -93,12 +95,13 @@ fn ten_thousand_threads_come_and_go_and_leave_nothing() {
     let frames = HostFrames::new();
     let heap = Heap::new(&frames);
     let mut left: Vec<Parcel> = Vec::new();
-    let mut held_early = 0;
     for batch in 0..THREADS / AT_ONCE {
         let made: Vec<Vec<Parcel>> = thread::scope(|scope| {
             let spawn = |index| {
                 let heap = &heap;
                 scope.spawn(move || {
+                    let slot = heap.source().platform().cpu_id().index();
+                    assert!(slot < 2 * AT_ONCE, "slot {slot}: those of ended threads are lost");
                     let mut random = Random::new(batch * AT_ONCE + index);
                     let mut parcels: Vec<Parcel> =
                         (0..20).filter_map(|_| Parcel::random(heap, &mut random)).collect();
@@ -112,14 +115,12 @@ fn ten_thousand_threads_come_and_go_and_leave_nothing() {
         // What a thread leaves, this one frees when the thread is gone.
         left.into_iter().for_each(|parcel| parcel.open(&heap));
         left = made.into_iter().flatten().collect();
-        if batch == 20 {
-            held_early = heap.stats().held_bytes();
-        }
     }
     left.into_iter().for_each(|parcel| parcel.open(&heap));
-    let held = heap.stats().held_bytes();
-    assert!(held < 2 * held_early, "{held_early} bytes held after 400 threads, then {held}");
-    assert_eq!(heap.stats().live_bytes(), 0);
+    // What is held lies in the caches of the few slots, and a thousandth of all that went through.
+    let stats = heap.stats();
+    assert_eq!(stats.live_bytes(), 0);
+    assert!(stats.held_bytes() < 8 << 20, "{stats:?}");
     heap.verify().expect("sound");
     frames.verify().expect("sound");
 }

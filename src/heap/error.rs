@@ -2,7 +2,6 @@
 
 use core::error::Error;
 use core::fmt;
-use core::ptr::NonNull;
 
 use crate::buddy::AllocError;
 use crate::check::{Detail, Rule, Violation};
@@ -16,8 +15,8 @@ pub enum HeapFreeError {
     NotAllocated,
     /// The address lies inside the block that starts at `base`.
     NotAnObject {
-        /// The block's first byte.
-        base: NonNull<u8>,
+        /// The address of the block's first byte.
+        base: usize,
     },
     /// The address belongs to no block of a heap.
     OutOfRange,
@@ -48,7 +47,7 @@ impl From<ObjectError> for HeapFreeError {
     fn from(error: ObjectError) -> Self {
         match error {
             ObjectError::NotAllocated => Self::NotAllocated,
-            ObjectError::NotAnObject { base } => Self::NotAnObject { base },
+            ObjectError::NotAnObject { base } => Self::NotAnObject { base: base.addr().get() },
             ObjectError::OutOfRange => Self::OutOfRange,
             ObjectError::WrongCache { owner, .. } => Self::WrongCache { owner },
             ObjectError::SizeMismatch { object_bytes, given_bytes } => {
@@ -62,11 +61,11 @@ impl From<ObjectError> for HeapFreeError {
 
 impl HeapFreeError {
     /// This error as the violation that the unchecked faces report, with the block's address.
-    pub fn violation(self, address: usize) -> Violation<'static> {
+    pub const fn violation(self, address: usize) -> Violation<'static> {
         let (rule, expected, found) = match self {
             Self::NotAllocated => (Rule::NotAllocated, Detail::Unknown, Detail::Unknown),
             Self::NotAnObject { base } => {
-                (Rule::NotAnObject, Detail::Address(base.addr().get()), Detail::Address(address))
+                (Rule::NotAnObject, Detail::Address(base), Detail::Address(address))
             }
             Self::OutOfRange => (Rule::OutOfRange, Detail::Unknown, Detail::Unknown),
             Self::WrongCache { owner } => (Rule::WrongCache, Detail::Name(owner), Detail::Unknown),
@@ -89,7 +88,7 @@ impl fmt::Display for HeapFreeError {
             Self::NotAnObject { base } => {
                 write!(
                     f,
-                    "expected a block's first byte, found an address inside the one at {base:p}"
+                    "expected a block's first byte, found an address inside the one at {base:#x}"
                 )
             }
             Self::OutOfRange => {

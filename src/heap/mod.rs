@@ -246,7 +246,7 @@ impl<'s, S: FrameSource> Heap<'s, S> {
             return match self.cache_of_tag(found.tag) {
                 Some(cache) if cache.owns(block) => {
                     if found.base != block {
-                        Err(HeapFreeError::NotAnObject { base: found.base })
+                        Err(HeapFreeError::NotAnObject { base: found.base.addr().get() })
                     } else if !found.is_allocated {
                         Err(HeapFreeError::NotAllocated)
                     } else {

@@ -143,8 +143,7 @@ impl Runs {
         }
         let offset = block.addr().get() % FRAME_SIZE;
         if offset != 0 {
-            // SAFETY: the block's frame is mapped as a whole.
-            return Err(HeapFreeError::NotAnObject { base: unsafe { block.sub(offset) } });
+            return Err(HeapFreeError::NotAnObject { base: block.addr().get() - offset });
         }
         let range = FrameRange::from_len(frame, (record / RECORD_UNIT) as usize);
         Ok(Some(Run { range: range.ok_or(HeapFreeError::Corrupted)? }))
@@ -219,10 +218,8 @@ fn owner_of<S: FrameSource>(source: &S, run: Run) -> Result<&AtomicU32, HeapFree
 fn inside_or_free<S: FrameSource>(source: &S, frame: Frame) -> HeapFreeError {
     match source.run_of(frame) {
         Some((run, BlockOwner::Heap)) => {
-            match NonNull::new(source.platform().phys_to_virt(run.start().start())) {
-                Some(base) => HeapFreeError::NotAnObject { base },
-                None => HeapFreeError::Corrupted,
-            }
+            let base = source.platform().phys_to_virt(run.start().start());
+            HeapFreeError::NotAnObject { base: base.addr() }
         }
         Some(_) => HeapFreeError::OutOfRange,
         None => HeapFreeError::NotAllocated,

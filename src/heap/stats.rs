@@ -13,8 +13,10 @@ pub struct HeapStats {
     pub objects: usize,
     /// Bytes in those objects.
     pub object_bytes: usize,
-    /// Frames of the caches: slabs and their records.
-    pub cache_frames: usize,
+    /// Frames of the caches' slabs.
+    pub slab_frames: usize,
+    /// Frames that tell of the slabs: of all caches on the source, where it keeps their records together.
+    pub record_frames: usize,
     /// Runs in users' hands.
     pub runs: usize,
     /// Frames of those runs.
@@ -31,7 +33,7 @@ impl HeapStats {
 
     /// Bytes that the heap has taken from its source.
     pub const fn held_bytes(&self) -> usize {
-        (self.cache_frames + self.run_frames) * FRAME_SIZE
+        (self.slab_frames + self.record_frames + self.run_frames) * FRAME_SIZE
     }
 }
 
@@ -48,7 +50,11 @@ impl<S: FrameSource> Heap<'_, S> {
         for cache in self.cache_stats() {
             stats.objects += cache.objects_active;
             stats.object_bytes += cache.objects_active * cache.object_bytes;
-            stats.cache_frames += cache.slabs_total * cache.frames_per_slab + cache.record_frames;
+            stats.slab_frames += cache.slabs_total * cache.frames_per_slab;
+            stats.record_frames += cache.record_frames;
+        }
+        if let Some(together) = self.source.records() {
+            stats.record_frames = together.frames(self.source);
         }
         stats
     }

@@ -10,7 +10,7 @@ use crate::check::{Violation, set_platform_hook};
 use crate::frame::{FRAME_SIZE, Frame, FrameRange, Order};
 use crate::memory_map::{Region, RegionKind};
 use crate::page::{
-    AllocFlags, Contents, FrameSource, InitOptions, PageAllocator, ZoneLimits, ZoneStats,
+    AllocFlags, Contents, FrameSource, InitOptions, PageAllocator, Records, ZoneLimits, ZoneStats,
 };
 use crate::platform::Platform;
 
@@ -323,6 +323,11 @@ unsafe impl FrameSource for HostFrames {
     #[inline]
     fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
         self.pages.owner(frame)
+    }
+
+    #[inline]
+    fn records(&self) -> Option<&Records> {
+        self.pages.records()
     }
 
     #[inline]
