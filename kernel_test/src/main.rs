@@ -16,6 +16,8 @@
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
 mod demo;
 mod exit;
 mod fw_cfg;

@@ -88,15 +88,70 @@ macro_rules! kernel_tests {
                 usable_memory_is_what_the_machine_has: ALL_SIZES, Pass;
                 kernel_is_not_usable_memory: ALL_SIZES, Pass;
                 hole_below_4_gib_and_memory_above: &[M5G], Pass;
-                every_region_keeps_what_is_written: ALL_SIZES, Pass;
+                kmem_manages_what_is_usable: ALL_SIZES, Pass;
+                metadata_take_little: &[M128, M5G], Pass;
+                memory_cannot_be_given_twice: COMMON, Pass;
             }
             platform {
                 direct_map_is_its_own_inverse: ALL_SIZES, Pass;
                 addresses_outside_the_direct_map_have_no_frame: ALL_SIZES, Pass;
                 irq_save_nests: COMMON, Pass;
             }
+            page {
+                single_frames_to_the_last_and_back: &[M16, M128], Pass;
+                largest_blocks_take_everything: ALL_SIZES, Pass;
+                blocks_are_aligned_disjoint_and_usable: ALL_SIZES, Pass;
+                blocks_coalesce_to_what_they_were: ALL_SIZES, Pass;
+                blocks_keep_what_is_written: ALL_SIZES, Pass;
+                zones_follow_the_address_limits: ALL_SIZES, Pass;
+                dma_requests_stay_below_16_mib: ALL_SIZES, Pass;
+                dma32_requests_stay_below_4_gib: &[M128, M5G], Pass;
+                ordinary_requests_prefer_high_memory: &[M5G], Pass;
+                exhausted_zone_falls_back_to_the_one_below: &[M128, M5G], Pass;
+                ordinary_requests_leave_a_reserve: ALL_SIZES, Pass;
+                zeroed_blocks_are_zero: COMMON, Pass;
+                every_bad_free_has_its_own_error: ALL_SIZES, Pass;
+                the_kernels_own_frames_cannot_be_had: ALL_SIZES, Pass;
+                claimed_frames_are_these_very_ones: COMMON, Pass;
+                exact_counts_waste_nothing: ALL_SIZES, Pass;
+                device_buffers_lie_within_reach: &[M128, M5G], Pass;
+                allocations_are_resized_in_place: COMMON, Pass;
+                random_calls_keep_every_invariant: ALL_SIZES, Pass;
+                timer_allocates_while_the_kernel_does: COMMON, Pass;
+            }
+            slab {
+                values_live_in_a_cache_and_are_dropped: COMMON, Pass;
+                objects_are_aligned_disjoint_and_whole: ALL_SIZES, Pass;
+                destroyed_cache_returns_every_frame: COMMON, Pass;
+                constructor_runs_once_per_object: COMMON, Pass;
+                double_free_is_refused: COMMON, Pass;
+                address_inside_an_object_is_refused: COMMON, Pass;
+                object_of_another_cache_is_refused: COMMON, Pass;
+                address_outside_memory_is_refused: COMMON, Pass;
+                cache_with_live_objects_is_not_destroyed: COMMON, Pass;
+                cache_takes_all_memory_and_gives_it_back: &[M16, M128], Pass;
+                timer_allocates_objects_while_the_kernel_does: COMMON, Pass;
+            }
+            heap {
+                vec: ALL_SIZES, Pass;
+                btreemap: ALL_SIZES, Pass;
+                arc: COMMON, Pass;
+                string: COMMON, Pass;
+                other_collections: COMMON, Pass;
+                every_size_class_serves_its_sizes: ALL_SIZES, Pass;
+                alignments_up_to_megabytes: ALL_SIZES, Pass;
+                zeroed_memory_is_zero: COMMON, Pass;
+                reallocation_keeps_contents: COMMON, Pass;
+                no_memory_is_an_error_and_no_stop: ALL_SIZES, Pass;
+                memory_to_the_last_object_and_back: ALL_SIZES, Pass;
+                gigabytes_in_one_piece: &[M5G], Pass;
+                empty_slabs_are_reclaimed_before_a_request_fails: COMMON, Pass;
+                bad_frees_are_refused: COMMON, Pass;
+                random_blocks_keep_their_contents: ALL_SIZES, Pass;
+                timer_allocates_boxes_while_the_kernel_does: COMMON, Pass;
+            }
             stop {
-                panic_names_its_place: COMMON, Stop("panicked at src/tests/stop.rs:8:5");
+                panic_names_its_place: COMMON, Stop("panicked at src/tests/stop.rs:");
                 panic_prints_its_message: COMMON, Stop("seven is not eight");
                 page_fault_names_its_address: COMMON, Stop("page fault at 0xdeadbeef000, writing");
                 general_protection_is_reported: COMMON, Stop("general protection fault");
@@ -104,6 +159,11 @@ macro_rules! kernel_tests {
                 division_by_zero_is_reported: COMMON, Stop("divide error");
                 registers_are_printed: COMMON, Stop("rbx 0x1122334455667788");
                 stack_overflow_is_reported: COMMON, Stop("double fault");
+                double_free: COMMON, Stop("freed, but not allocated");
+                double_free_of_pages: COMMON, Stop("freed, but not allocated");
+                free_of_an_interior_address: COMMON, Stop("not an object's start");
+                free_of_a_foreign_address: COMMON, Stop("freed, but not kmem's");
+                allocation_that_cannot_be: COMMON, Stop("memory allocation of 1099511627776 bytes failed");
                 unknown_test_is_refused: COMMON, Stop("no such test");
             }
         }

@@ -1,10 +1,13 @@
 //! The boot loader's memory map against what the machine was given.
 
+use kmem::frame::FRAME_SIZE;
+use kmem::page::InitError;
 use kmem::{Frame, FrameRange, PhysAddr, Platform};
 use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PageTable;
 use x86_64::structures::paging::page_table::PageTableFlags;
 
+use crate::memory::PAGES;
 use crate::platform::Pc;
 use crate::{fw_cfg, memory};
 
@@ -70,19 +73,25 @@ pub(super) fn hole_below_4_gib_and_memory_above() {
     assert!(usable_bytes(4 * GIB, 16 * GIB) >= GIB);
 }
 
-pub(super) fn every_region_keeps_what_is_written() {
-    let usable = || memory::regions().filter(memory::Region::is_usable);
-    let ends = |region: memory::Region| {
-        let last = region.frames.end().checked_sub(1).expect("regions are not empty");
-        [region.frames.start(), last]
-    };
-    let word = |frame: Frame| Pc.phys_to_virt(frame.start()).cast::<u64>();
-    for frame in usable().flat_map(ends) {
-        // SAFETY: nobody uses usable memory before kmem is given it, and the direct map spans it.
-        unsafe { word(frame).write_volatile(!(frame.number() as u64)) };
-    }
-    for frame in usable().flat_map(ends) {
-        // SAFETY: as above.
-        assert_eq!(unsafe { word(frame).read_volatile() }, !(frame.number() as u64), "{frame}");
-    }
+pub(super) fn kmem_manages_what_is_usable() {
+    let report = memory::report();
+    assert_eq!(report.usable_frames as u64 * FRAME_SIZE as u64, usable_bytes(0, u64::MAX));
+    assert_eq!(report.managed_frames + report.metadata_frames, report.usable_frames);
+    assert_eq!(PAGES.frames_managed(), report.managed_frames);
+    PAGES.verify().expect("a fresh allocator is sound");
+}
+
+pub(super) fn metadata_take_little() {
+    let report = memory::report();
+    let share = report.buddy_milli_percent();
+    assert!(share <= 30, "{share} thousandths of a percent for the buddy allocators");
+    let share = report.metadata_milli_percent();
+    assert!(share <= 130, "{share} thousandths of a percent in all");
+}
+
+pub(super) fn memory_cannot_be_given_twice() {
+    let again = memory::regions().map(kmem::Region::from);
+    // SAFETY: it is refused, so nothing is taken over.
+    let refused = unsafe { PAGES.init(again) };
+    assert_eq!(refused, Err(InitError::AlreadyInitialized));
 }

@@ -3,9 +3,13 @@
 //! A test is a function without arguments that panics if it fails. Its name, its machines and how
 //! it must end stand in the list of the crate `kernel_test_list`.
 
+mod heap;
 mod machine;
 mod memory;
+mod page;
 mod platform;
+mod random;
+mod slab;
 mod stop;
 
 use crate::println;

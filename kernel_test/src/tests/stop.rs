@@ -1,5 +1,8 @@
 //! Tests that end in a stop: the list says by which message each is judged.
 
+use alloc::alloc::{alloc, dealloc};
+use alloc::vec::Vec;
+use core::alloc::Layout;
 use core::arch::asm;
 use core::hint::black_box;
 use core::ptr::with_exposed_provenance_mut;
@@ -52,4 +55,44 @@ pub(super) fn stack_overflow_is_reported() {
 /// The kernel refuses names that it does not know, so that a misspelt one cannot pass.
 pub(super) fn unknown_test_is_refused() {
     super::run("no::such::test");
+}
+
+/// A block from Rust's allocator interface, which the compiler cannot leave out.
+fn allocate(layout: Layout) -> *mut u8 {
+    // SAFETY: the layouts here have bytes.
+    black_box(unsafe { alloc(layout) })
+}
+
+/// Frees `block` through Rust's allocator interface, as a wrong program would.
+fn free(block: *mut u8, layout: Layout) {
+    // SAFETY: none: the free is wrong, and what comes of it is what is tested. The kernel stops at it.
+    unsafe { dealloc(black_box(block), layout) };
+}
+
+pub(super) fn double_free() {
+    let layout = Layout::new::<[u64; 8]>();
+    let block = allocate(layout);
+    free(block, layout);
+    free(block, layout);
+}
+
+pub(super) fn double_free_of_pages() {
+    let layout = Layout::new::<[u64; 100_000]>();
+    let block = allocate(layout);
+    free(block, layout);
+    free(block, layout);
+}
+
+pub(super) fn free_of_an_interior_address() {
+    let layout = Layout::new::<[u64; 8]>();
+    free(allocate(layout).wrapping_add(8), layout);
+}
+
+pub(super) fn free_of_a_foreign_address() {
+    let mut on_stack = [0_u64; 8];
+    free((&raw mut on_stack).cast(), Layout::new::<[u64; 8]>());
+}
+
+pub(super) fn allocation_that_cannot_be() {
+    black_box(Vec::<u8>::with_capacity(1 << 40));
 }
