@@ -1,5 +1,5 @@
-//! Boots the test kernel: every test of `kernel_test` is a test of `cargo test`, once for each machine
-//! it runs on, in a boot of its own.
+//! Boots the test kernel: every test of `kernel_test` is a test of `cargo test`, once for each
+//! machine it runs on, in a boot of its own.
 //!
 //! `kernel::m128::machine::timer_ticks` is the test `machine::timer_ticks` on the machine `m128`.
 //! The image is built when the first test that was asked for starts, so listing, and running

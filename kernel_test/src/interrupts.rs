@@ -1,9 +1,9 @@
 //! Exceptions, which are reported, and the timer's interrupt, which is counted.
 //!
 //! Every vector has a stub of a few instructions that completes what the CPU pushed to a
-//! [`Context`], the same for all vectors, and calls [`handle`]. So a report can show every register,
-//! and no unstable calling convention is needed. The kernel has no floating point, so there
-//! are no further registers to keep.
+//! [`Context`], the same for all vectors, and calls [`handle`]. So a report can show every
+//! register, and no unstable calling convention is needed. The kernel has no floating point, so
+//! there are no further registers to keep.
 
 use core::arch::naked_asm;
 use core::fmt;

@@ -1,9 +1,9 @@
 //! A kernel that boots on kmem.
 //!
-//! The boot loader enters long mode, maps all physical memory and calls [`start`]. The kernel sets up
-//! serial output, exceptions and a timer, gives the memory that the boot loader reports to kmem, and then runs the
-//! test that the host names (file `opt/kmem/test` of QEMU's configuration device), or, if it names
-//! none, the [`demo`].
+//! The boot loader enters long mode, maps all physical memory and calls [`start`]. The kernel sets
+//! up serial output, exceptions and a timer, gives the memory that the boot loader reports to
+//! kmem, and then runs the test that the host names (file `opt/kmem/test` of QEMU's configuration
+//! device), or, if it names none, the [`demo`].
 //!
 //! | module | what it does |
 //! | --- | --- |

@@ -60,8 +60,8 @@ pub(crate) fn init(boot: &'static BootInfo) {
     // the last address of its memory map at this offset, readable and writable; the kernel never
     // changes that.
     unsafe { platform::init(boot.physical_memory_offset, end.start().as_u64()) };
-    // SAFETY: the boot loader calls usable what it leaves to the kernel, and the kernel uses none of it but through kmem.
-    // All of it lies in the direct map.
+    // SAFETY: the boot loader calls usable what it leaves to the kernel, and the kernel uses none
+    // of it but through kmem. All of it lies in the direct map.
     let report = unsafe { PAGES.init(regions_of(boot).map(kmem::Region::from)) };
     let report = report.expect("a PC's memory map can be managed");
     BOOT.call_once(|| (boot, report));

@@ -32,7 +32,8 @@ pub(crate) fn init() {
     }
     let divisor = (INPUT_HERTZ / HERTZ) as u16;
     let [low, high] = divisor.to_le_bytes();
-    // SAFETY: channel 0 of the interval timer is the kernel's own: a rate generator, low byte first.
+    // SAFETY: channel 0 of the interval timer is the kernel's own: a rate generator, low byte
+    // first.
     unsafe {
         Port::<u8>::new(0x43).write(0x34);
         Port::<u8>::new(0x40).write(low);

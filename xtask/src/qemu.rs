@@ -1,8 +1,8 @@
 //! A machine that boots the image, and how it ended.
 //!
-//! QEMU emulates the CPU (TCG), which every host can do and which repeats itself best. The environment
-//! variable `KMEM_QEMU_ACCEL` names another accelerator, such as `kvm`; a file `/dev/kvm` does
-//! not say that it works, so it is never chosen unasked.
+//! QEMU emulates the CPU (TCG), which every host can do and which repeats itself best. The
+//! environment variable `KMEM_QEMU_ACCEL` names another accelerator, such as `kvm`; a file
+//! `/dev/kvm` does not say that it works, so it is never chosen unasked.
 
 use std::io::Read;
 use std::path::Path;

@@ -14,7 +14,7 @@ pub(super) fn runs_in_long_mode() {
     assert!(interrupts::are_enabled());
 }
 
-pub(super) fn stack_is_aligned_and_guarded() {
+pub(super) fn stack_is_aligned_and_large() {
     #[repr(align(64))]
     struct Line([u8; 64]);
     let line = black_box(Line([7; 64]));

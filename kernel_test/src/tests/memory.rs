@@ -56,7 +56,8 @@ fn translate(address: u64) -> PhysAddr {
     let mut table_phys = Cr3::read().0.start_address().as_u64();
     for shift in [39, 30, 21, 12] {
         let table = Pc.phys_to_virt(PhysAddr::new(table_phys)).cast::<PageTable>();
-        // SAFETY: the tables that the CPU walks are valid, lie in the direct map, and do not change.
+        // SAFETY: the tables that the CPU walks are valid, lie in the direct map, and do not
+        // change.
         let entry = unsafe { &(&*table)[(address >> shift) as usize % 512] };
         assert!(entry.flags().contains(PageTableFlags::PRESENT), "{address:#x} is not mapped");
         let offset_mask = (1 << shift) - 1;

@@ -189,7 +189,7 @@ pub(super) fn zeroed_blocks_are_zero() {
 pub(super) fn blocks_keep_what_is_written() {
     let mut blocks = Vec::with_capacity(8192);
     take_everything(&mut blocks);
-    // The first word of every second mebibyte: enough to meet every chip's and every mapping's edge.
+    // One word in every 2 MiB, which is how the direct map is made.
     let words = |&(frame, order): &(Frame, Order)| {
         let steps = (0..order.frames()).step_by(512);
         steps.map(move |step| {

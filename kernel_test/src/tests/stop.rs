@@ -17,12 +17,12 @@ pub(super) fn panic_prints_its_message() {
 
 pub(super) fn page_fault_names_its_address() {
     let unmapped = with_exposed_provenance_mut::<u64>(0x0dea_dbee_f000);
-    // SAFETY: none: the address is not mapped, and the fault is what is tested. The kernel stops at it.
+    // SAFETY: none: the address is not mapped. The kernel stops at the fault, which is the test.
     unsafe { unmapped.write_volatile(1) };
 }
 
 pub(super) fn general_protection_is_reported() {
-    // SAFETY: none: the address is not canonical, and the fault is what is tested. The kernel stops at it.
+    // SAFETY: none: the address is not canonical. The kernel stops at the fault, which is the test.
     unsafe { asm!("mov {0}, [{0}]", inout(reg) 0x8000_0000_0000_0000_u64 => _) };
 }
 
@@ -65,7 +65,7 @@ fn allocate(layout: Layout) -> *mut u8 {
 
 /// Frees `block` through Rust's allocator interface, as a wrong program would.
 fn free(block: *mut u8, layout: Layout) {
-    // SAFETY: none: the free is wrong, and what comes of it is what is tested. The kernel stops at it.
+    // SAFETY: none: the free is wrong. The kernel stops at it, which is the test.
     unsafe { dealloc(black_box(block), layout) };
 }
 
