@@ -12,12 +12,12 @@
 //!    [`arena`]: ranges of anything else, under a fit policy.
 //! 3. [`page`]: the frames of a whole machine: zones, watermarks, constraints, CPUs.
 //! 4. [`slab`]: caches of objects of one size.
-//! 5. `heap`: memory by [`Layout`](core::alloc::Layout).
-//! 6. `report`: what kmem shows of itself. [`check`]: what it does when it catches a violation.
+//! 5. [`heap`]: memory by [`Layout`](core::alloc::Layout).
+//! 6. [`report`]: what kmem shows of itself. [`check`]: what it does when it catches a violation.
 //! 7. `host` (feature `mmap`): the same layers on Linux.
 //!
-//! A kernel calls three things at boot: `PageAllocator::new` and `Heap::new` in statics, and
-//! `PageAllocator::init` with the boot loader's map.
+//! A kernel calls three things at boot: [`PageAllocator::new`] and [`Heap::new`] in statics, and
+//! [`PageAllocator::init`] with the boot loader's map. The README below shows it whole.
 //!
 //! # The words
 //!
@@ -32,6 +32,7 @@
 //!   magazines between the CPUs and the slabs. To **reap** is to give empty slabs back.
 //! - **arena**: a set of integer ranges, its **segments**, in multiples of a **quantum**; it may **import** spans.
 //! - **red zone**, **poison**: bytes around an object, and in a free one, that show who wrote where he must not.
+#![doc = include_str!("../README.md")]
 #![no_std]
 
 #[cfg(any(feature = "mmap", test))]
@@ -50,6 +51,7 @@ pub mod lock;
 pub mod memory_map;
 pub mod page;
 pub mod platform;
+pub mod report;
 pub mod slab;
 mod sync;
 #[cfg(test)]
@@ -57,6 +59,10 @@ pub(crate) mod test_support;
 
 pub use buddy::Buddy;
 pub use frame::{Frame, FrameRange, Order, PhysAddr};
+pub use heap::Heap;
+#[cfg(feature = "mmap")]
+pub use host::MmapAllocator;
 pub use memory_map::{MemoryMap, Region, RegionKind};
 pub use page::{AllocFlags, PageAllocator};
 pub use platform::{CpuId, IrqState, Pinning, Platform};
+pub use slab::{Cache, CacheFlags, ObjectCache, RawCache};

@@ -7,6 +7,8 @@ use std::thread_local;
 use std::vec::Vec;
 
 use crate::frame::{FRAME_SIZE, Frame, FrameRange, PhysAddr};
+use crate::memory_map::Region;
+use crate::page::{InitOptions, PageAllocator};
 use crate::platform::{CpuId, IrqState, MAX_CPUS, Pinning, Platform};
 
 /// Frames that lie somewhere in the test's own memory.
@@ -137,6 +139,19 @@ unsafe impl Platform for Machine {
     fn cpu_count(&self) -> usize {
         MAX_CPUS
     }
+}
+
+/// A page allocator over `map`, on a machine with just `memory`.
+#[track_caller]
+pub(crate) fn booted(
+    memory: FrameRange,
+    map: &[Region],
+    options: InitOptions,
+) -> PageAllocator<Machine> {
+    let pages = PageAllocator::new(Machine::new([memory]));
+    // SAFETY: the whole machine is the allocator's.
+    unsafe { pages.init_with(map.iter().copied(), options) }.expect("the map has memory");
+    pages
 }
 
 /// The frames from `start` up to `end`.

@@ -10,7 +10,8 @@ use crate::check::{Violation, set_platform_hook};
 use crate::frame::{FRAME_SIZE, Frame, FrameRange, Order};
 use crate::memory_map::{Region, RegionKind};
 use crate::page::{
-    AllocFlags, Contents, FrameSource, InitOptions, PageAllocator, Records, ZoneLimits, ZoneStats,
+    AllocFlags, Contents, CpuLists, FrameSource, InitOptions, PageAllocator, Records, ZoneLimits,
+    ZoneStats,
 };
 use crate::platform::Platform;
 
@@ -226,6 +227,8 @@ impl Growth {
             limits: ZoneLimits::NONE,
             contents: Contents::Zeroed,
             provision,
+            // Threads come to the frames for slabs and runs, seldom and for many at once.
+            cpu_lists: CpuLists::Omit,
             ..InitOptions::DEFAULT
         };
         let region = Region::from_frames(range, RegionKind::Usable);
