@@ -170,6 +170,11 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
+    /// How many frames the running CPU keeps ready.
+    pub fn frames_kept(&self) -> usize {
+        self.with_lists(|_, lists| lists.frames()).unwrap_or(0)
+    }
+
     /// Gives all blocks in the running CPU's lists back to their zones.
     ///
     /// A kernel calls this before it takes a CPU away; what is left on a CPU that has gone comes back by

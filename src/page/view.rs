@@ -33,7 +33,8 @@ impl<P: Platform> PageAllocator<P> {
         self.zones.iter().map(|zone| zone.lock(&self.platform).managed()).sum()
     }
 
-    /// How many frames are available; not those that CPUs keep ready: see [`drain`](Self::drain).
+    /// How many frames are available; not those that CPUs keep ready: see
+    /// [`frames_kept`](Self::frames_kept) and [`drain`](Self::drain).
     pub fn frames_available(&self) -> usize {
         self.zones.iter().map(|zone| zone.lock(&self.platform).available()).sum()
     }

@@ -1,0 +1,106 @@
+//! What a cache takes, keeps and gives back.
+
+use std::ptr::NonNull;
+
+use kmem::AllocFlags;
+use kmem::slab::{CacheFlags, RawCache};
+
+mod support;
+use support::{Frames, become_cpu};
+
+const NONE: AllocFlags = AllocFlags::empty();
+
+fn take(cache: &RawCache<'_, Frames>, objects: usize) -> Vec<NonNull<u8>> {
+    (0..objects).map(|_| cache.alloc(NONE).expect("memory")).collect()
+}
+
+fn give(cache: &RawCache<'_, Frames>, objects: Vec<NonNull<u8>>) {
+    for object in objects {
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+    }
+    cache.verify().expect("sound");
+}
+
+#[test]
+fn a_cache_takes_nothing_before_its_first_use_and_little_for_it() {
+    let frames = Frames::new(64).sharing_records();
+    let caches: Vec<_> =
+        (0..20).map(|_| RawCache::new(&frames, "idle", 64, 8, CacheFlags::empty())).collect();
+    assert_eq!(frames.taken(), 0);
+    for cache in &caches {
+        give(cache, take(cache, 1));
+    }
+    // A slab each, and one frame for each size of record: the slabs' and the caches' own.
+    assert_eq!(frames.taken(), 20 + 2);
+}
+
+#[test]
+fn a_cache_that_empties_gives_all_but_one_slab_back_by_itself() {
+    let frames = Frames::new(512);
+    let cache = RawCache::new(&frames, "wave", 512, 8, CacheFlags::NO_MAGAZINES);
+    give(&cache, take(&cache, 800));
+    assert_eq!(cache.stats().slabs_total, 1);
+    assert!(cache.shrink() == 1 && cache.stats().slabs_total == 0);
+}
+
+#[test]
+fn reaping_follows_the_working_set() {
+    let frames = Frames::new(1024);
+    let cache = RawCache::new(&frames, "reaped", 512, 8, CacheFlags::NO_MAGAZINES);
+    let busy = take(&cache, 1600);
+    let wave = take(&cache, 160);
+    give(&cache, wave);
+    let idle = |cache: &RawCache<'_, Frames>| {
+        let stats = cache.stats();
+        stats.slabs_total - stats.slabs_active
+    };
+    assert_eq!(idle(&cache), 20);
+    cache.reap();
+    // All 20 were needed since the cache began; half of them are needed in the next interval.
+    assert_eq!(idle(&cache), 20);
+    let wave = take(&cache, 80);
+    give(&cache, wave);
+    assert_eq!(cache.reap(), 10);
+    assert_eq!(idle(&cache), 10);
+    // None is needed in the last.
+    assert_eq!(cache.reap(), 10);
+    assert_eq!(idle(&cache), 0);
+    give(&cache, busy);
+}
+
+#[test]
+fn objects_idle_on_other_cpus_come_back_at_their_next_free() {
+    let frames = Frames::new(1024);
+    let cache = RawCache::new(&frames, "spread", 256, 8, CacheFlags::empty());
+    for cpu in 0..3 {
+        become_cpu(cpu);
+        give(&cache, take(&cache, 200));
+    }
+    assert!(cache.stats().objects_cached > 60);
+    become_cpu(0);
+    cache.shrink();
+    for cpu in 1..3 {
+        become_cpu(cpu);
+        give(&cache, take(&cache, 1));
+    }
+    // What the last frees put into magazines, and what their allocations took along.
+    assert!(cache.stats().objects_cached < 70, "{:?}", cache.stats());
+    become_cpu(0);
+    assert!(cache.destroy().is_ok());
+    assert_eq!(frames.taken(), 0);
+}
+
+#[test]
+fn pairs_and_waves_of_less_than_a_magazine_make_no_request() {
+    let frames = Frames::new(64);
+    let cache = RawCache::new(&frames, "steady", 64, 8, CacheFlags::empty());
+    for _ in 0..4 {
+        give(&cache, take(&cache, 100));
+    }
+    let before = frames.requests.load(std::sync::atomic::Ordering::Relaxed);
+    for objects in 1..100 {
+        give(&cache, take(&cache, objects));
+    }
+    assert_eq!(frames.requests.load(std::sync::atomic::Ordering::Relaxed), before);
+}
