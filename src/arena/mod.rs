@@ -308,6 +308,12 @@ impl<'m, S: Source> Arena<'m, S> {
         }
     }
 
+    /// Ends the arena, whatever it holds, and returns its pool and its source. What was imported
+    /// is not given back.
+    pub fn into_parts(self) -> (&'m mut [Segment], S) {
+        (self.pool.into_records(), self.source)
+    }
+
     /// What the arena is called.
     pub const fn name(&self) -> &'static str {
         self.name

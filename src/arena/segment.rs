@@ -176,6 +176,11 @@ impl<'m> Pool<'m> {
         Some(Self { records, spare: Slot::NIL, untouched: 1, spares: len - 1 })
     }
 
+    /// All records, to be used for something else.
+    pub(super) fn into_records(self) -> &'m mut [Segment] {
+        self.records
+    }
+
     /// Records, slot 0 included.
     #[inline]
     pub(super) fn len(&self) -> usize {
