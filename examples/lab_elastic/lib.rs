@@ -52,6 +52,7 @@ impl Source for Pages {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "one static, and no heap to put a box in")]
 enum Manager {
     /// The pool has not been taken yet.
     New,

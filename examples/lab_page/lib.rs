@@ -24,6 +24,7 @@ const UNIT_BYTES: u64 = 8;
 const RECORDS: usize = segments_needed(1, PAGE_BYTES / UNIT_BYTES as usize);
 static POOL: Mutex<[Segment; RECORDS]> = Mutex::new([Segment::SPARE; RECORDS]);
 
+#[expect(clippy::large_enum_variant, reason = "one static, and no heap to put a box in")]
 enum Manager {
     /// The pool has not been taken yet.
     New,
