@@ -1,0 +1,24 @@
+//! Prints the step-by-step traces of the lectures.
+//!
+//! ```sh
+//! cargo run --features mmap --example traces
+//! ```
+
+#[path = "../ladder/managers/mod.rs"]
+#[expect(dead_code, reason = "of the managers only the chunks are traced")]
+mod managers;
+#[path = "../ladder/traces.rs"]
+mod traces;
+
+/// Where the lecture's heap happened to lie.
+const BASE: usize = 0x555_5555_9000;
+
+fn main() {
+    println!("Buddies: 1 MiB in blocks of 64 KiB times powers of two\n");
+    println!("{}", traces::buddy_blocks());
+    println!("First fit: five mallocs, and frees among them\n");
+    println!("{}", traces::five_mallocs());
+    let (before, after) = traces::five_chunks(BASE);
+    println!("Boundary tags: five chunks, then all of them freed\n");
+    print!("{before}{after}");
+}

@@ -1,0 +1,27 @@
+//! Virtual and resident size: what mapping a page costs, and what touching it costs.
+//!
+//! ```sh
+//! cargo run --features mmap --example vsz
+//! ```
+
+mod observe;
+
+fn main() {
+    println!("{:<26} {:>12} {:>12}   why", "step", "virtual KiB", "resident KiB");
+    let mut before = None;
+    for (step, why, sizes) in observe::steps() {
+        let change = |now: u64, then: u64| now as i64 / 1024 - then as i64 / 1024;
+        let (more_virtual, more_resident) = before.map_or((0, 0), |before: observe::Sizes| {
+            (
+                change(sizes.virtual_bytes, before.virtual_bytes),
+                change(sizes.resident_bytes, before.resident_bytes),
+            )
+        });
+        println!(
+            "{step:<26} {:>7} {more_virtual:>+4} {:>7} {more_resident:>+4}   {why}",
+            sizes.virtual_bytes / 1024,
+            sizes.resident_bytes / 1024,
+        );
+        before = Some(sizes);
+    }
+}
