@@ -6,6 +6,7 @@ use harness::{
         Bitmap, BuddyAlloc, BuddySlab, BuddySystemFrames, BuddySystemHeap, FrameAlloc, Frames,
         SharedFrames,
     },
+    peers::kmem::Pages,
     race,
     work::frames::{self as work, Bulk, FRAMES_PER_GIB, Mixed, Return},
 };
@@ -68,7 +69,7 @@ fn single_thread(options: &Options, report: &mut Report) {
     if options.wants_case(case) {
         let lanes = lanes!(options, |frames| {
             let blocks = blocks_of(&frames);
-            let mut mixed = Mixed::new(frames, FRAMES_PER_GIB * 3 / 4);
+            let mut mixed = Mixed::new(frames, 0..7, FRAMES_PER_GIB * 3 / 4);
             move |_| mixed.run(blocks)
         });
         race(case, 1, lanes, options, report);
@@ -111,6 +112,7 @@ fn two_threads(options: &Options, report: &mut Report) {
             allocators.push((name, run));
         }
     };
+    allocator("kmem", threads(Pages::new(GIB)));
     allocator("frame-alloc", threads(FrameAlloc::new(GIB)));
     allocator("buddy-alloc", threads(Mutex::new(BuddyAlloc::new(GIB))));
     allocator("buddy-slab-allocator", threads(Mutex::new(BuddySlab::new(GIB))));

@@ -1,8 +1,10 @@
 //! What does an object of one size cost? kmem's caches beside other slab allocators and heaps.
 
 use harness::{
-    Lane, Options, Report, for_each_heap, race,
-    work::heaps::{bulk, layout, pair},
+    Lane, Options, Report, for_each_heap,
+    peers::kmem::Objects,
+    race,
+    work::heaps::{bulk, bulk_at_once, layout, pair},
 };
 
 /// What each heap has to manage. `slab_allocator_rs` gives an eighth of it to each size.
@@ -14,7 +16,8 @@ fn main() {
     for bytes in [64, 256, 1024] {
         let case = format!("object pair, {bytes} bytes");
         if options.wants_case(&case) {
-            let mut lanes = Vec::new();
+            let mut objects = Objects::new(BYTES, layout(bytes));
+            let mut lanes = vec![Lane::new("kmem", move |_| pair(&mut objects, layout(bytes)))];
             for_each_heap!(|name, new| if options.wants_peer(name) {
                 let mut heap = new(BYTES);
                 lanes.push(Lane::new(name, move |_| pair(&mut heap, layout(bytes))));
@@ -24,7 +27,12 @@ fn main() {
     }
     let case = "32 objects of 64 bytes taken, then given back: one of them";
     if options.wants_case(case) {
-        let mut lanes = Vec::new();
+        let mut objects = Objects::new(BYTES, layout(64));
+        let at_once = Objects::new(BYTES, layout(64));
+        let mut lanes = vec![
+            Lane::new("kmem", move |_| bulk(&mut objects, layout(64))),
+            Lane::new("kmem, alloc_many", move |_| bulk_at_once(&at_once)),
+        ];
         for_each_heap!(|name, new| if options.wants_peer(name) {
             let mut heap = new(BYTES);
             lanes.push(Lane::new(name, move |_| bulk(&mut heap, layout(64))));

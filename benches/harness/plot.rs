@@ -1,4 +1,4 @@
-//! Bars of every case, as SVG: one panel a case, a logarithmic axis, kmem in its own colour.
+//! Bars of every case, as SVG: one panel a case, kmem in its own colour.
 
 use std::{error::Error, path::Path};
 

@@ -22,6 +22,15 @@ pub struct Timing {
     pub elapsed: Duration,
 }
 
+impl Timing {
+    /// Nanoseconds an operation, in this batch and another one.
+    fn nanoseconds_with(self, other: Option<Self>) -> f64 {
+        let other = other.unwrap_or(Self { operations: 0, elapsed: Duration::ZERO });
+        let elapsed = self.elapsed + other.elapsed;
+        elapsed.as_nanos() as f64 / (self.operations + other.operations) as f64
+    }
+}
+
 /// Runs `batch` once and says how long its `operations` operations took.
 #[inline]
 pub fn timed(operations: usize, batch: impl FnOnce()) -> Timing {
@@ -38,31 +47,34 @@ pub struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    /// A lane whose sample is the sum over `slices` batches, which are given their number; other
-    /// lanes run between them.
+    /// A lane that runs batches, which are given the number of their slice.
     pub fn new(name: &'static str, run: impl FnMut(usize) -> Timing + 'a) -> Self {
         Self { name, run: Box::new(run) }
     }
 }
 
-/// The samples of one lane, in nanoseconds an operation, one a round.
+/// The samples of one lane, in nanoseconds an operation.
 #[derive(Clone, Debug)]
 pub struct Series {
     /// The allocator.
     pub name: &'static str,
-    /// One value a round; a slow lane has fewer, all of them of the first rounds.
+    /// The same number of values a round; a slow lane has fewer, all of them of the first rounds.
     pub samples: Vec<f64>,
 }
 
 /// Runs the lanes in rotation until each has had its time, and gives the samples back.
+///
+/// A round has `slices` batches of each lane: one, or twice as many as samples. Then the batches of
+/// the second half undo what those of the first did, and a sample is one of each.
 pub fn sample(slices: usize, mut lanes: Vec<Lane<'_>>, options: &Options) -> Vec<Series> {
     let budget = options.time_per_lane();
     let count = lanes.len();
     let mut series: Vec<Series> =
         lanes.iter().map(|lane| Series { name: lane.name, samples: Vec::new() }).collect();
     let mut spent = vec![Duration::ZERO; count];
+    let mut rounds = vec![0; count];
     for round in 0..WARM_UP_ROUNDS + MAX_ROUNDS {
-        let wants_more = |lane: &usize| match series[*lane].samples.len() {
+        let wants_more = |lane: &usize| match rounds[*lane] {
             0 => true,
             1..MIN_ROUNDS => spent[*lane] < budget * PATIENCE,
             _ => spent[*lane] < budget,
@@ -71,21 +83,24 @@ pub fn sample(slices: usize, mut lanes: Vec<Lane<'_>>, options: &Options) -> Vec
         if running.is_empty() {
             break;
         }
-        let mut sums = vec![(0, Duration::ZERO); count];
+        let mut timings = vec![Vec::with_capacity(slices); count];
         for slice in 0..slices {
             for turn in 0..running.len() {
                 let lane = running[(turn + round + slice) % running.len()];
                 let start = Instant::now();
-                let timing = (lanes[lane].run)(slice);
+                timings[lane].push((lanes[lane].run)(slice));
                 spent[lane] += start.elapsed();
-                sums[lane].0 += timing.operations;
-                sums[lane].1 += timing.elapsed;
             }
         }
         if round >= WARM_UP_ROUNDS {
             for lane in running {
-                let (operations, elapsed) = sums[lane];
-                series[lane].samples.push(elapsed.as_nanos() as f64 / operations as f64);
+                rounds[lane] += 1;
+                let (first, second) = timings[lane].split_at(slices / 2);
+                let halves = second
+                    .iter()
+                    .enumerate()
+                    .map(|(number, &timing)| timing.nanoseconds_with(first.get(number).copied()));
+                series[lane].samples.extend(halves);
             }
         }
     }
@@ -128,6 +143,9 @@ pub type Threads = Box<dyn Fn(usize) -> Timing>;
 
 /// Races batches of one thread and of two, and adds two tables: what an operation costs a thread
 /// that is not alone, and how many times as much as when it is.
+///
+/// Both compare fifth percentiles: a thread that is kept off its CPU for a moment spoils a batch of two
+/// far more often than a batch of one, and never shortens it.
 pub fn race_threads(
     case: &str,
     allocators: &[(&'static str, Threads)],
@@ -138,14 +156,12 @@ pub fn race_threads(
         .iter()
         .flat_map(|(name, run)| [1, 2].map(|count| Lane::new(name, move |_| run(count))))
         .collect();
-    let series = sample(1, lanes, options);
-    let both: Vec<Series> = series.iter().skip(1).step_by(2).cloned().collect();
-    report.add(tabulate(case, &both));
-    let slowdown = series
-        .chunks_exact(2)
-        .map(|pair| {
-            (pair[0].name.to_owned(), stats::paired_ratio(&pair[1].samples, &pair[0].samples))
-        })
-        .collect();
+    let (mut together, mut slowdown) = (Vec::new(), Vec::new());
+    for pair in sample(1, lanes, options).chunks_exact(2) {
+        let [alone, both] = [0, 1].map(|lane| stats::percentile(&pair[lane].samples, 5));
+        together.push((pair[0].name.to_owned(), both));
+        slowdown.push((pair[0].name.to_owned(), both / alone));
+    }
+    report.add(Table::of_values(case, "ns", together));
     report.add(Table::of_values(&format!("{case}: times one alone"), "×", slowdown));
 }

@@ -58,25 +58,25 @@ impl Table {
     }
 
     fn print(&self) {
+        let timed = self.rows.iter().any(|row| row.low.is_some());
         let mut table = comfy_table::Table::new();
         table.load_style(presets::ASCII_MARKDOWN);
-        table.set_header([
-            self.case.as_str(),
-            &format!("median, {}", self.unit),
-            "5 %",
-            "of best peer",
-            "samples",
-        ]);
+        let middle = if timed { "median, " } else { "" };
+        let mut header =
+            vec![self.case.clone(), format!("{middle}{}", self.unit), "of best peer".to_owned()];
+        if timed {
+            header.extend(["5 %".to_owned(), "samples".to_owned()]);
+        }
+        table.set_header(header);
         let mut rows: Vec<&Row> = self.rows.iter().collect();
         rows.sort_by(|a, b| a.value.total_cmp(&b.value));
         for row in rows {
-            table.add_row([
-                row.peer.clone(),
-                figure(row.value),
-                row.low.map_or_else(String::new, figure),
-                row.ratio.map_or_else(String::new, figure),
-                row.samples.to_string(),
-            ]);
+            let optional = |value: Option<f64>| value.map_or_else(String::new, figure);
+            let mut cells = vec![row.peer.clone(), figure(row.value), optional(row.ratio)];
+            if timed {
+                cells.extend([optional(row.low), row.samples.to_string()]);
+            }
+            table.add_row(cells);
         }
         for column in 1..5 {
             if let Some(column) = table.column_mut(column) {

@@ -29,7 +29,13 @@ pub trait Frames {
     /// Takes a block of 2^`order` frames; `None` where there is none.
     fn take(&mut self, order: u8) -> Option<usize>;
 
-    /// Gives back a block that [`take`](Self::take) returned for the same order.
+    /// As [`take`](Self::take), for contents that can be moved or will soon be gone, where the
+    /// allocator wants to know.
+    fn take_movable(&mut self, order: u8) -> Option<usize> {
+        self.take(order)
+    }
+
+    /// Gives back a block that was taken for the same order.
     fn give(&mut self, block: usize, order: u8);
 }
 
@@ -329,7 +335,15 @@ impl Frames for Bitmap {
 #[macro_export]
 macro_rules! for_each_frame_allocator {
     (|$name:ident, $new:ident| $body:expr) => {{
-        use $crate::peers::frames::*;
+        use $crate::peers::{frames::*, kmem::*};
+        {
+            let ($name, $new) = ("kmem", Pages::new);
+            $body
+        }
+        {
+            let ($name, $new) = ("kmem, buddy alone", BuddyAlone::new);
+            $body
+        }
         {
             let ($name, $new) = ("buddy-alloc", BuddyAlloc::new);
             $body

@@ -9,3 +9,4 @@ pub mod child;
 pub mod cpu;
 pub mod frames;
 pub mod heaps;
+pub mod kmem;

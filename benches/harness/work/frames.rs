@@ -1,5 +1,6 @@
 //! Work for allocators of frames.
 
+use core::ops::Range;
 use std::hint::black_box;
 
 use super::{Batch, PAIRS, WARM_UP_PAIRS, at_once};
@@ -89,55 +90,127 @@ impl<A: Frames> Bulk<A> {
     }
 }
 
-/// Blocks of orders 0 to 6 in most of the memory, replaced by and by.
+/// Blocks of several orders, each order as often as the others, replaced by and by.
 pub struct Mixed<A> {
     allocator: A,
+    orders: Range<u8>,
     live: Vec<(usize, u8)>,
     random: Random,
-    orders: Vec<u8>,
+    next: Vec<u8>,
 }
 
-/// How many orders the mix has, each as often as the others.
-const ORDERS: usize = 7;
-/// Frames in a block of the mix, on average, in sevenths.
-const FRAMES_IN_SEVEN: usize = (1 << ORDERS) - 1;
-
 impl<A: Frames> Mixed<A> {
-    /// Fills `frames` frames with blocks.
-    pub fn new(mut allocator: A, frames: usize) -> Self {
+    /// Fills about `frames` frames with blocks of `orders`.
+    pub fn new(mut allocator: A, orders: Range<u8>, frames: usize) -> Self {
         let mut random = Random::new(2);
-        let blocks = frames * ORDERS / FRAMES_IN_SEVEN;
+        let frames_of_each: usize = orders.clone().map(|order| 1 << order).sum();
+        let blocks = frames * orders.len() / frames_of_each;
         let live = (0..blocks)
             .map(|_| {
-                let order = random.below(ORDERS) as u8;
-                (allocator.take(order).expect("three quarters of the memory"), order)
+                let order = draw(&mut random, &orders);
+                (allocator.take(order).expect("memory to spare"), order)
             })
             .collect();
-        Self { allocator, live, random, orders: Vec::new() }
+        Self { allocator, orders, live, random, next: Vec::new() }
     }
 
     /// Gives `blocks` blocks back, drawn at random, and takes as many of random orders.
     ///
-    /// A request that cannot be met is repeated for one frame, which always can.
+    /// A request that cannot be met is repeated for the smallest order, which always can.
     pub fn run(&mut self, blocks: usize) -> Timing {
         for end in (self.live.len() - blocks..self.live.len()).rev() {
             let drawn = self.random.below(end + 1);
             self.live.swap(drawn, end);
         }
-        self.orders.clear();
-        self.orders.extend((0..blocks).map(|_| self.random.below(ORDERS) as u8));
+        self.next.clear();
+        self.next.extend((0..blocks).map(|_| draw(&mut self.random, &self.orders)));
         let rest = self.live.len() - blocks;
         timed(2 * blocks, || {
             for (block, order) in self.live.drain(rest..) {
                 self.allocator.give(block, order);
             }
-            for &order in &self.orders {
+            for &order in &self.next {
                 self.live.push(match self.allocator.take(order) {
                     Some(block) => (block, order),
-                    None => (self.allocator.take(0).expect("one frame"), 0),
+                    None => {
+                        let order = self.orders.start;
+                        (self.allocator.take(order).expect("a small block"), order)
+                    }
                 });
             }
         })
+    }
+}
+
+fn draw(random: &mut Random, orders: &Range<u8>) -> u8 {
+    orders.start + random.below(orders.len()) as u8
+}
+
+/// What a day leaves behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Evening {
+    /// Blocks of 2 MiB that can still be taken.
+    pub whole: usize,
+    /// How many there would be if the rest had been put together.
+    pub possible: usize,
+}
+
+/// A day's churn in miniature: 24 hours of rising and falling load in `frames` frames, most of it
+/// short-lived, one allocation in 50 for good; then everything short-lived is given back.
+pub fn day<A: Frames>(allocator: &mut A, frames: usize) -> Evening {
+    /// Load at the end of each hour, in per cent.
+    const LOAD: [usize; 24] = [
+        30, 25, 20, 20, 25, 35, 50, 65, 75, 80, 85, 80, 75, 85, 80, 75, 80, 85, 80, 70, 65, 55, 45,
+        35,
+    ];
+    /// Requests in an hour, beside those that follow the load.
+    const CHURN: usize = 30_000;
+    /// Most requests in an hour, should memory be too broken to reach its load.
+    const MOST: usize = 300_000;
+    let mut random = Random::new(7);
+    let mut live: Vec<(usize, u8)> = Vec::new();
+    let (mut used, mut kept) = (0_usize, 0_usize);
+    for load in LOAD {
+        let target = frames * load / 100;
+        let mut churn = 0;
+        while churn < CHURN || (churn < MOST && used.abs_diff(target) > frames / 100) {
+            churn += 1;
+            if live.is_empty() || used < target {
+                let order = order_of_the_day(&mut random);
+                let lasting = random.below(50) == 0;
+                let block =
+                    if lasting { allocator.take(order) } else { allocator.take_movable(order) };
+                let Some(block) = block else { continue };
+                used += 1 << order;
+                if lasting {
+                    kept += 1 << order;
+                } else {
+                    live.push((block, order));
+                }
+            } else {
+                let (block, order) = live.swap_remove(random.below(live.len()));
+                allocator.give(block, order);
+                used -= 1 << order;
+            }
+        }
+    }
+    for (block, order) in live {
+        allocator.give(block, order);
+    }
+    let whole = core::iter::from_fn(|| allocator.take(BIG)).count();
+    Evening { whole, possible: (frames - kept) >> BIG }
+}
+
+/// The order of a block of 2 MiB.
+const BIG: u8 = 9;
+
+/// Four in five are single frames; the others, up to order 3, ever rarer.
+fn order_of_the_day(random: &mut Random) -> u8 {
+    match random.below(100) {
+        0..80 => 0,
+        80..90 => 1,
+        90..96 => 2,
+        _ => 3,
     }
 }
 

@@ -1,6 +1,10 @@
 //! Work for heaps.
 
-use core::{alloc::Layout, ptr};
+use core::{
+    alloc::Layout,
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+};
 use std::{
     hint::{black_box, spin_loop},
     sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
@@ -12,6 +16,7 @@ use crate::{
     peers::{
         cpu,
         heaps::{Heap, SharedHeap},
+        kmem::Objects,
     },
     random::Random,
     timed,
@@ -45,9 +50,11 @@ pub fn pair<H: Heap>(heap: &mut H, layout: Layout) -> Timing {
     timed(PAIRS, || pairs(PAIRS, heap))
 }
 
+/// Objects in a burst.
+const OBJECTS: usize = 32;
+
 /// 32 objects taken one by one, then given back as they came; counted in pairs.
 pub fn bulk<H: Heap>(heap: &mut H, layout: Layout) -> Timing {
-    const OBJECTS: usize = 32;
     let mut objects = [ptr::null_mut(); OBJECTS];
     let mut bursts = |count: usize| {
         for _ in 0..count / OBJECTS {
@@ -59,6 +66,23 @@ pub fn bulk<H: Heap>(heap: &mut H, layout: Layout) -> Timing {
                 // SAFETY: taken in the loop above, once, and not kept.
                 unsafe { heap.give(object, layout) };
             }
+        }
+    };
+    bursts(WARM_UP_PAIRS);
+    timed(PAIRS, || bursts(PAIRS))
+}
+
+/// The same through the calls that take and give many.
+pub fn bulk_at_once(cache: &Objects) -> Timing {
+    let mut room = [MaybeUninit::<NonNull<u8>>::uninit(); OBJECTS];
+    let mut bursts = |count: usize| {
+        for _ in 0..count / OBJECTS {
+            assert!(cache.take_many(&mut room), "the cache is exhausted");
+            // SAFETY: the cache just filled every place.
+            let objects = room.map(|object| unsafe { object.assume_init() });
+            objects.iter().for_each(|object| touch(object.as_ptr()));
+            // SAFETY: taken above, and not kept.
+            unsafe { cache.give_many(&objects) };
         }
     };
     bursts(WARM_UP_PAIRS);
@@ -334,8 +358,8 @@ impl Sizes {
     }
 }
 
-/// Bytes that the process has resident for each byte of 32 MiB of blocks, above 1.
-pub fn lost<H: Heap>(new: impl FnOnce() -> H, sizes: Sizes) -> f64 {
+/// Bytes that the process has resident for each byte of 32 MiB of blocks of such sizes.
+pub fn density<H: Heap>(new: impl FnOnce() -> H, sizes: Sizes) -> f64 {
     const BYTES: usize = 32 << 20;
     let mut random = Random::new(6);
     let before = memory::resident_bytes();
@@ -346,5 +370,5 @@ pub fn lost<H: Heap>(new: impl FnOnce() -> H, sizes: Sizes) -> f64 {
         black_box(filled(&mut heap, layout));
         bytes += layout.size();
     }
-    memory::resident_bytes().saturating_sub(before) as f64 / bytes as f64 - 1.0
+    memory::resident_bytes().saturating_sub(before) as f64 / bytes as f64
 }

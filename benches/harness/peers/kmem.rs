@@ -1,0 +1,225 @@
+//! kmem itself, layer by layer.
+
+use core::{
+    alloc::Layout,
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+    sync::atomic::AtomicU8,
+};
+
+use kmem::{
+    AllocFlags, Buddy, CpuId, Frame, FrameRange, IrqState, Order, PageAllocator, PhysAddr,
+    Platform, Region as MapEntry, RegionKind,
+    buddy::{BlockOwner, Group, Metadata, Need, Placement},
+    frame::FRAME_SIZE,
+    page::{Contents, InitOptions},
+    slab::{CacheFlags, RawCache},
+};
+
+use super::{
+    cpu,
+    frames::{Frames, SharedFrames},
+    heaps::Heap,
+};
+use crate::memory::Region;
+
+/// The machine that kmem is told about: one region of this process as physical memory from
+/// [`BASE`] on, and threads that stand for CPUs.
+///
+/// There are no interrupts, so masking them costs nothing here; that happens only in front of
+/// kmem's locks, and none of the peers does it either.
+pub struct Machine {
+    region: Region,
+}
+
+/// Where physical memory begins: above what a PC keeps for devices.
+const BASE: u64 = 4 << 30;
+
+// SAFETY: the two translations are inverse to each other within the region, which the platform
+// owns; the threads of a benchmark have different CPU numbers, each runs alone on its own, nothing
+// interrupts them in kmem's sense, and `synchronize` promises nothing.
+unsafe impl Platform for Machine {
+    #[inline]
+    fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
+        self.region.start().wrapping_add(phys.as_u64().wrapping_sub(BASE) as usize)
+    }
+
+    #[inline]
+    fn virt_to_phys(&self, virt: *const u8) -> Option<PhysAddr> {
+        let offset = virt.addr().wrapping_sub(self.region.start().addr());
+        (offset < self.region.len_bytes()).then(|| PhysAddr::new(BASE + offset as u64))
+    }
+
+    #[inline]
+    fn irq_save(&self) -> IrqState {
+        IrqState(0)
+    }
+
+    #[inline]
+    unsafe fn irq_restore(&self, _state: IrqState) {}
+
+    #[inline]
+    fn cpu_id(&self) -> CpuId {
+        CpuId::new(cpu::current()).unwrap_or(CpuId::BOOT)
+    }
+
+    fn cpu_count(&self) -> usize {
+        cpu::CPUS
+    }
+}
+
+/// The page layer of a machine with `bytes` bytes of memory; never given back.
+fn pages(bytes: usize) -> &'static PageAllocator<Machine> {
+    let region = Region::new(bytes);
+    let map = [MapEntry::from_len(PhysAddr::new(BASE), bytes as u64, RegionKind::Usable)];
+    let pages = Box::leak(Box::new(PageAllocator::new(Machine { region })));
+    let options = InitOptions { contents: Contents::Zeroed, ..InitOptions::DEFAULT };
+    // SAFETY: the region is fresh, zeroed, mapped at these addresses for good, and used by nobody.
+    unsafe { pages.init_with(map, options) }.expect("memory to manage");
+    pages
+}
+
+/// The page layer, as a kernel calls it.
+#[derive(Clone, Copy)]
+pub struct Pages(&'static PageAllocator<Machine>);
+
+impl Pages {
+    /// Manages a fresh range of `bytes` bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self(pages(bytes))
+    }
+
+    #[inline]
+    fn take_with(self, order: u8, flags: AllocFlags) -> Option<usize> {
+        Some(self.0.alloc(Order::new(order)?, flags).ok()?.number())
+    }
+}
+
+impl SharedFrames for Pages {
+    #[inline]
+    fn take(&self, order: u8) -> Option<usize> {
+        self.take_with(order, AllocFlags::empty())
+    }
+
+    #[inline]
+    fn give(&self, block: usize, order: u8) {
+        let (Some(frame), Some(order)) = (Frame::new(block), Order::new(order)) else { return };
+        let given = self.0.free(frame, order);
+        debug_assert_eq!(given, Ok(()));
+    }
+}
+
+impl Frames for Pages {
+    #[inline]
+    fn take(&mut self, order: u8) -> Option<usize> {
+        SharedFrames::take(self, order)
+    }
+
+    #[inline]
+    fn take_movable(&mut self, order: u8) -> Option<usize> {
+        self.take_with(order, AllocFlags::MOVABLE)
+    }
+
+    #[inline]
+    fn give(&mut self, block: usize, order: u8) {
+        SharedFrames::give(self, block, order);
+    }
+}
+
+/// A cache of objects of one size.
+pub struct Objects(RawCache<'static, PageAllocator<Machine>>);
+
+impl Objects {
+    /// A cache over `bytes` bytes of memory.
+    pub fn new(bytes: usize, layout: Layout) -> Self {
+        let flags = CacheFlags::empty();
+        Self(RawCache::new(pages(bytes), "objects", layout.size(), layout.align(), flags))
+    }
+
+    /// Fills `objects` under one lock; whether there was memory for all.
+    #[inline]
+    pub fn take_many(&self, objects: &mut [MaybeUninit<NonNull<u8>>]) -> bool {
+        self.0.alloc_many(objects, AllocFlags::empty()) == objects.len()
+    }
+
+    /// Takes objects back under one lock.
+    ///
+    /// # Safety
+    ///
+    /// They are this cache's, allocated, and nobody uses them any more.
+    #[inline]
+    pub unsafe fn give_many(&self, objects: &[NonNull<u8>]) {
+        // SAFETY: the caller's promise.
+        let given = unsafe { self.0.free_many(objects) };
+        debug_assert!(given.is_ok());
+    }
+}
+
+impl Heap for Objects {
+    #[inline]
+    fn take(&mut self, _layout: Layout) -> *mut u8 {
+        self.0.alloc(AllocFlags::empty()).map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    #[inline]
+    unsafe fn give(&mut self, block: *mut u8, _layout: Layout) {
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the caller's promise.
+            let given = unsafe { self.0.free(block) };
+            debug_assert!(given.is_ok());
+        }
+    }
+}
+
+/// The buddy alone, over one span: no zones, no lists for CPUs, no lock.
+pub struct BuddyAlone(Buddy<'static>);
+
+impl BuddyAlone {
+    /// Manages the frames of `bytes` bytes, which it never touches.
+    ///
+    /// Its metadata, 0.03 % of that, are never given back.
+    pub fn new(bytes: usize) -> Self {
+        let cover = FrameRange::from_len(Frame::default(), bytes / FRAME_SIZE)
+            .expect("less memory than there are addresses");
+        let need = Need::for_span(cover);
+        // SAFETY: numbers, for all of which zero is a value.
+        let (states, groups, words) = unsafe {
+            (
+                Box::<[AtomicU8]>::new_zeroed_slice(need.states).assume_init(),
+                Box::<[Group]>::new_zeroed_slice(need.groups).assume_init(),
+                Box::<[u64]>::new_zeroed_slice(need.words).assume_init(),
+            )
+        };
+        let metadata = Metadata {
+            states: Box::leak(states),
+            groups: Box::leak(groups),
+            words: Box::leak(words),
+        };
+        let mut buddy = Buddy::new(cover, metadata).expect("metadata as long as they should be");
+        buddy.add(cover).expect("a span of holes");
+        Self(buddy)
+    }
+}
+
+impl Frames for BuddyAlone {
+    #[inline]
+    fn take(&mut self, order: u8) -> Option<usize> {
+        let order = Order::new(order)?;
+        let frame = self.0.alloc(order, BlockOwner::Caller, Placement::Low).ok()?;
+        Some(frame.number())
+    }
+
+    #[inline]
+    fn take_movable(&mut self, order: u8) -> Option<usize> {
+        let order = Order::new(order)?;
+        let frame = self.0.alloc(order, BlockOwner::Caller, Placement::High).ok()?;
+        Some(frame.number())
+    }
+
+    #[inline]
+    fn give(&mut self, block: usize, order: u8) {
+        let (Some(frame), Some(order)) = (Frame::new(block), Order::new(order)) else { return };
+        let given = self.0.free(frame, order, BlockOwner::Caller);
+        debug_assert_eq!(given, Ok(()));
+    }
+}
