@@ -12,7 +12,7 @@ use super::cpu;
 
 static SLABS: StaticSlabPool<0x1000, { cpu::CPUS }> = StaticSlabPool::new(
     [PerCpuSlab::new(0), PerCpuSlab::new(1), PerCpuSlab::new(2), PerCpuSlab::new(3)],
-    cpu::current,
+    cpu::current_number,
 );
 
 struct Services;

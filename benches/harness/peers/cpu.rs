@@ -2,19 +2,26 @@
 
 use std::{cell::Cell, thread};
 
+use kmem::CpuId;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Most threads that one benchmark runs.
 pub const CPUS: usize = 4;
 
 thread_local! {
-    static CPU: Cell<usize> = const { Cell::new(0) };
+    static CPU: Cell<CpuId> = const { Cell::new(CpuId::BOOT) };
 }
 
 /// The CPU that this thread stands for: one load, as a kernel's CPU-local data is.
 #[inline]
-pub fn current() -> usize {
+pub fn current() -> CpuId {
     CPU.with(Cell::get)
+}
+
+/// The same, as a number.
+#[inline]
+pub fn current_number() -> usize {
+    current().index()
 }
 
 /// Makes this thread stand for `cpu`, and tries to run it on one of the machine's CPUs alone: two
@@ -23,7 +30,7 @@ pub fn current() -> usize {
 /// No two threads that run at once may have the same number.
 pub fn become_cpu(cpu: usize) {
     assert!(cpu < CPUS);
-    CPU.with(|current| current.set(cpu));
+    CPU.with(|current| current.set(CpuId::new(cpu).unwrap_or(CpuId::BOOT)));
     let Ok(allowed) = sched_getaffinity(None) else { return };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     if let Some(core) = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).nth(cpu % cores) {

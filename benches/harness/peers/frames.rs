@@ -108,7 +108,7 @@ struct Thread;
 impl CpuId for Thread {
     #[inline]
     fn current_cpu() -> usize {
-        cpu::current()
+        cpu::current_number()
     }
 }
 

@@ -30,7 +30,20 @@ use crate::memory::Region;
 /// kmem's locks, and none of the peers does it either.
 pub struct Machine {
     region: Region,
+    /// Where physical address 0 would be mapped.
+    direct_map: *mut u8,
 }
+
+impl Machine {
+    fn new(bytes: usize) -> Self {
+        let region = Region::new(bytes);
+        let direct_map = region.start().wrapping_sub(BASE as usize);
+        Self { region, direct_map }
+    }
+}
+
+// SAFETY: the pointer is never read through here, only offset.
+unsafe impl Sync for Machine {}
 
 /// Where physical memory begins: above what a PC keeps for devices.
 const BASE: u64 = 4 << 30;
@@ -41,13 +54,14 @@ const BASE: u64 = 4 << 30;
 unsafe impl Platform for Machine {
     #[inline]
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
-        self.region.start().wrapping_add(phys.as_u64().wrapping_sub(BASE) as usize)
+        self.direct_map.wrapping_add(phys.as_u64() as usize)
     }
 
     #[inline]
     fn virt_to_phys(&self, virt: *const u8) -> Option<PhysAddr> {
-        let offset = virt.addr().wrapping_sub(self.region.start().addr());
-        (offset < self.region.len_bytes()).then(|| PhysAddr::new(BASE + offset as u64))
+        let phys = virt.addr().wrapping_sub(self.direct_map.addr()) as u64;
+        let is_inside = phys.wrapping_sub(BASE) < self.region.len_bytes() as u64;
+        is_inside.then_some(PhysAddr::new(phys))
     }
 
     #[inline]
@@ -60,7 +74,7 @@ unsafe impl Platform for Machine {
 
     #[inline]
     fn cpu_id(&self) -> CpuId {
-        CpuId::new(cpu::current()).unwrap_or(CpuId::BOOT)
+        cpu::current()
     }
 
     fn cpu_count(&self) -> usize {
@@ -70,9 +84,8 @@ unsafe impl Platform for Machine {
 
 /// The page layer of a machine with `bytes` bytes of memory; never given back.
 fn pages(bytes: usize) -> &'static PageAllocator<Machine> {
-    let region = Region::new(bytes);
     let map = [MapEntry::from_len(PhysAddr::new(BASE), bytes as u64, RegionKind::Usable)];
-    let pages = Box::leak(Box::new(PageAllocator::new(Machine { region })));
+    let pages = Box::leak(Box::new(PageAllocator::new(Machine::new(bytes))));
     let options = InitOptions { contents: Contents::Zeroed, ..InitOptions::DEFAULT };
     // SAFETY: the region is fresh, zeroed, mapped at these addresses for good, and used by nobody.
     unsafe { pages.init_with(map, options) }.expect("memory to manage");

@@ -142,7 +142,7 @@ pub fn private_mix<H: SharedHeap>(heap: &H, threads: usize) -> Timing {
     const LIVE: usize = 1000;
     const STEPS: usize = 16_384;
     let elapsed = at_once(threads, &|| {
-        let mut random = Random::new(4 + cpu::current() as u64);
+        let mut random = Random::new(4 + cpu::current_number() as u64);
         let mut live: Vec<(*mut u8, Layout)> = Vec::with_capacity(LIVE);
         move |batch| match batch {
             Batch::WarmUp => live.extend((0..LIVE).map(|_| {
