@@ -3,7 +3,7 @@
 use harness::{
     Lane, Options, Report, Table, Threads, for_each_heap, for_each_shared_heap,
     peers::{child, heaps::SharedHeap},
-    race, race_threads,
+    race, race_pairs_of_threads, race_threads,
     work::heaps::{Footprint, Mix, footprint, layout, pair, private_mix, producer_consumer},
 };
 
@@ -65,7 +65,7 @@ fn threads(options: &Options, report: &mut Report) {
             let heap = new(BYTES);
             lanes.push(Lane::new(name, move |_| producer_consumer(&heap)));
         });
-        race(case, 1, lanes, options, report);
+        race_pairs_of_threads(case, lanes, options, report);
     }
 }
 

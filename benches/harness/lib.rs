@@ -18,5 +18,5 @@ pub mod stats;
 pub mod work;
 
 pub use options::Options;
-pub use race::{Lane, Threads, Timing, race, race_threads, timed};
+pub use race::{Lane, Threads, Timing, race, race_pairs_of_threads, race_threads, timed};
 pub use report::{Report, Row, Table};

@@ -165,3 +165,16 @@ pub fn race_threads(
     report.add(Table::of_values(case, "ns", together));
     report.add(Table::of_values(&format!("{case}: times one alone"), "×", slowdown));
 }
+
+/// Races batches of two threads, and adds a table of their fifth percentiles: see
+/// [`race_threads`].
+pub fn race_pairs_of_threads(
+    case: &str,
+    lanes: Vec<Lane<'_>>,
+    options: &Options,
+    report: &mut Report,
+) {
+    let low = |series: Series| (series.name.to_owned(), stats::percentile(&series.samples, 5));
+    let values = sample(1, lanes, options).into_iter().map(low).collect();
+    report.add(Table::of_values(case, "ns", values));
+}

@@ -210,7 +210,7 @@ impl Ring {
 
 /// One thread takes objects, another one gives them back.
 pub fn producer_consumer<H: SharedHeap>(heap: &H) -> Timing {
-    const OBJECTS: usize = 32_768;
+    const OBJECTS: usize = 4096;
     let ring = Ring::new();
     let turns = AtomicUsize::new(0);
     let size = |turn: usize| layout(64 + 64 * (turn % 8));
