@@ -39,7 +39,7 @@ fn main() {
 fn single_thread(options: &Options, report: &mut Report) {
     let case = "frame pair, order 0";
     if options.wants_case(case) {
-        let mut lanes = lanes!(options, |frames| move |_| work::pair(&mut frames, 0));
+        let mut lanes = lanes!(options, |frames| move |_| work::pair::<0, _>(&mut frames));
         lanes.extend(list_heap(options, |_| ()));
         race(case, 1, lanes, options, report);
     }
@@ -47,7 +47,7 @@ fn single_thread(options: &Options, report: &mut Report) {
     if options.wants_case(case) {
         let mut lanes = lanes!(options, |frames| {
             work::fragment(&mut frames, FRAMES_PER_GIB / 16);
-            move |_| work::pair(&mut frames, 0)
+            move |_| work::pair::<0, _>(&mut frames)
         });
         lanes.extend(list_heap(options, |heap| work::fragment(heap, FRAMES_PER_GIB / 16)));
         race(case, 1, lanes, options, report);
@@ -76,7 +76,7 @@ fn single_thread(options: &Options, report: &mut Report) {
     }
     let case = "2 MiB pair";
     if options.wants_case(case) {
-        let lanes = lanes!(options, |frames| move |_| work::pair(&mut frames, 9));
+        let lanes = lanes!(options, |frames| move |_| work::pair::<9, _>(&mut frames));
         race(case, 1, lanes, options, report);
     }
 }
@@ -91,7 +91,7 @@ fn list_heap(
     options.wants_peer(name).then(|| {
         let mut heap = BuddySystemHeap::new(GIB);
         prepare(&mut heap);
-        Lane::new(name, move |_| work::pair(&mut heap, 0))
+        Lane::new(name, move |_| work::pair::<0, _>(&mut heap))
     })
 }
 

@@ -34,7 +34,7 @@ fn main() {
     let everyone = |_: &str| true;
     let case = "frame pair, order 0";
     if options.wants_case(case) {
-        let lanes = lanes!(options, everyone, |frames, gib| move |_| pair(&mut frames, 0));
+        let lanes = lanes!(options, everyone, |frames, gib| move |_| pair::<0, _>(&mut frames));
         compare(case, lanes, &options, &mut report);
     }
     let case = "orders 0 to 6 in 768 MiB";

@@ -1,7 +1,7 @@
 //! Page-frame allocators.
 //!
-//! A block is named by a number of the allocator's own: an address or a frame number. Those that
-//! keep their metadata in the memory they manage are given a [`Region`] of it; the others never
+//! The adapters are there to vanish: they are always inlined, and a block is named by whatever the allocator
+//! itself names it by, an address or a frame. Allocators that keep their metadata in the memory they manage are given a [`Region`] of it; the others never
 //! touch memory at all.
 
 use core::{
@@ -23,37 +23,47 @@ use crate::memory::Region;
 
 /// A page-frame allocator that one thread uses.
 pub trait Frames {
+    /// What names a block.
+    type Block: Copy + Ord + Send;
+
     /// Whether a block of any order costs what a frame costs, or at least much less than a search.
     const ORDERS: bool = true;
 
     /// Takes a block of 2^`order` frames; `None` where there is none.
-    fn take(&mut self, order: u8) -> Option<usize>;
+    fn take(&mut self, order: u8) -> Option<Self::Block>;
 
     /// As [`take`](Self::take), for contents that can be moved or will soon be gone, where the
     /// allocator wants to know.
-    fn take_movable(&mut self, order: u8) -> Option<usize> {
+    fn take_movable(&mut self, order: u8) -> Option<Self::Block> {
         self.take(order)
     }
 
     /// Gives back a block that was taken for the same order.
-    fn give(&mut self, block: usize, order: u8);
+    fn give(&mut self, block: Self::Block, order: u8);
 }
 
 /// A page-frame allocator that threads share.
 pub trait SharedFrames: Sync {
+    /// What names a block.
+    type Block: Copy + Send;
+
     /// See [`Frames::take`].
-    fn take(&self, order: u8) -> Option<usize>;
+    fn take(&self, order: u8) -> Option<Self::Block>;
 
     /// See [`Frames::give`].
-    fn give(&self, block: usize, order: u8);
+    fn give(&self, block: Self::Block, order: u8);
 }
 
 impl<A: Frames + Send> SharedFrames for spin::Mutex<A> {
-    fn take(&self, order: u8) -> Option<usize> {
+    type Block = A::Block;
+
+    #[inline(always)]
+    fn take(&self, order: u8) -> Option<A::Block> {
         self.lock().take(order)
     }
 
-    fn give(&self, block: usize, order: u8) {
+    #[inline(always)]
+    fn give(&self, block: A::Block, order: u8) {
         self.lock().give(block, order);
     }
 }
@@ -79,12 +89,14 @@ impl BuddySlab {
 }
 
 impl Frames for BuddySlab {
-    #[inline]
+    type Block = usize;
+
+    #[inline(always)]
     fn take(&mut self, order: u8) -> Option<usize> {
         self.buddy.alloc_pages(1 << order, FRAME_SIZE).ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&mut self, block: usize, order: u8) {
         self.buddy.dealloc_pages(block, 1 << order);
     }
@@ -106,7 +118,7 @@ unsafe impl Provenance for Identity {
 struct Thread;
 
 impl CpuId for Thread {
-    #[inline]
+    #[inline(always)]
     fn current_cpu() -> usize {
         cpu::current_number()
     }
@@ -132,12 +144,14 @@ impl FrameAlloc {
 }
 
 impl SharedFrames for FrameAlloc {
-    #[inline]
+    type Block = usize;
+
+    #[inline(always)]
     fn take(&self, order: u8) -> Option<usize> {
         self.depot.allocate_physical(PAGE, frames_of(order)).ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&self, block: usize, order: u8) {
         // SAFETY: the benchmarks give back what they took, once, with its order.
         unsafe { self.depot.deallocate_physical(PAGE, frames_of(order), block) };
@@ -145,18 +159,20 @@ impl SharedFrames for FrameAlloc {
 }
 
 impl Frames for FrameAlloc {
-    #[inline]
+    type Block = usize;
+
+    #[inline(always)]
     fn take(&mut self, order: u8) -> Option<usize> {
         SharedFrames::take(self, order)
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&mut self, block: usize, order: u8) {
         SharedFrames::give(self, block, order);
     }
 }
 
-#[inline]
+#[inline(always)]
 fn frames_of(order: u8) -> NonZeroUsize {
     NonZeroUsize::new(1 << order).unwrap_or(NonZeroUsize::MIN)
 }
@@ -174,12 +190,14 @@ impl BuddySystemFrames {
 }
 
 impl Frames for BuddySystemFrames {
-    #[inline]
+    type Block = usize;
+
+    #[inline(always)]
     fn take(&mut self, order: u8) -> Option<usize> {
         self.0.alloc(1 << order)
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&mut self, block: usize, order: u8) {
         self.0.dealloc(block, 1 << order);
     }
@@ -202,18 +220,21 @@ impl BuddySystemHeap {
     }
 }
 
+#[inline(always)]
 fn block_layout(order: u8) -> Layout {
     let bytes = FRAME_SIZE << order;
     Layout::from_size_align(bytes, bytes).expect("orders of the benchmarks are small")
 }
 
 impl Frames for BuddySystemHeap {
-    #[inline]
+    type Block = usize;
+
+    #[inline(always)]
     fn take(&mut self, order: u8) -> Option<usize> {
         self.heap.alloc(block_layout(order)).ok().map(|block| block.expose_provenance().get())
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&mut self, block: usize, order: u8) {
         if let Some(block) = NonNull::new(ptr::with_exposed_provenance_mut(block)) {
             // SAFETY: the benchmarks give back what they took, once, with its order.
@@ -247,13 +268,15 @@ impl BuddyAlloc {
 }
 
 impl Frames for BuddyAlloc {
-    #[inline]
+    type Block = usize;
+
+    #[inline(always)]
     fn take(&mut self, order: u8) -> Option<usize> {
         let block = self.buddy.malloc(FRAME_SIZE << order);
         if block.is_null() { None } else { Some(block.expose_provenance()) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&mut self, block: usize, _order: u8) {
         self.buddy.free(ptr::with_exposed_provenance_mut(block));
     }
@@ -292,7 +315,7 @@ fn available<B: BitAlloc>(frames: usize) -> Box<B> {
     bits
 }
 
-#[inline]
+#[inline(always)]
 fn take_bits(bits: &mut impl BitAlloc, order: u8) -> Option<usize> {
     match order {
         0 => bits.alloc(),
@@ -300,7 +323,7 @@ fn take_bits(bits: &mut impl BitAlloc, order: u8) -> Option<usize> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn give_bits(bits: &mut impl BitAlloc, block: usize, order: u8) {
     match order {
         0 => bits.dealloc(block),
@@ -309,9 +332,11 @@ fn give_bits(bits: &mut impl BitAlloc, block: usize, order: u8) {
 }
 
 impl Frames for Bitmap {
+    type Block = usize;
+
     const ORDERS: bool = false;
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, order: u8) -> Option<usize> {
         match self {
             Self::Small(bits) => take_bits(&mut **bits, order),
@@ -320,7 +345,7 @@ impl Frames for Bitmap {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&mut self, block: usize, order: u8) {
         match self {
             Self::Small(bits) => give_bits(&mut **bits, block, order),

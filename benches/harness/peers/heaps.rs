@@ -36,12 +36,12 @@ pub trait SharedHeap: Sync {
 }
 
 impl<H: Heap + Send> SharedHeap for spin::Mutex<H> {
-    #[inline]
+    #[inline(always)]
     fn take(&self, layout: Layout) -> *mut u8 {
         self.lock().take(layout)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { self.lock().give(block, layout) }
@@ -53,13 +53,13 @@ impl<H: Heap + Send> SharedHeap for spin::Mutex<H> {
 pub struct System;
 
 impl SharedHeap for System {
-    #[inline]
+    #[inline(always)]
     fn take(&self, layout: Layout) -> *mut u8 {
         // SAFETY: no benchmark asks for no bytes.
         unsafe { Malloc.alloc(layout) }
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { Malloc.dealloc(block, layout) }
@@ -67,12 +67,12 @@ impl SharedHeap for System {
 }
 
 impl Heap for System {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, layout: Layout) -> *mut u8 {
         SharedHeap::take(self, layout)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&mut self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { SharedHeap::give(self, block, layout) }
@@ -97,12 +97,12 @@ impl SlabAllocatorRs {
 }
 
 impl Heap for SlabAllocatorRs {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, layout: Layout) -> *mut u8 {
         self.heap.allocate(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&mut self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller's promise.
@@ -129,12 +129,12 @@ impl AxSlabAllocator {
 }
 
 impl Heap for AxSlabAllocator {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, layout: Layout) -> *mut u8 {
         self.heap.allocate(layout).map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&mut self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { self.heap.deallocate(block.expose_provenance(), layout) }
@@ -167,12 +167,12 @@ impl BuddySlab {
 }
 
 impl SharedHeap for BuddySlab {
-    #[inline]
+    #[inline(always)]
     fn take(&self, layout: Layout) -> *mut u8 {
         self.0.alloc(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller's promise.
@@ -182,12 +182,12 @@ impl SharedHeap for BuddySlab {
 }
 
 impl Heap for BuddySlab {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, layout: Layout) -> *mut u8 {
         SharedHeap::take(self, layout)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&mut self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { SharedHeap::give(self, block, layout) }
@@ -216,12 +216,12 @@ impl Rlsf {
 }
 
 impl Heap for Rlsf {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, layout: Layout) -> *mut u8 {
         self.heap.allocate(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&mut self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller's promise.
@@ -251,13 +251,13 @@ impl Talc {
 }
 
 impl Heap for Talc {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, layout: Layout) -> *mut u8 {
         // SAFETY: no benchmark asks for no bytes.
         unsafe { self.heap.allocate(layout) }.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&mut self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { self.heap.deallocate(block, layout) }
@@ -281,12 +281,12 @@ impl LinkedList {
 }
 
 impl Heap for LinkedList {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, layout: Layout) -> *mut u8 {
         self.heap.allocate_first_fit(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&mut self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller's promise.
@@ -349,13 +349,13 @@ impl Dlmalloc {
 }
 
 impl Heap for Dlmalloc {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, layout: Layout) -> *mut u8 {
         // SAFETY: a layout's alignment is a power of two.
         unsafe { self.0.malloc(layout.size(), layout.align()) }
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&mut self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller's promise.
         unsafe { self.0.free(block, layout.size(), layout.align()) }

@@ -102,39 +102,43 @@ impl Pages {
         Self(pages(bytes))
     }
 
-    #[inline]
-    fn take_with(self, order: u8, flags: AllocFlags) -> Option<usize> {
-        Some(self.0.alloc(Order::new(order)?, flags).ok()?.number())
+    #[inline(always)]
+    fn take_with(self, order: u8, flags: AllocFlags) -> Option<Frame> {
+        self.0.alloc(Order::new(order)?, flags).ok()
     }
 }
 
 impl SharedFrames for Pages {
-    #[inline]
-    fn take(&self, order: u8) -> Option<usize> {
+    type Block = Frame;
+
+    #[inline(always)]
+    fn take(&self, order: u8) -> Option<Frame> {
         self.take_with(order, AllocFlags::empty())
     }
 
-    #[inline]
-    fn give(&self, block: usize, order: u8) {
-        let (Some(frame), Some(order)) = (Frame::new(block), Order::new(order)) else { return };
-        let given = self.0.free(frame, order);
+    #[inline(always)]
+    fn give(&self, block: Frame, order: u8) {
+        let Some(order) = Order::new(order) else { return };
+        let given = self.0.free(block, order);
         debug_assert_eq!(given, Ok(()));
     }
 }
 
 impl Frames for Pages {
-    #[inline]
-    fn take(&mut self, order: u8) -> Option<usize> {
+    type Block = Frame;
+
+    #[inline(always)]
+    fn take(&mut self, order: u8) -> Option<Frame> {
         SharedFrames::take(self, order)
     }
 
-    #[inline]
-    fn take_movable(&mut self, order: u8) -> Option<usize> {
+    #[inline(always)]
+    fn take_movable(&mut self, order: u8) -> Option<Frame> {
         self.take_with(order, AllocFlags::MOVABLE)
     }
 
-    #[inline]
-    fn give(&mut self, block: usize, order: u8) {
+    #[inline(always)]
+    fn give(&mut self, block: Frame, order: u8) {
         SharedFrames::give(self, block, order);
     }
 }
@@ -150,7 +154,7 @@ impl Objects {
     }
 
     /// Fills `objects` under one lock; whether there was memory for all.
-    #[inline]
+    #[inline(always)]
     pub fn take_many(&self, objects: &mut [MaybeUninit<NonNull<u8>>]) -> bool {
         self.0.alloc_many(objects, AllocFlags::empty()) == objects.len()
     }
@@ -160,7 +164,7 @@ impl Objects {
     /// # Safety
     ///
     /// They are this cache's, allocated, and nobody uses them any more.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn give_many(&self, objects: &[NonNull<u8>]) {
         // SAFETY: the caller's promise.
         let given = unsafe { self.0.free_many(objects) };
@@ -169,12 +173,12 @@ impl Objects {
 }
 
 impl Heap for Objects {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, _layout: Layout) -> *mut u8 {
         self.0.alloc(AllocFlags::empty()).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn give(&mut self, block: *mut u8, _layout: Layout) {
         if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller's promise.
@@ -215,24 +219,24 @@ impl BuddyAlone {
 }
 
 impl Frames for BuddyAlone {
-    #[inline]
-    fn take(&mut self, order: u8) -> Option<usize> {
+    type Block = Frame;
+
+    #[inline(always)]
+    fn take(&mut self, order: u8) -> Option<Frame> {
         let order = Order::new(order)?;
-        let frame = self.0.alloc(order, BlockOwner::Caller, Placement::Low).ok()?;
-        Some(frame.number())
+        self.0.alloc(order, BlockOwner::Caller, Placement::Low).ok()
     }
 
-    #[inline]
-    fn take_movable(&mut self, order: u8) -> Option<usize> {
+    #[inline(always)]
+    fn take_movable(&mut self, order: u8) -> Option<Frame> {
         let order = Order::new(order)?;
-        let frame = self.0.alloc(order, BlockOwner::Caller, Placement::High).ok()?;
-        Some(frame.number())
+        self.0.alloc(order, BlockOwner::Caller, Placement::High).ok()
     }
 
-    #[inline]
-    fn give(&mut self, block: usize, order: u8) {
-        let (Some(frame), Some(order)) = (Frame::new(block), Order::new(order)) else { return };
-        let given = self.0.free(frame, order, BlockOwner::Caller);
+    #[inline(always)]
+    fn give(&mut self, block: Frame, order: u8) {
+        let Some(order) = Order::new(order) else { return };
+        let given = self.0.free(block, order, BlockOwner::Caller);
         debug_assert_eq!(given, Ok(()));
     }
 }
