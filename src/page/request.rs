@@ -83,6 +83,7 @@ impl<P: Platform> PageAllocator<P> {
     /// take, [`Fragmented`](AllocError::Fragmented) if there are enough, but in pieces,
     /// [`WouldBlock`](AllocError::WouldBlock) if it may not wait,
     /// [`NotInitialized`](AllocError::NotInitialized).
+    #[inline(always)]
     pub fn alloc(&self, order: Order, flags: AllocFlags) -> Result<Frame, AllocError> {
         self.take_block(order, BlockOwner::Caller, flags)
     }
@@ -92,6 +93,7 @@ impl<P: Platform> PageAllocator<P> {
     /// # Errors
     ///
     /// What is wrong with `frame` or `order`; nothing has changed.
+    #[inline(always)]
     pub fn free(&self, frame: Frame, order: Order) -> Result<(), FreeError> {
         self.give_block(frame, order, BlockOwner::Caller)
     }
@@ -219,7 +221,7 @@ impl<P: Platform> PageAllocator<P> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_block(
         &self,
         order: Order,
@@ -251,7 +253,7 @@ impl<P: Platform> PageAllocator<P> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn give_block(
         &self,
         frame: Frame,
