@@ -4,9 +4,9 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::RefCell;
+use std::hint;
 use std::ptr::{self, NonNull};
-use std::sync::Barrier;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 
 use kmem::AllocFlags;
@@ -322,38 +322,46 @@ fn empty_slabs_are_given_back_before_a_request_fails() {
 }
 
 #[test]
-fn of_two_threads_that_free_a_block_one_succeeds() {
-    let frames = Frames::new(600);
+fn of_two_threads_that_free_a_run_one_succeeds() {
+    const ROUNDS: usize = 2_000;
+    let frames = Frames::new(64);
     let heap = TestHeap::new(&frames);
-    for (size, align) in KINDS {
-        // A run ends by one atomic exchange. That of two frees of an object at most one succeeds takes `STRICT`.
-        let layout = layout(size, align);
-        if SizeClass::for_layout(layout).is_some() {
-            continue;
+    let run = bytes(5 * FRAME_SIZE);
+    let (block, arrived) = (AtomicPtr::new(ptr::null_mut()), AtomicUsize::new(0));
+    // Both come out of here at the same moment, unless one of them has to wait long.
+    let meet = |times: usize| {
+        arrived.fetch_add(1, Ordering::AcqRel);
+        for spins in 0.. {
+            if arrived.load(Ordering::Acquire) >= 2 * times {
+                break;
+            }
+            if spins < 2_000 { hint::spin_loop() } else { thread::yield_now() }
         }
-        for _ in 0..2_000 {
-            let block = allocate(&heap, layout).addr();
-            let start = Barrier::new(2);
-            let race = |cpu| {
-                let (heap, start) = (&heap, &start);
-                move || {
-                    become_cpu(cpu);
-                    let block = NonNull::new(ptr::with_exposed_provenance_mut(block.get()));
-                    start.wait();
-                    // SAFETY: nobody uses the block; of the two frees one is to be refused.
-                    unsafe { heap.deallocate(block.expect("not null"), layout) }
-                }
-            };
-            let results = thread::scope(|scope| {
-                let threads = [scope.spawn(race(0)), scope.spawn(race(1))];
-                threads.map(|thread| thread.join().expect("no panic"))
-            });
-            let freed = results.iter().filter(|result| result.is_ok()).count();
-            assert_eq!(freed, 1, "{results:?}");
-            assert!(results.contains(&Err(HeapFreeError::NotAllocated)), "{results:?}");
+    };
+    let race = |cpu: usize| {
+        become_cpu(cpu);
+        let mut freed = [false; ROUNDS];
+        for (round, freed) in freed.iter_mut().enumerate() {
+            if cpu == 0 {
+                block.store(allocate(&heap, run).as_ptr(), Ordering::Release);
+            }
+            meet(2 * round + 1);
+            let block = NonNull::new(block.load(Ordering::Acquire)).expect("not null");
+            // SAFETY: nobody uses the run; of the two frees one is to be refused.
+            let result = unsafe { heap.deallocate(block, run) };
+            assert!(matches!(result, Ok(()) | Err(HeapFreeError::NotAllocated)), "{result:?}");
+            *freed = result.is_ok();
+            meet(2 * round + 2);
         }
-    }
-    assert_works(&heap);
+        freed
+    };
+    let [first, second] = thread::scope(|scope| {
+        [scope.spawn(|| race(0)), scope.spawn(|| race(1))]
+            .map(|race| race.join().expect("no panic"))
+    });
+    assert!(first.iter().zip(second).all(|(first, second)| *first != second));
+    assert_eq!(frames.taken(), 0);
+    heap.verify().expect("sound");
 }
 
 #[test]

@@ -217,6 +217,8 @@ fn owner_of<S: FrameSource>(source: &S, run: Run) -> Result<&AtomicU32, HeapFree
 #[cold]
 fn inside_or_free<S: FrameSource>(source: &S, frame: Frame) -> HeapFreeError {
     match source.run_of(frame) {
+        // Its first frame has a record, unless another CPU is freeing it just now.
+        Some((run, BlockOwner::Heap)) if run.start() == frame => HeapFreeError::NotAllocated,
         Some((run, BlockOwner::Heap)) => {
             let base = source.platform().phys_to_virt(run.start().start());
             HeapFreeError::NotAnObject { base: base.addr() }
