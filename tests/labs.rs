@@ -28,6 +28,10 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}\n{text}", output.status);
 }
 
+/// The profile that these tests are built with, so that nothing is built anew, and its folder.
+const PROFILE: (&str, &str) =
+    if cfg!(debug_assertions) { ("dev", "debug") } else { ("release", "release") };
+
 /// Builds the example, links it with its C test and runs that.
 fn test_in_c(example: &str, test: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -35,7 +39,7 @@ fn test_in_c(example: &str, test: &str) {
     let target = scratch.parent().expect("a target directory");
     run(Command::new(env!("CARGO"))
         .current_dir(root)
-        .args(["build", "--release", "--features", "mmap", "--example", example])
+        .args(["build", "--profile", PROFILE.0, "--features", "mmap", "--example", example])
         .arg("--target-dir")
         .arg(target));
 
@@ -47,7 +51,7 @@ fn test_in_c(example: &str, test: &str) {
         .arg("-o")
         .arg(&program)
         .arg(root.join("examples").join(example).join(test).with_extension("c"))
-        .arg(target.join("release/examples").join(format!("lib{example}.a"))));
+        .arg(target.join(PROFILE.1).join("examples").join(format!("lib{example}.a"))));
     run(&mut Command::new(program));
 }
 
