@@ -4,7 +4,7 @@ use harness::{
     Lane, Options, Report, Table, Threads, for_each_heap, for_each_shared_heap,
     peers::{child, heaps::SharedHeap},
     race, race_pairs_of_threads, race_threads,
-    work::heaps::{Footprint, Mix, footprint, layout, pair, private_mix, producer_consumer},
+    work::heaps::{Footprint, Mix, footprint, pair, private_mix, producer_consumer},
 };
 
 /// What each heap has to manage. `slab_allocator_rs` gives an eighth of it to each size.
@@ -26,17 +26,9 @@ fn main() {
 }
 
 fn time(options: &Options, report: &mut Report) {
-    for bytes in [24, 200, 1500] {
-        let case = format!("heap pair, {bytes} bytes");
-        if options.wants_case(&case) {
-            let mut lanes = Vec::new();
-            for_each_heap!(|name, new| if options.wants_peer(name) {
-                let mut heap = new(BYTES);
-                lanes.push(Lane::new(name, move |_| pair(&mut heap, layout(bytes))));
-            });
-            race(&case, 1, lanes, options, report);
-        }
-    }
+    heap_pair::<24>(options, report);
+    heap_pair::<200>(options, report);
+    heap_pair::<1500>(options, report);
     let case = "8 to 2048 bytes, 10,000 live: one replaced";
     if options.wants_case(case) {
         let mut lanes = Vec::new();
@@ -47,6 +39,19 @@ fn time(options: &Options, report: &mut Report) {
         });
         race(case, 1, lanes, options, report);
     }
+}
+
+fn heap_pair<const SIZE: usize>(options: &Options, report: &mut Report) {
+    let case = format!("heap pair, {SIZE} bytes");
+    if !options.wants_case(&case) {
+        return;
+    }
+    let mut lanes = Vec::new();
+    for_each_heap!(|name, new| if options.wants_peer(name) {
+        let mut heap = new(BYTES);
+        lanes.push(Lane::new(name, move |_| pair::<SIZE, _>(&mut heap)));
+    });
+    race(&case, 1, lanes, options, report);
 }
 
 fn threads(options: &Options, report: &mut Report) {

@@ -13,25 +13,16 @@ const BYTES: usize = 64 << 20;
 fn main() {
     let options = Options::from_env();
     let mut report = Report::new("objects", &options);
-    for bytes in [64, 256, 1024] {
-        let case = format!("object pair, {bytes} bytes");
-        if options.wants_case(&case) {
-            let mut objects = Objects::new(BYTES, layout(bytes));
-            let mut lanes = vec![Lane::new("kmem", move |_| pair(&mut objects, layout(bytes)))];
-            for_each_heap!(|name, new| if options.wants_peer(name) {
-                let mut heap = new(BYTES);
-                lanes.push(Lane::new(name, move |_| pair(&mut heap, layout(bytes))));
-            });
-            race(&case, 1, lanes, &options, &mut report);
-        }
-    }
+    object_pair::<64>(&options, &mut report);
+    object_pair::<256>(&options, &mut report);
+    object_pair::<1024>(&options, &mut report);
     let case = "32 objects of 64 bytes taken, then given back: one of them";
     if options.wants_case(case) {
         let mut objects = Objects::new(BYTES, layout(64));
         let at_once = Objects::new(BYTES, layout(64));
         let mut lanes = vec![
-            Lane::new("kmem", move |_| bulk(&mut objects, layout(64))),
-            Lane::new("kmem, alloc_many", move |_| bulk_at_once(&at_once)),
+            Lane::new("kmem, cache", move |_| bulk(&mut objects, layout(64))),
+            Lane::new("kmem, cache, alloc_many", move |_| bulk_at_once(&at_once)),
         ];
         for_each_heap!(|name, new| if options.wants_peer(name) {
             let mut heap = new(BYTES);
@@ -40,4 +31,18 @@ fn main() {
         race(case, 1, lanes, &options, &mut report);
     }
     report.finish();
+}
+
+fn object_pair<const SIZE: usize>(options: &Options, report: &mut Report) {
+    let case = format!("object pair, {SIZE} bytes");
+    if !options.wants_case(&case) {
+        return;
+    }
+    let mut objects = Objects::new(BYTES, layout(SIZE));
+    let mut lanes = vec![Lane::new("kmem, cache", move |_| pair::<SIZE, _>(&mut objects))];
+    for_each_heap!(|name, new| if options.wants_peer(name) {
+        let mut heap = new(BYTES);
+        lanes.push(Lane::new(name, move |_| pair::<SIZE, _>(&mut heap)));
+    });
+    race(&case, 1, lanes, options, report);
 }

@@ -367,7 +367,11 @@ impl Heap for Dlmalloc {
 #[macro_export]
 macro_rules! for_each_heap {
     (|$name:ident, $new:ident| $body:expr) => {{
-        use $crate::peers::heaps::*;
+        use $crate::peers::{heaps::*, kmem::ByLayout};
+        {
+            let ($name, $new) = ("kmem", ByLayout::new);
+            $body
+        }
         {
             let ($name, $new) = ("slab_allocator_rs", SlabAllocatorRs::new);
             $body
@@ -408,7 +412,11 @@ macro_rules! for_each_heap {
 macro_rules! for_each_shared_heap {
     (|$name:ident, $new:ident| $body:expr) => {{
         use spin::Mutex;
-        use $crate::peers::heaps::*;
+        use $crate::peers::{heaps::*, kmem::ByLayout};
+        {
+            let ($name, $new) = ("kmem", ByLayout::new);
+            $body
+        }
         {
             let ($name, $new) =
                 ("slab_allocator_rs", |bytes| Mutex::new(SlabAllocatorRs::new(bytes)));

@@ -1,7 +1,7 @@
 //! kmem itself, layer by layer.
 
 use core::{
-    alloc::Layout,
+    alloc::{GlobalAlloc, Layout},
     mem::MaybeUninit,
     ptr::{self, NonNull},
     sync::atomic::AtomicU8,
@@ -19,7 +19,7 @@ use kmem::{
 use super::{
     cpu,
     frames::{Frames, SharedFrames},
-    heaps::Heap,
+    heaps::{Heap, SharedHeap},
 };
 use crate::memory::Region;
 
@@ -185,6 +185,44 @@ impl Heap for Objects {
             let given = unsafe { self.0.free(block) };
             debug_assert!(given.is_ok());
         }
+    }
+}
+
+/// The heap, by `Layout`.
+#[derive(Clone, Copy)]
+pub struct ByLayout(&'static kmem::Heap<'static, PageAllocator<Machine>>);
+
+impl ByLayout {
+    /// A heap over `bytes` bytes of memory.
+    pub fn new(bytes: usize) -> Self {
+        Self(Box::leak(Box::new(kmem::Heap::new(pages(bytes)))))
+    }
+}
+
+impl SharedHeap for ByLayout {
+    #[inline(always)]
+    fn take(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: no benchmark asks for no bytes.
+        unsafe { self.0.alloc(layout) }
+    }
+
+    #[inline(always)]
+    unsafe fn give(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.dealloc(block, layout) }
+    }
+}
+
+impl Heap for ByLayout {
+    #[inline(always)]
+    fn take(&mut self, layout: Layout) -> *mut u8 {
+        SharedHeap::take(self, layout)
+    }
+
+    #[inline(always)]
+    unsafe fn give(&mut self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { SharedHeap::give(self, block, layout) }
     }
 }
 
