@@ -40,9 +40,9 @@ fn touch(block: *mut u8) {
 /// An object of `BYTES` bytes, which the compiler knows as it does in most callers, taken and given back,
 /// again and again.
 pub fn pair<const BYTES: usize, H: Heap>(heap: &mut H) -> Timing {
-    let layout = layout(BYTES);
     let pairs = |count: usize, heap: &mut H| {
         for _ in 0..count {
+            let layout = layout(BYTES);
             let object = black_box(heap.take(layout));
             touch(object);
             // SAFETY: taken two lines above, and not kept.
