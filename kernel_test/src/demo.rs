@@ -6,7 +6,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use kmem::Order;
+use kmem::report::{Buddyinfo, HeapMap, Slabinfo, ZoneSummary};
+use kmem::{Frame, FrameRange, Order};
 
 use crate::memory::{HEAP, PAGES};
 use crate::{fw_cfg, memory, println, timer};
@@ -42,30 +43,25 @@ fn memory_map() {
 
 /// What the allocators hold.
 fn allocators(when: &str) {
+    let slabs = Slabinfo(HEAP.cache_stats().filter(|cache| cache.slabs_total > 0));
     println!("-- {when} --\n");
-    println!("available blocks by order, 0 to {}:", Order::MAX.get());
-    for zone in PAGES.zones() {
-        println!("{:>8} {:?}", zone.kind, zone.available_blocks);
-    }
-    println!("\ncaches in use:");
-    for cache in HEAP.cache_stats().filter(|cache| cache.slabs_total > 0) {
-        println!(
-            "{:>12} {:>6} of {:>6} objects of {:>5} bytes, {:>4} slabs of {} frames",
-            cache.name,
-            cache.objects_active,
-            cache.objects_total,
-            cache.object_bytes,
-            cache.slabs_total,
-            cache.frames_per_slab,
-        );
-    }
+    println!("buddyinfo, orders 0 to {}:\n{}", Order::MAX.get(), Buddyinfo(&PAGES));
+    println!("slabinfo:\n{slabs}");
+    println!("zones:\n{}", ZoneSummary(&PAGES));
+    println!("the first 16 MiB, . available, S slabs, H page runs, R reserved, F frames in use:");
+    println!("{}", HeapMap::new(&PAGES, first_16_mib(), 256));
     let stats = HEAP.stats();
     println!(
-        "\nheap: {} KiB live, {} KiB held, {} page runs\n",
+        "heap: {} KiB live, {} KiB held, {} page runs\n",
         stats.live_bytes() >> 10,
         stats.held_bytes() >> 10,
         stats.runs
     );
+}
+
+/// Where the heap's first frames come from on a machine of any size.
+fn first_16_mib() -> FrameRange {
+    FrameRange::from_len(Frame::ZERO, 4096).unwrap_or(FrameRange::EMPTY)
 }
 
 /// A workload: words, an index of them, and readers that share it.

@@ -80,7 +80,7 @@ impl<P: Platform> PageAllocator<P> {
             Given::Taken => true,
             Given::Refused => false,
             Given::NoRoom => {
-                self.spill(lists, index, index.batch());
+                self.spill(lists, index, index.spill());
                 lists.give(frame, index, owner) == Given::Taken
             }
         });
@@ -108,7 +108,7 @@ impl<P: Platform> PageAllocator<P> {
         // Only while there is plenty, so that no reserve goes where any request can take it.
         let request = &mut |zone: &mut Zone, offer: Offer| {
             zone.counts.refills += 1;
-            let most = index.batch().min(offer.spare / order.frames());
+            let most = index.refill().min(offer.spare / order.frames());
             zone.ask(Placement::Low, |buddy| {
                 let batch = batch.get_mut(..most).unwrap_or_default();
                 match buddy.alloc_cached(order, batch, Placement::Low) {

@@ -1,9 +1,9 @@
 //! A CPU's own frames: small blocks and blocks of 2 MiB, taken and given back without a lock.
 //!
 //! Each CPU has a stack of blocks for each of a few orders, in front of the zone that it took from last.
-//! A hit touches the CPU's slot, one state byte and nothing else. An empty stack is refilled, a
-//! full one half emptied, under one hold of the zone's lock, so of any sequence of n calls at most
-//! n / (half a stack) + 1 reach the zone.
+//! A hit touches the CPU's slot, one state byte and nothing else. An empty stack is refilled to two
+//! thirds, a full one emptied to two thirds, under one hold of the zone's lock, so of any sequence of
+//! n calls at most n / (a third of a stack) + 1 reach the zone.
 //!
 //! # Invariants
 //!
@@ -26,15 +26,43 @@ use crate::frame::{Frame, Order};
 /// How many orders have a list.
 pub(super) const LISTS: usize = 5;
 
-/// The orders that have lists, and how many blocks a list holds: at most 64 frames each, and two
-/// blocks of 2 MiB.
-const SHAPES: [(u8, usize); LISTS] = [(0, 64), (1, 32), (2, 16), (3, 8), (9, 2)];
+/// What a list holds, and how it is filled and emptied.
+struct Shape {
+    order: u8,
+    /// Blocks in a full list.
+    capacity: u8,
+    /// Blocks that an empty list takes from the zone at once.
+    refill: u8,
+    /// Blocks that a full list gives back at once.
+    spill: u8,
+}
+
+/// The orders that have lists. A list that was refilled takes `spill` blocks before it is full, one that
+/// has spilled has at least `spill` blocks to give: that is the bound on visits to the zone. A refill of frames is a
+/// whole word of the zone's bits, so that CPUs that take at the same time do not share the cache lines of state bytes.
+const SHAPES: [Shape; LISTS] = [
+    Shape { order: 0, capacity: 96, refill: 64, spill: 32 },
+    Shape { order: 1, capacity: 48, refill: 32, spill: 16 },
+    Shape { order: 2, capacity: 24, refill: 16, spill: 8 },
+    Shape { order: 3, capacity: 12, refill: 8, spill: 4 },
+    Shape { order: 9, capacity: 2, refill: 1, spill: 1 },
+];
+
+const _: () = {
+    let mut index = 0;
+    while index < LISTS {
+        let shape = &SHAPES[index];
+        assert!(shape.refill + shape.spill <= shape.capacity && shape.spill <= shape.refill);
+        assert!(shape.capacity as usize <= CAPACITY && shape.refill as usize <= MAX_BATCH);
+        index += 1;
+    }
+};
 
 /// The most blocks in any list.
-const CAPACITY: usize = 64;
+const CAPACITY: usize = 96;
 
 /// The most blocks that move between a list and its zone at once.
-pub(super) const MAX_BATCH: usize = CAPACITY / 2;
+pub(super) const MAX_BATCH: usize = 64;
 
 /// What became of a block that was given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,28 +96,34 @@ impl ListIndex {
     }
 
     #[inline(always)]
-    const fn shape(self) -> (u8, usize) {
-        SHAPES[self.0 as usize % LISTS]
+    const fn shape(self) -> &'static Shape {
+        &SHAPES[self.0 as usize % LISTS]
     }
 
     /// The order of the list's blocks.
-    #[inline]
+    #[inline(always)]
     pub(super) const fn order(self) -> Order {
-        match Order::new(self.shape().0) {
+        match Order::new(self.shape().order) {
             Some(order) => order,
             None => Order::MAX,
         }
     }
 
-    /// How many blocks move between the list and the zone at once: half of what the list holds.
+    /// How many blocks an empty list takes from the zone at once.
     #[inline]
-    pub(super) const fn batch(self) -> usize {
-        self.shape().1 / 2
+    pub(super) const fn refill(self) -> usize {
+        self.shape().refill as usize
+    }
+
+    /// How many blocks a full list gives back at once.
+    #[inline]
+    pub(super) const fn spill(self) -> usize {
+        self.shape().spill as usize
     }
 
     #[inline(always)]
     const fn capacity(self) -> usize {
-        self.shape().1
+        self.shape().capacity as usize
     }
 }
 

@@ -80,7 +80,7 @@ pub enum Owners {
 /// Whether each CPU keeps some frames ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CpuLists {
-    /// About 1.4 KiB for each of [`Platform::cpu_count`](crate::platform::Platform::cpu_count) CPUs, and up to 64
+    /// About 2 KiB for each of [`Platform::cpu_count`](crate::platform::Platform::cpu_count) CPUs, and up to 96
     /// frames of each small order and two blocks of 2 MiB on each.
     Keep,
     /// None: every request goes to the zones.
