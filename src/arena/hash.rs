@@ -32,9 +32,11 @@ impl Starts {
         Slot((start.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as u32)
     }
 
+    // The caller hands the start over in a register: read back from the record it would be the
+    // longest wait of the whole call.
     #[inline]
-    pub(super) fn insert(&self, pool: &mut Pool<'_>, slot: Slot) {
-        let bucket = self.bucket(pool[slot].start);
+    pub(super) fn insert(&self, pool: &mut Pool<'_>, slot: Slot, start: u64) {
+        let bucket = self.bucket(start);
         let first = pool[bucket].bucket;
         pool[slot].chain = [first, Slot::NIL];
         if !first.is_nil() {
@@ -44,10 +46,10 @@ impl Starts {
     }
 
     #[inline]
-    pub(super) fn remove(&self, pool: &mut Pool<'_>, slot: Slot) {
+    pub(super) fn remove(&self, pool: &mut Pool<'_>, slot: Slot, start: u64) {
         let [next, previous] = pool[slot].chain;
         if previous.is_nil() {
-            let bucket = self.bucket(pool[slot].start);
+            let bucket = self.bucket(start);
             pool[bucket].bucket = next;
         } else {
             pool[previous].chain[NEXT] = next;

@@ -232,7 +232,8 @@ impl<'m, S: Source> Arena<'m, S> {
             self.stats.allocated += len;
             return Ok(self.pool[slot].start);
         }
-        self.place(&Request::anywhere(len))
+        let found = self.index.find_anywhere(&self.pool, len);
+        self.place(found, || Request::anywhere(len), len)
     }
 
     /// Allocates `len` integers, rounded up to the quantum, where `constraint` allows. To claim
@@ -247,7 +248,9 @@ impl<'m, S: Source> Arena<'m, S> {
         constraint: &Constraint,
     ) -> Result<u64, AllocError> {
         let len = self.round_up(len)?;
-        self.place(&constraint.request(len, self.quantum)?)
+        let request = constraint.request(len, self.quantum)?;
+        let found = self.index.find(&self.pool, &request);
+        self.place(found, || request, len)
     }
 
     /// Takes back the segment of `len` integers (as asked for or rounded up) that starts at
@@ -259,11 +262,12 @@ impl<'m, S: Source> Arena<'m, S> {
     #[inline]
     pub fn free(&mut self, start: u64, len: u64) -> Result<(), FreeError> {
         let slot = self.allocated_at(start)?;
-        let segment = &self.pool[slot];
-        if self.round_up(len) != Ok(segment.len) {
-            return Err(FreeError::WrongLength { allocated: segment.range(), given: len });
+        let allocated = self.pool[slot].len;
+        if self.round_up(len) != Ok(allocated) {
+            let allocated = self.pool[slot].range();
+            return Err(FreeError::WrongLength { allocated, given: len });
         }
-        self.give_back(slot);
+        self.give_back(slot, start, allocated);
         Ok(())
     }
 
@@ -276,7 +280,7 @@ impl<'m, S: Source> Arena<'m, S> {
     pub fn free_at(&mut self, start: u64) -> Result<u64, FreeError> {
         let slot = self.allocated_at(start)?;
         let len = self.pool[slot].len;
-        self.give_back(slot);
+        self.give_back(slot, start, len);
         Ok(len)
     }
 
@@ -285,9 +289,10 @@ impl<'m, S: Source> Arena<'m, S> {
     pub fn drain_caches(&mut self) {
         for quanta in 1..=MAX_CACHED_QUANTA as u64 {
             while let Some(slot) = self.caches.pop(&mut self.pool, quanta) {
-                self.stats.cached -= self.pool[slot].len;
-                self.stats.allocated += self.pool[slot].len;
-                self.release(slot);
+                let Segment { start, len, .. } = self.pool[slot];
+                self.stats.cached -= len;
+                self.stats.allocated += len;
+                self.release(slot, start, len);
             }
         }
     }
@@ -339,13 +344,17 @@ impl<'m, S: Source> Arena<'m, S> {
         &mut self.source
     }
 
+    /// Carves `len` where `found` says, or does what it takes to meet the request.
     #[inline]
-    fn place(&mut self, request: &Request) -> Result<u64, AllocError> {
-        match self.index.find(&self.pool, request) {
-            Some((slot, start)) if self.pool.spares() >= 2 => {
-                Ok(self.carve(slot, start, request.len))
-            }
-            _ => self.place_slowly(request),
+    fn place(
+        &mut self,
+        found: Option<(Slot, u64)>,
+        request: impl FnOnce() -> Request,
+        len: u64,
+    ) -> Result<u64, AllocError> {
+        match found {
+            Some((slot, start)) if self.pool.spares() >= 2 => Ok(self.carve(slot, start, len)),
+            _ => self.place_slowly(&request()),
         }
     }
 
@@ -437,7 +446,7 @@ impl<'m, S: Source> Arena<'m, S> {
                 taken
             }
         };
-        self.starts.insert(pool, taken);
+        self.starts.insert(pool, taken, start);
         index.advance(end);
         self.stats.available -= len;
         self.stats.allocated += len;
@@ -470,25 +479,23 @@ impl<'m, S: Source> Arena<'m, S> {
 
     /// An allocated segment goes to its quantum cache, or merges.
     #[inline]
-    fn give_back(&mut self, slot: Slot) {
-        let len = self.pool[slot].len;
+    fn give_back(&mut self, slot: Slot, start: u64, len: u64) {
         let quanta = len >> self.quantum.trailing_zeros();
         if self.caches.push(&mut self.pool, slot, quanta) {
             self.stats.allocated -= len;
             self.stats.cached += len;
         } else {
-            self.release(slot);
+            self.release(slot, start, len);
         }
     }
 
     /// Makes an allocated segment available and merges it with its neighbours.
     #[inline]
-    fn release(&mut self, slot: Slot) {
-        let len = self.pool[slot].len;
+    fn release(&mut self, slot: Slot, start: u64, len: u64) {
         self.stats.allocated -= len;
         self.stats.available += len;
-        self.starts.remove(&mut self.pool, slot);
-        let merged = self.merge(slot);
+        self.starts.remove(&mut self.pool, slot, start);
+        let merged = self.merge(slot, start, start + len);
         if self.pool[merged].origin == Origin::Imported {
             self.return_span(merged);
         }
@@ -497,10 +504,9 @@ impl<'m, S: Source> Arena<'m, S> {
     /// Makes a segment available that is in no structure but ring and tree, and merges it with its
     /// neighbours in the span. Returns the record that stands for all of it.
     #[inline]
-    fn merge(&mut self, slot: Slot) -> Slot {
+    fn merge(&mut self, slot: Slot, start: u64, end: u64) -> Slot {
         let (pool, index) = (&mut self.pool, &mut self.index);
         let (before, after) = (pool[slot].before, pool[slot].after);
-        let (start, end) = (pool[slot].start, pool[slot].end());
         match (pool[before].is_available(), pool[after].is_available()) {
             (false, false) => {
                 index.admit(pool, slot);
@@ -592,7 +598,7 @@ impl<'m, S: Source> Arena<'m, S> {
             self.stats.spans -= 1;
         }
         self.stats.available += len;
-        Ok(self.merge(slot))
+        Ok(self.merge(slot, range.start, range.end))
     }
 }
 

@@ -115,17 +115,23 @@ impl Index {
         self.cursor = end;
     }
 
-    /// The segment that serves `request`, and where in it.
+    /// The segment that serves a request for `len` anywhere, and where in it.
     #[inline]
+    pub(super) fn find_anywhere(&self, pool: &Pool<'_>, len: u64) -> Option<(Slot, u64)> {
+        let slot = match self.fit {
+            Fit::Instant => self.bins.at_least(pool, len),
+            Fit::Best => self.by_len.at_least(pool, len),
+            Fit::Worst => self.longest(pool, len),
+            Fit::First => self.by_address.first(pool, len),
+            Fit::Next => return self.find(pool, &Request::anywhere(len)),
+        };
+        (!slot.is_nil()).then(|| (slot, pool[slot].start))
+    }
+
+    /// The segment that serves `request`, and where in it.
     pub(super) fn find(&self, pool: &Pool<'_>, request: &Request) -> Option<(Slot, u64)> {
         if request.is_plain() && self.fit != Fit::Next {
-            let slot = match self.fit {
-                Fit::Instant => self.bins.at_least(pool, request.len),
-                Fit::Best => self.by_len.at_least(pool, request.len),
-                Fit::Worst => self.longest(pool, request.len),
-                Fit::First | Fit::Next => self.by_address.first(pool, request.len),
-            };
-            return (!slot.is_nil()).then(|| (slot, pool[slot].start));
+            return self.find_anywhere(pool, request.len);
         }
         match self.fit {
             Fit::Instant => self.bins.constrained(pool, request),

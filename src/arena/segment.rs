@@ -207,16 +207,24 @@ impl<'m> Pool<'m> {
             slot
         };
         self.spares -= 1;
-        let bucket = self[slot].bucket;
-        self[slot] = Segment { start, len, kind, origin, bucket, ..Segment::SPARE };
+        // Field by field: a whole record would be put together elsewhere and copied. The other
+        // links are written when the segment enters the structures that they belong to.
+        let segment = &mut self[slot];
+        segment.start = start;
+        segment.len = len;
+        segment.kind = kind;
+        segment.origin = origin;
+        segment.links = [Links::NONE; 2];
         slot
     }
 
     /// Gives the record of a segment back that is in no structure any more.
     #[inline]
     pub(super) fn put(&mut self, slot: Slot) {
-        let bucket = self[slot].bucket;
-        self[slot] = Segment { chain: [self.spare, Slot::NIL], bucket, ..Segment::SPARE };
+        let spare = self.spare;
+        let segment = &mut self[slot];
+        segment.kind = Kind::Spare;
+        segment.chain[0] = spare;
         self.spare = slot;
         self.spares += 1;
     }

@@ -46,11 +46,6 @@ impl Chunks {
         chunks
     }
 
-    /// Where the heap begins.
-    pub(crate) fn start(&self) -> usize {
-        self.system.heap().start
-    }
-
     fn size(&self, chunk: usize) -> usize {
         self.system.word(chunk + SIZE) & !1
     }
@@ -129,10 +124,10 @@ impl Chunks {
         let pointer = |at: usize| if at == 0 { "(nil)".into() } else { format!("{at:#x}") };
         // Chunks are shown as if the heap began at `base`; what merely looks like a link is not.
         let shown = |at: usize| {
-            if self.system.heap().contains(&at) { at - self.start() + base } else { at }
+            if self.system.heap().contains(&at) { at - self.system.heap().start + base } else { at }
         };
         let mut text = String::from("=====trunk view begin=====\n");
-        let mut next = Some(self.start());
+        let mut next = Some(self.system.heap().start);
         while let Some(chunk) = next {
             let word = |offset: usize| pointer(shown(self.system.word(chunk + offset)));
             let (address, size) = (pointer(shown(chunk)), self.size(chunk));
