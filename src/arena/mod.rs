@@ -232,8 +232,7 @@ impl<'m, S: Source> Arena<'m, S> {
             self.stats.allocated += len;
             return Ok(self.pool[slot].start);
         }
-        let found = self.index.find_anywhere(&self.pool, len);
-        self.place(found, || Request::anywhere(len), len)
+        self.alloc_by_fit(len)
     }
 
     /// Allocates `len` integers, rounded up to the quantum, where `constraint` allows. To claim
@@ -342,6 +341,14 @@ impl<'m, S: Source> Arena<'m, S> {
     /// Where spans are imported from, to be changed.
     pub const fn source_mut(&mut self) -> &mut S {
         &mut self.source
+    }
+
+    /// Allocates `len`, a multiple of the quantum, as the fit says. A function of its own, so that
+    /// the quantum caches need not wait for its prologue.
+    #[inline(never)]
+    fn alloc_by_fit(&mut self, len: u64) -> Result<u64, AllocError> {
+        let found = self.index.find_anywhere(&self.pool, len);
+        self.place(found, || Request::anywhere(len), len)
     }
 
     /// Carves `len` where `found` says, or does what it takes to meet the request.
