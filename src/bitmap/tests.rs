@@ -1,4 +1,4 @@
-//! The bitmap against a set of integers.
+//! The bitmaps against sets of integers.
 
 use std::collections::BTreeSet;
 use std::vec;
@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use super::Bitmap;
+use super::Bitmaps;
 
 #[test]
 fn the_words_of_all_levels_are_counted() {
@@ -22,72 +22,83 @@ fn the_words_of_all_levels_are_counted() {
         (262_145, 4097 + 65 + 2 + 1),
     ];
     for (bits, words) in cases {
-        assert_eq!(Bitmap::words_needed(bits), words, "{bits} bits");
+        assert_eq!(Bitmaps::<1>::words_needed(bits), words, "{bits} bits");
+        assert_eq!(Bitmaps::<9>::words_needed(bits), 9 * words, "{bits} bits");
     }
 }
 
 #[test]
 fn words_of_another_number_are_refused() {
     for bits in [1, 64, 65, 5000] {
-        let needed = Bitmap::words_needed(bits);
-        assert!(Bitmap::new(bits, &mut vec![0; needed - 1]).is_none());
-        assert!(Bitmap::new(bits, &mut vec![0; needed + 1]).is_none());
-        assert!(Bitmap::new(bits, &mut vec![0; needed]).is_some());
+        let needed = Bitmaps::<3>::words_needed(bits);
+        assert!(Bitmaps::<3>::new(bits, &mut vec![0; needed - 1]).is_none());
+        assert!(Bitmaps::<3>::new(bits, &mut vec![0; needed + 1]).is_none());
+        assert!(Bitmaps::<3>::new(bits, &mut vec![0; needed]).is_some());
     }
-    assert!(Bitmap::new(Bitmap::MAX_BITS + 1, &mut []).is_none());
-    assert!(Bitmap::new(usize::MAX, &mut []).is_none());
+    assert!(Bitmaps::<3>::new(Bitmaps::<3>::MAX_BITS + 1, &mut []).is_none());
+    assert!(Bitmaps::<3>::new(usize::MAX, &mut []).is_none());
 }
 
 #[test]
-fn a_bitmap_without_bits_has_nothing_to_find() {
-    let mut bitmap = Bitmap::default();
-    assert!(!bitmap.set(0) && !bitmap.clear(0) && !bitmap.contains(0));
-    assert_eq!((bitmap.first(), bitmap.last()), (None, None));
-    assert_eq!((bitmap.first_at_or_after(0), bitmap.last_at_or_before(9)), (None, None));
-    assert_eq!((bitmap.len_bits(), bitmap.count(), bitmap.is_empty()), (0, 0, true));
-    assert!(bitmap.is_consistent());
-    assert_eq!(bitmap.iter().count(), 0);
+fn bitmaps_without_bits_have_nothing_to_find() {
+    let mut bitmaps = Bitmaps::<2>::default();
+    assert_eq!(bitmaps.flip(0, 0b11), 0);
+    assert!(!bitmaps.contains(0, 0) && bitmaps.is_empty(1));
+    assert_eq!((bitmaps.first(0), bitmaps.last(0)), (None, None));
+    assert_eq!(bitmaps.first_at_or_after(0, 0), None);
+    assert_eq!((bitmaps.len_bits(), bitmaps.count(0)), (0, 0));
+    assert!(bitmaps.is_consistent(0));
+    assert_eq!(bitmaps.iter(0).count(), 0);
 }
 
 #[test]
-fn bits_beyond_the_length_stay_clear() {
+fn bits_beyond_the_length_and_sets_that_do_not_exist_stay_clear() {
     for bits in [1, 63, 64, 65, 4095, 4097] {
-        let mut words = vec![0; Bitmap::words_needed(bits)];
-        let mut bitmap = Bitmap::new(bits, &mut words).unwrap();
+        let mut words = vec![0; Bitmaps::<2>::words_needed(bits)];
+        let mut bitmaps = Bitmaps::<2>::new(bits, &mut words).unwrap();
         for beyond in [bits, bits + 1, bits + 64, usize::MAX] {
-            assert!(!bitmap.set(beyond) && !bitmap.contains(beyond) && !bitmap.clear(beyond));
+            assert_eq!(bitmaps.flip(beyond, 0b11), 0);
+            assert!(!bitmaps.contains(0, beyond));
         }
-        assert!(bitmap.is_empty());
-        assert!(bitmap.set(bits - 1));
-        assert_eq!((bitmap.first(), bitmap.last()), (Some(bits - 1), Some(bits - 1)));
-        assert_eq!(bitmap.last_at_or_before(usize::MAX), Some(bits - 1));
-        assert_eq!(bitmap.first_at_or_after(bits), None);
+        assert_eq!(bitmaps.flip(0, 0b100), 0);
+        assert!(bitmaps.is_empty(0) && bitmaps.is_empty(1) && bitmaps.is_empty(2));
+        assert!(!bitmaps.contains(2, 0));
+        assert_eq!(bitmaps.flip(bits - 1, 0b10), 0b10);
+        assert_eq!((bitmaps.first(1), bitmaps.last(1)), (Some(bits - 1), Some(bits - 1)));
+        assert_eq!((bitmaps.first(0), bitmaps.last(0)), (None, None));
+        assert_eq!(bitmaps.first_at_or_after(1, bits), None);
     }
 }
 
 #[test]
 fn a_flipped_bit_above_the_lowest_level_or_beyond_the_length_is_found_by_the_recount() {
-    let mut words = vec![0; Bitmap::words_needed(5000)];
-    let mut bitmap = Bitmap::new(5000, &mut words).unwrap();
+    let mut words = vec![0; Bitmaps::<2>::words_needed(5000)];
+    let mut bitmaps = Bitmaps::<2>::new(5000, &mut words).unwrap();
     for bit in [0, 63, 64, 700, 4095, 4096, 4999] {
-        bitmap.set(bit);
+        bitmaps.flip(bit, 0b01);
+        bitmaps.flip(bit / 2, 0b10);
     }
-    assert!(bitmap.is_consistent());
     let leaves = 5000_usize.div_ceil(64);
-    let spare = (5000 % 64..64).map(|bit| (leaves - 1, bit));
-    let above = (leaves..bitmap.words.len()).flat_map(|word| (0..64).map(move |bit| (word, bit)));
-    for (word, bit) in spare.chain(above) {
-        bitmap.words[word] ^= 1 << bit;
-        assert!(!bitmap.is_consistent(), "word {word}, bit {bit}");
-        bitmap.words[word] ^= 1 << bit;
+    for set in 0..2 {
+        assert!(bitmaps.is_consistent(set));
+        let spare = (5000 % 64..64).map(|bit| (leaves - 1, bit));
+        let above = (leaves..bitmaps.rows.len()).flat_map(|row| (0..64).map(move |bit| (row, bit)));
+        for (row, bit) in spare.chain(above) {
+            bitmaps.rows[row][set] ^= 1 << bit;
+            assert!(!bitmaps.is_consistent(set), "row {row}, bit {bit}");
+            assert!(bitmaps.is_consistent(1 - set));
+            bitmaps.rows[row][set] ^= 1 << bit;
+        }
+        assert!(bitmaps.is_consistent(set));
     }
-    assert!(bitmap.is_consistent());
 }
+
+/// How many sets the model keeps side by side.
+const SETS: usize = 3;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Set(usize),
-    Clear(usize),
+    Flip(usize, u32),
     Search(usize),
 }
 
@@ -98,9 +109,8 @@ fn programs() -> impl Strategy<Value = (usize, Vec<Step>)> {
     lengths.prop_flat_map(|bits: usize| {
         let index = prop_oneof![0..bits, 0..bits.min(70), bits.saturating_sub(70)..bits];
         let step = prop_oneof![
-            index.clone().prop_map(Step::Set),
-            index.clone().prop_map(Step::Clear),
-            (0..bits + 3).prop_map(Step::Search),
+            2 => (index, 0..1_u32 << SETS).prop_map(|(index, sets)| Step::Flip(index, sets)),
+            1 => (0..bits + 3).prop_map(Step::Search),
         ];
         (Just(bits), prop::collection::vec(step, 1..120))
     })
@@ -110,33 +120,44 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1000, ..Default::default() })]
 
     #[test]
-    fn it_behaves_like_a_set_of_integers((bits, steps) in programs()) {
-        let mut words = vec![0; Bitmap::words_needed(bits)];
-        let mut bitmap = Bitmap::new(bits, &mut words).unwrap();
-        let mut set = BTreeSet::new();
+    fn they_behave_like_sets_of_integers((bits, steps) in programs()) {
+        let mut words = vec![0; Bitmaps::<SETS>::words_needed(bits)];
+        let mut bitmaps = Bitmaps::<SETS>::new(bits, &mut words).unwrap();
+        let mut model: [BTreeSet<usize>; SETS] = Default::default();
         for step in steps {
             match step {
-                Step::Set(index) => prop_assert_eq!(bitmap.set(index), set.insert(index)),
-                Step::Clear(index) => prop_assert_eq!(bitmap.clear(index), set.remove(&index)),
-                Step::Search(index) => {
-                    let after = set.range(index..).next().copied();
-                    prop_assert_eq!(bitmap.first_at_or_after(index), after);
-                    let before = set.range(..=index).next_back().copied();
-                    prop_assert_eq!(bitmap.last_at_or_before(index), before);
-                    prop_assert_eq!(bitmap.contains(index), set.contains(&index));
+                Step::Flip(index, sets) => {
+                    let mut changed = 0;
+                    for (set, model) in model.iter_mut().enumerate() {
+                        let empty = model.is_empty();
+                        if sets >> set & 1 == 1 && !model.remove(&index) {
+                            model.insert(index);
+                        }
+                        changed |= u32::from(empty != model.is_empty()) << set;
+                    }
+                    prop_assert_eq!(bitmaps.flip(index, sets), changed);
                 }
+                Step::Search(index) => for (set, model) in model.iter().enumerate() {
+                    let after = model.range(index..).next().copied();
+                    prop_assert_eq!(bitmaps.first_at_or_after(set, index), after);
+                    prop_assert_eq!(bitmaps.contains(set, index), model.contains(&index));
+                },
             }
-            prop_assert_eq!(bitmap.first(), set.first().copied());
-            prop_assert_eq!(bitmap.last(), set.last().copied());
-            prop_assert_eq!(bitmap.count(), set.len());
-            prop_assert_eq!(bitmap.is_empty(), set.is_empty());
+            for (set, model) in model.iter().enumerate() {
+                prop_assert_eq!(bitmaps.first(set), model.first().copied());
+                prop_assert_eq!(bitmaps.last(set), model.last().copied());
+                prop_assert_eq!(bitmaps.count(set), model.len());
+                prop_assert_eq!(bitmaps.is_empty(set), model.is_empty());
+            }
         }
-        prop_assert!(bitmap.is_consistent());
-        prop_assert!(bitmap.iter().eq(set.iter().copied()));
-        for index in set {
-            prop_assert!(bitmap.clear(index));
+        for (set, model) in model.iter().enumerate() {
+            prop_assert!(bitmaps.is_consistent(set));
+            prop_assert!(bitmaps.iter(set).eq(model.iter().copied()));
+            for &index in model {
+                bitmaps.flip(index, 1 << set);
+            }
+            prop_assert!(bitmaps.is_empty(set) && bitmaps.is_consistent(set));
         }
-        prop_assert!(bitmap.is_empty() && bitmap.is_consistent());
         prop_assert!(words.iter().all(|&word| word == 0));
     }
 }

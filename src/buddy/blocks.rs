@@ -1,6 +1,6 @@
 //! The free blocks: finding, taking, splitting and merging them. Nothing here looks at states.
 
-use super::group::{GROUP_FRAMES, GROUP_ORDER};
+use super::group::{CLUSTER_ORDER, GROUP_FRAMES, GROUP_ORDER};
 use super::{Buddy, Group, Placement};
 use crate::frame::{FrameRange, Order};
 
@@ -42,58 +42,43 @@ impl Buddy<'_> {
         (group + self.first_group()) << GROUP_ORDER
     }
 
-    /// Index in the summary of `order` of what frame `at` lies in; out of bounds outside the span.
+    /// Index of the cluster that frame `at` lies in; out of bounds for a frame outside the span.
     #[inline]
-    pub(super) fn block_index(&self, order: u32, at: usize) -> usize {
-        let shift = order.max(GROUP_ORDER);
-        (at >> shift).wrapping_sub(self.start() >> shift)
+    pub(super) fn cluster_of(&self, at: usize) -> usize {
+        (at >> CLUSTER_ORDER).wrapping_sub(self.start() >> CLUSTER_ORDER)
     }
 
-    /// First frame of what has this index in the summary of `order`.
+    /// Number of the first frame of cluster `cluster`, which may lie before the span.
     #[inline]
-    pub(super) fn block_at(&self, order: u32, index: usize) -> usize {
-        let shift = order.max(GROUP_ORDER);
-        (index + (self.start() >> shift)) << shift
+    pub(super) fn cluster_start(&self, cluster: usize) -> usize {
+        (cluster + (self.start() >> CLUSTER_ORDER)) << CLUSTER_ORDER
     }
 
-    /// Enters `index` in the summary of `order`.
-    #[inline]
-    pub(super) fn mark(&mut self, order: u32, index: usize) {
-        if let Some(summary) = self.free.get_mut(order as usize) {
-            summary.set(index);
-            self.nonempty |= 1 << order;
-        }
-    }
-
-    /// Strikes `index` from the summary of `order`.
-    #[inline]
-    pub(super) fn unmark(&mut self, order: u32, index: usize) {
-        if let Some(summary) = self.free.get_mut(order as usize) {
-            summary.clear(index);
-            if summary.is_empty() {
-                self.nonempty &= !(1 << order);
-            }
-        }
-    }
-
-    /// Whether there is a free block of `order`, at least 9, at `at`.
+    /// Whether there is a free block of `order`, at least 18, at `at`.
     #[inline]
     pub(super) fn is_free_block(&self, at: usize, order: u32) -> bool {
-        self.free[order as usize].contains(self.block_index(order, at))
+        self.large.contains((order - GROUP_ORDER) as usize, self.cluster_of(at))
     }
 
-    /// Brings the summaries up to date after the orders of a group's blocks changed.
+    /// Enters the block of `order`, at least 18, at `at` as free, or strikes it.
     #[inline]
-    fn publish(&mut self, group: usize, before: u32, after: u32) {
-        let mut changed = before ^ after;
-        while changed != 0 {
-            let order = changed.trailing_zeros();
-            if after >> order & 1 == 1 {
-                self.mark(order, group);
-            } else {
-                self.unmark(order, group);
-            }
-            changed &= changed - 1;
+    pub(super) fn flip_block(&mut self, at: usize, order: u32) {
+        self.publish_large(self.cluster_of(at), 1 << (order - GROUP_ORDER));
+    }
+
+    /// Brings the summaries up to date after some orders of a group's blocks `changed`.
+    #[inline]
+    fn publish_small(&mut self, group: usize, changed: u32) {
+        if changed != 0 {
+            self.nonempty ^= self.small.flip(group, changed);
+        }
+    }
+
+    /// Brings the summaries up to date after some orders of a cluster's blocks, less 9, `changed`.
+    #[inline]
+    fn publish_large(&mut self, cluster: usize, changed: u32) {
+        if changed != 0 {
+            self.nonempty ^= self.large.flip(cluster, changed) << GROUP_ORDER;
         }
     }
 
@@ -105,55 +90,119 @@ impl Buddy<'_> {
             return None;
         }
         let order = order + sufficient.trailing_zeros();
-        let summary = self.free.get(order as usize)?;
-        let index = match placement {
-            Placement::Low => summary.first()?,
-            Placement::High => summary.last()?,
-        };
-        let at = self.block_at(order, index);
         if order >= GROUP_ORDER {
+            return self.find_large(order, placement);
+        }
+        let group = match placement {
+            Placement::Low => self.small.first(order as usize)?,
+            Placement::High => self.small.last(order as usize)?,
+        };
+        let offset = self.groups.get(group)?.find(order, placement)?;
+        Some(FreeBlock { at: self.group_start(group) + offset, order })
+    }
+
+    /// The lowest or highest free block of exactly `order`, at least 9.
+    fn find_large(&self, order: u32, placement: Placement) -> Option<FreeBlock> {
+        let above = order - GROUP_ORDER;
+        let cluster = match placement {
+            Placement::Low => self.large.first(above as usize)?,
+            Placement::High => self.large.last(above as usize)?,
+        };
+        let at = self.cluster_start(cluster);
+        if order >= CLUSTER_ORDER {
             return Some(FreeBlock { at, order });
         }
-        let offset = self.groups.get(index)?.find(order, placement)?;
-        Some(FreeBlock { at: at + offset, order })
+        let group = self.clusters.get(cluster)?.find(above, placement)?;
+        Some(FreeBlock { at: at + (group << GROUP_ORDER), order })
     }
 
     /// The lowest free block of exactly `order` that starts at `from` or above.
     pub(super) fn next_free(&self, order: u32, from: usize) -> Option<FreeBlock> {
         let from = from.max(self.start());
-        let summary = &self.free[order as usize];
         if order >= GROUP_ORDER {
-            let first = from.checked_next_multiple_of(1 << order)?;
-            let index = summary.first_at_or_after(self.block_index(order, first))?;
-            return Some(FreeBlock { at: self.block_at(order, index), order });
+            return self.next_large(order, from.checked_next_multiple_of(GROUP_FRAMES)?);
         }
         let group = self.group_of(from);
         let here = self.groups.get(group)?;
-        if summary.contains(group)
+        if self.small.contains(order as usize, group)
             && let Some(offset) = here.find_at_or_after(order, from % GROUP_FRAMES)
         {
             return Some(FreeBlock { at: self.group_start(group) + offset, order });
         }
-        let next = summary.first_at_or_after(group + 1)?;
+        let next = self.small.first_at_or_after(order as usize, group + 1)?;
         let offset = self.groups.get(next)?.find(order, Placement::Low)?;
         Some(FreeBlock { at: self.group_start(next) + offset, order })
     }
 
+    /// The lowest free block of exactly `order`, at least 9, that starts at `from`, the first frame of
+    /// a group, or above.
+    fn next_large(&self, order: u32, from: usize) -> Option<FreeBlock> {
+        let above = order - GROUP_ORDER;
+        if order >= CLUSTER_ORDER {
+            let first = from.checked_next_multiple_of(1 << order)?;
+            let cluster = self.large.first_at_or_after(above as usize, self.cluster_of(first))?;
+            return Some(FreeBlock { at: self.cluster_start(cluster), order });
+        }
+        let cluster = self.cluster_of(from);
+        let here = self.clusters.get(cluster)?;
+        if self.large.contains(above as usize, cluster)
+            && let Some(group) = here.find_at_or_after(above, group_in_cluster(from))
+        {
+            return Some(FreeBlock {
+                at: self.cluster_start(cluster) + (group << GROUP_ORDER),
+                order,
+            });
+        }
+        let next = self.large.first_at_or_after(above as usize, cluster + 1)?;
+        let group = self.clusters.get(next)?.find(above, Placement::Low)?;
+        Some(FreeBlock { at: self.cluster_start(next) + (group << GROUP_ORDER), order })
+    }
+
     /// The free block that frame `at` lies in.
     pub(super) fn free_block_around(&self, at: usize) -> Option<FreeBlock> {
-        let start = self.group_of(at);
-        let group = self.groups.get(start)?;
-        if !group.is_whole() {
+        let group = self.groups.get(self.group_of(at))?;
+        let order = if group.is_whole() {
+            self.large_order_at(at)?
+        } else {
             let offset = at % GROUP_FRAMES;
             if !group.contains(offset) {
                 return None;
             }
-            let order = group.order_at(offset);
-            return Some(FreeBlock { at: at & !((1 << order) - 1), order });
+            group.order_at(offset)
+        };
+        Some(FreeBlock { at: at & !((1 << order) - 1), order })
+    }
+
+    /// The order of the free block that the whole group of frame `at` lies in.
+    fn large_order_at(&self, at: usize) -> Option<u32> {
+        let cluster = self.clusters.get(self.cluster_of(at))?;
+        if !cluster.contains(group_in_cluster(at)) {
+            return None;
         }
-        (GROUP_ORDER..Order::COUNT as u32)
-            .map(|order| FreeBlock { at: at & !((1 << order) - 1), order })
-            .find(|block| self.is_free_block(block.at, block.order))
+        if !cluster.is_whole() {
+            return Some(GROUP_ORDER + cluster.order_at(group_in_cluster(at)));
+        }
+        (CLUSTER_ORDER..Order::COUNT as u32)
+            .find(|&order| self.is_free_block(at & !((1 << order) - 1), order))
+    }
+
+    /// Whether no group of the block of `order`, at least 9, at `at` lies in a free block of that order or more; so
+    /// it is for groups outside the span.
+    #[inline]
+    pub(super) fn has_no_free_group(&self, at: usize, order: u32) -> bool {
+        let first = self.cluster_of(at);
+        if order < CLUSTER_ORDER {
+            return self
+                .clusters
+                .get(first)
+                .is_none_or(|cluster| cluster.has_none(group_in_cluster(at), order - GROUP_ORDER));
+        }
+        let clusters = 1 << (order - CLUSTER_ORDER);
+        self.clusters
+            .iter()
+            .skip(first)
+            .take(clusters)
+            .all(|cluster| cluster.has_none(0, GROUP_ORDER))
     }
 
     /// The first frame of `range`, which lies in the span, that is not available.
@@ -179,20 +228,21 @@ impl Buddy<'_> {
     /// Takes the aligned block of `order` at `at` out of the free block `within`.
     #[inline]
     pub(super) fn take_block(&mut self, within: FreeBlock, at: usize, order: u32) {
+        self.available -= 1 << order;
         if within.order >= GROUP_ORDER {
-            self.split(within, at, order.max(GROUP_ORDER));
+            self.take_large(within, at, order.max(GROUP_ORDER));
         }
         if order < GROUP_ORDER {
-            self.change_group(at, |group, offset| group.take(offset, order));
+            let from = within.order.min(GROUP_ORDER);
+            self.change_group(at, |group, offset| group.take(offset, order, from));
         }
-        self.available -= 1 << order;
     }
 
     /// Takes the frames `bits` of the word that begins at `word`, which lie in `within` or, below
     /// order 6, in free blocks of that order.
     pub(super) fn take_bits(&mut self, within: FreeBlock, word: usize, bits: u64) {
         if within.order >= GROUP_ORDER {
-            self.split(within, word, GROUP_ORDER);
+            self.take_large(within, word, GROUP_ORDER);
         }
         self.change_group(word, |group, offset| group.take_bits(offset, bits));
         self.available -= bits.count_ones() as usize;
@@ -202,7 +252,7 @@ impl Buddy<'_> {
     pub(super) fn give_bits(&mut self, word: usize, bits: u64) {
         self.available += bits.count_ones() as usize;
         if self.change_group(word, |group, offset| group.give_bits(offset, bits)) {
-            self.merge(word & !(GROUP_FRAMES - 1), GROUP_ORDER);
+            self.give_large(word, GROUP_ORDER);
         }
     }
 
@@ -216,10 +266,25 @@ impl Buddy<'_> {
     ) -> bool {
         let index = self.group_of(at);
         let Some(group) = self.groups.get_mut(index) else { return false };
-        let before = group.orders();
-        change(group, at % GROUP_FRAMES);
-        let (after, whole) = (group.orders(), group.is_whole());
-        self.publish(index, before, after);
+        let changed = group.change(|group| change(group, at % GROUP_FRAMES));
+        let whole = group.is_whole();
+        self.publish_small(index, changed);
+        whole
+    }
+
+    /// Changes the cluster that frame `at` lies in, brings the summaries up to date, and says
+    /// whether the cluster is whole now.
+    #[inline]
+    pub(super) fn change_cluster(
+        &mut self,
+        at: usize,
+        change: impl FnOnce(&mut Group, usize),
+    ) -> bool {
+        let index = self.cluster_of(at);
+        let Some(cluster) = self.clusters.get_mut(index) else { return false };
+        let changed = cluster.change(|cluster| change(cluster, group_in_cluster(at)));
+        let whole = cluster.is_whole();
+        self.publish_large(index, changed);
         whole
     }
 
@@ -241,32 +306,67 @@ impl Buddy<'_> {
     pub(super) fn give_block(&mut self, at: usize, order: u32) {
         self.available += 1 << order;
         if order >= GROUP_ORDER {
-            return self.merge(at, order);
-        }
-        if self.change_group(at, |group, offset| group.give(offset, order)) {
-            self.merge(at & !(GROUP_FRAMES - 1), GROUP_ORDER);
+            self.give_large(at, order);
+        } else if self.change_group(at, |group, offset| group.give(offset, order)) {
+            self.give_large(at, GROUP_ORDER);
         }
     }
 
-    /// Replaces the free block `block`, of order 9 or more, by the halves that remain when the
-    /// block of `order`, at least 9, that `at` lies in is taken out.
-    #[inline]
+    /// Takes the block of `order`, at least 9, that `at` lies in out of the free block `within`.
+    fn take_large(&mut self, within: FreeBlock, at: usize, order: u32) {
+        if within.order >= CLUSTER_ORDER {
+            self.split(within, at, order.max(CLUSTER_ORDER));
+        }
+        if order < CLUSTER_ORDER {
+            let from = within.order.min(CLUSTER_ORDER) - GROUP_ORDER;
+            self.change_cluster(at, |cluster, group| {
+                cluster.take(group, order - GROUP_ORDER, from)
+            });
+        } else {
+            self.clusters_of(at, order).for_each(Group::clear);
+        }
+    }
+
+    /// Enters the block of `order`, at least 9, that `at` lies in as free, merged with its buddies.
+    pub(super) fn give_large(&mut self, at: usize, order: u32) {
+        if order >= CLUSTER_ORDER {
+            self.clusters_of(at, order).for_each(Group::fill);
+            self.merge(at, order);
+        } else if self.change_cluster(at, |cluster, group| cluster.give(group, order - GROUP_ORDER))
+        {
+            self.merge(at & !((1 << CLUSTER_ORDER) - 1), CLUSTER_ORDER);
+        }
+    }
+
+    /// The clusters of the block of `order`, at least 18, at `at`.
+    fn clusters_of(&mut self, at: usize, order: u32) -> impl Iterator<Item = &mut Group> {
+        let first = self.cluster_of(at);
+        self.clusters.iter_mut().skip(first).take(1 << (order - CLUSTER_ORDER))
+    }
+
+    /// Replaces the free block `block`, of order 18 or more, by the halves that remain when the
+    /// block of `order`, at least 18, that `at` lies in is taken out.
     fn split(&mut self, block: FreeBlock, at: usize, order: u32) {
-        self.unmark(block.order, self.block_index(block.order, block.at));
+        self.flip_block(block.at, block.order);
         for half in order..block.order {
-            self.mark(half, self.block_index(half, at ^ (1 << half)));
+            self.flip_block((at ^ (1 << half)) & !((1 << half) - 1), half);
         }
     }
 
-    /// Enters the block of `order`, at least 9, at `at` as free, merged with its buddies.
-    #[inline]
+    /// Enters the block of `order`, at least 18, at `at` as free, merged with its buddies.
     fn merge(&mut self, at: usize, order: u32) {
         let (mut at, mut order) = (at, order);
         while order < u32::from(Order::MAX.get()) && self.is_free_block(at ^ (1 << order), order) {
-            self.unmark(order, self.block_index(order, at ^ (1 << order)));
+            self.flip_block(at ^ (1 << order), order);
             at &= !(1 << order);
             order += 1;
         }
-        self.mark(order, self.block_index(order, at));
+        self.flip_block(at, order);
     }
+}
+
+/// Which group of its cluster frame `at` lies in.
+#[inline]
+pub(super) fn group_in_cluster(at: usize) -> usize {
+    (at >> GROUP_ORDER) % GROUP_FRAMES
 }

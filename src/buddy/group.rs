@@ -14,6 +14,9 @@ pub(super) const GROUP_ORDER: u32 = 9;
 /// Frames in a group.
 pub(super) const GROUP_FRAMES: usize = 1 << GROUP_ORDER;
 
+/// Order of a block that fills a cluster, a group of groups.
+pub(super) const CLUSTER_ORDER: u32 = 2 * GROUP_ORDER;
+
 /// Order of a block that fills a word.
 const WORD_ORDER: u32 = 6;
 
@@ -48,31 +51,30 @@ pub struct Group {
     /// One byte a word: bit `k` says that the word has a maximal available block of order `k`,
     /// for `k` up to 5; bit 6 says that all its frames are available.
     masks: u64,
-    /// Bit `k` says that the group has a maximal available block of order `k`, for `k` up to 8; none
-    /// while the whole group is available.
-    orders: u16,
-    /// How many bits are set.
-    available: u16,
 }
 
-const _: () = assert!(size_of::<Group>() == 80);
+const _: () = assert!(size_of::<Group>() == 72);
 
 impl Group {
     /// A group without available frames.
-    pub const EMPTY: Self = Self { bits: [0; WORDS], masks: 0, orders: 0, available: 0 };
+    pub const EMPTY: Self = Self { bits: [0; WORDS], masks: 0 };
 
     /// A group whose frames are all available.
-    const WHOLE: Self = Self {
-        bits: [u64::MAX; WORDS],
-        masks: ALL_FULL,
-        orders: 0,
-        available: GROUP_FRAMES as u16,
-    };
+    const WHOLE: Self = Self { bits: [u64::MAX; WORDS], masks: ALL_FULL };
 
-    /// The orders of which there are maximal available blocks below the size of the group.
+    /// The orders of which there are maximal available blocks: bit `k` for order `k` up to 8; none
+    /// while the whole group is available.
     #[inline]
     pub(super) fn orders(&self) -> u32 {
-        u32::from(self.orders)
+        orders_of(self.masks)
+    }
+
+    /// Makes a change, and says which of [`orders`](Self::orders) differ now.
+    #[inline]
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Self)) -> u32 {
+        let before = self.masks;
+        change(self);
+        if before == self.masks { 0 } else { orders_of(before) ^ orders_of(self.masks) }
     }
 
     /// Whether all frames are available.
@@ -144,7 +146,7 @@ impl Group {
         self.bits[offset / WORD_FRAMES % WORDS] >> (offset % WORD_FRAMES) & 1 == 1
     }
 
-    /// Whether no frame of the aligned block of `order`, at most 8, at `offset` is available.
+    /// Whether no frame of the aligned block of `order`, at most 9, at `offset` is available.
     #[inline]
     pub(super) fn has_none(&self, offset: usize, order: u32) -> bool {
         let word = offset / WORD_FRAMES % WORDS;
@@ -201,33 +203,52 @@ impl Group {
         }
     }
 
-    /// Takes the aligned block of `order`, at most 8, at `offset`, which is available.
+    /// Takes the aligned block of `order`, at most 8, at `offset` out of the maximal available block
+    /// of order `from`, at most 9, that it lies in.
     #[inline]
-    pub(super) fn take(&mut self, offset: usize, order: u32) {
-        if order <= WORD_ORDER {
-            self.take_bits(offset, ones(order) << (offset % WORD_FRAMES));
-        } else {
-            self.available = self.available.wrapping_sub(1 << order);
-            self.set_words(offset / WORD_FRAMES, order, 0);
+    pub(super) fn take(&mut self, offset: usize, order: u32, from: u32) {
+        if order > WORD_ORDER {
+            return self.set_words(offset / WORD_FRAMES, order, 0);
         }
+        let word = offset / WORD_FRAMES % WORDS;
+        let bits = self.bits[word] & !(ones(order) << (offset % WORD_FRAMES));
+        self.bits[word] = bits;
+        // The halves that remain of the block, one of each order, ...
+        let halves = (1 << from.min(WORD_ORDER)) - (1 << order);
+        let mask = if from < WORD_ORDER {
+            // ... and whatever there was before, the block itself apart.
+            let others = u64::from(exact_blocks(bits, from) != 0);
+            self.masks >> (8 * word) & 0xff & !(1 << from) | others << from | halves
+        } else {
+            halves
+        };
+        self.set_mask(word, mask);
     }
 
     /// Gives the aligned block of `order`, at most 8, at `offset`, none of which is available.
     #[inline]
     pub(super) fn give(&mut self, offset: usize, order: u32) {
-        if order <= WORD_ORDER {
-            self.give_bits(offset, ones(order) << (offset % WORD_FRAMES));
-        } else {
-            self.available = self.available.wrapping_add(1 << order);
-            self.set_words(offset / WORD_FRAMES, order, u64::MAX);
+        if order > WORD_ORDER {
+            return self.set_words(offset / WORD_FRAMES, order, u64::MAX);
         }
+        let word = offset / WORD_FRAMES % WORDS;
+        let bits = self.bits[word] | ones(order) << (offset % WORD_FRAMES);
+        self.bits[word] = bits;
+        if order < WORD_ORDER {
+            let around = ones(order + 1) << (offset % WORD_FRAMES & !((2 << order) - 1));
+            if bits & around != around {
+                // Its buddy is not available: there is one block more, and all others are as before.
+                self.masks |= 1 << order << (8 * word);
+                return;
+            }
+        }
+        self.set_mask(word, mask_of(bits));
     }
 
     /// Takes the frames `bits`, all available, of the word that `offset` lies in.
     #[inline]
     pub(super) fn take_bits(&mut self, offset: usize, bits: u64) {
         let word = offset / WORD_FRAMES % WORDS;
-        self.available = self.available.wrapping_sub(bits.count_ones() as u16);
         self.set_word(word, self.bits[word] & !bits);
     }
 
@@ -235,7 +256,6 @@ impl Group {
     #[inline]
     pub(super) fn give_bits(&mut self, offset: usize, bits: u64) {
         let word = offset / WORD_FRAMES % WORDS;
-        self.available = self.available.wrapping_add(bits.count_ones() as u16);
         self.set_word(word, self.bits[word] | bits);
     }
 
@@ -268,25 +288,31 @@ impl Group {
         }
     }
 
-    /// Whether masks, orders and count are what the bits demand.
+    /// The available frames, in ascending order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..GROUP_FRAMES).filter(|&offset| self.contains(offset))
+    }
+
+    /// Whether the masks are what the bits demand.
     pub(super) fn is_consistent(&self) -> bool {
         let mut recount = Self { bits: self.bits, ..Self::EMPTY };
         for (word, &bits) in self.bits.iter().enumerate() {
             recount.set_word(word, bits);
-            recount.available += bits.count_ones() as u16;
         }
         recount == *self
     }
 
-    /// Replaces one word, and what follows from it.
+    /// Replaces one word and its mask.
     #[inline]
     fn set_word(&mut self, word: usize, bits: u64) {
         self.bits[word] = bits;
-        let masks = self.masks & !(0xff << (8 * word)) | mask_of(bits) << (8 * word);
-        if masks != self.masks {
-            self.masks = masks;
-            self.orders = orders_of(masks);
-        }
+        self.set_mask(word, mask_of(bits));
+    }
+
+    /// Replaces the mask of one word.
+    #[inline]
+    fn set_mask(&mut self, word: usize, mask: u64) {
+        self.masks = self.masks & !(0xff << (8 * word)) | mask << (8 * word);
     }
 
     /// Replaces the words of a block of `order`, more than 6, by `bits`: none or all set.
@@ -296,20 +322,14 @@ impl Group {
         self.bits[word..].iter_mut().take(words).for_each(|old| *old = bits);
         let lanes = ((1 << (8 * words)) - 1) << (8 * word);
         self.masks = self.masks & !lanes | ALL_FULL & lanes & bits;
-        self.orders = orders_of(self.masks);
     }
 
     /// Flips one bit of the stored books, counted from the first frame's bit on.
     #[cfg(test)]
     pub(super) fn flip(&mut self, bit: usize) {
-        const MASKS: usize = GROUP_FRAMES;
-        const ORDERS: usize = MASKS + 64;
-        const AVAILABLE: usize = ORDERS + 16;
         match bit {
-            0..MASKS => self.bits[bit / WORD_FRAMES] ^= 1 << (bit % WORD_FRAMES),
-            MASKS..ORDERS => self.masks ^= 1 << (bit - MASKS),
-            ORDERS..AVAILABLE => self.orders ^= 1 << (bit - ORDERS),
-            _ => self.available ^= 1 << (bit - AVAILABLE),
+            0..GROUP_FRAMES => self.bits[bit / WORD_FRAMES] ^= 1 << (bit % WORD_FRAMES),
+            _ => self.masks ^= 1 << (bit - GROUP_FRAMES),
         }
     }
 
@@ -373,11 +393,11 @@ fn full_words(masks: u64) -> u32 {
 
 /// The orders of a group with these masks: see [`Group::orders`].
 #[inline]
-fn orders_of(masks: u64) -> u16 {
+fn orders_of(masks: u64) -> u32 {
     let halves = masks | masks >> 32;
     let quarters = halves | halves >> 16;
     let low = (quarters | quarters >> 8) & 0x3f;
-    low as u16 | WORD_ORDERS[full_words(masks) as usize % WORD_ORDERS.len()]
+    low as u32 | u32::from(WORD_ORDERS[full_words(masks) as usize % WORD_ORDERS.len()])
 }
 
 /// By which words are full: orders 6 to 8 of which there are maximal blocks.

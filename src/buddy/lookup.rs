@@ -115,20 +115,24 @@ impl Buddy<'_> {
         if order < GROUP_ORDER {
             group.has_none(at % GROUP_FRAMES, order)
         } else {
-            group.is_whole() && !self.is_in_free_block(at, order)
+            group.is_whole() && self.has_no_free_group(at, order) && !self.is_piece(at, order)
         }
     }
 
-    /// Whether the block of `order`, at least 9, at `at` lies in a free block.
-    #[inline]
-    fn is_in_free_block(&self, at: usize, order: u32) -> bool {
-        let mut orders = self.nonempty >> order << order;
-        while orders != 0 {
-            let around = orders.trailing_zeros();
-            if self.is_free_block(at, around) {
+    /// Whether the block of `order`, at least 9, at `at`, of which no group is free, is a piece of a larger
+    /// allocated block. A larger block that has a free group is not allocated, nor is any around it; so the
+    /// search mostly ends at the buddy.
+    fn is_piece(&self, at: usize, order: u32) -> bool {
+        for above in order..u32::from(Order::MAX.get()) {
+            let half = at & !((1 << above) - 1);
+            if !self.has_no_free_group(half ^ (1 << above), above) {
+                return false;
+            }
+            let head = half & !(1 << above);
+            let held = self.state(head).order();
+            if held.is_some_and(|held| u32::from(held.get()) > above) {
                 return true;
             }
-            orders &= orders - 1;
         }
         false
     }

@@ -77,9 +77,15 @@ pub use span::{Metadata, Need};
 pub use state::{BlockOwner, Kind, State};
 pub use within::Constraint;
 
-use crate::bitmap::Bitmap;
+use crate::bitmap::Bitmaps;
 use crate::frame::{Frame, FrameRange, Order};
-use group::GROUP_ORDER;
+use group::{CLUSTER_ORDER, GROUP_ORDER};
+
+/// Orders below that of a group.
+const SMALL_ORDERS: usize = GROUP_ORDER as usize;
+
+/// Orders from that of a group on.
+const LARGE_ORDERS: usize = Order::COUNT - SMALL_ORDERS;
 
 /// Which of the free blocks of the smallest sufficient order is taken, and which end of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -96,9 +102,14 @@ pub enum Placement {
 pub struct Buddy<'m> {
     cover: FrameRange,
     states: &'m [AtomicU8],
+    /// The groups of 512 frames.
     groups: &'m mut [Group],
-    /// By order, the groups (up to order 8) or the blocks (from order 9 on) that have free blocks.
-    free: [Bitmap<'m>; Order::COUNT],
+    /// The clusters: groups of 512 groups.
+    clusters: &'m mut [Group],
+    /// By order, up to 8: the groups that have free blocks.
+    small: Bitmaps<'m, SMALL_ORDERS>,
+    /// By order less 9: the clusters that have free blocks, or from order 18 on in which they start.
+    large: Bitmaps<'m, LARGE_ORDERS>,
     /// Bit `k` says that there is a free block of order `k`.
     nonempty: u32,
     available: usize,
@@ -133,14 +144,20 @@ impl<'m> Buddy<'m> {
         }
     }
 
-    /// How many free blocks of exactly `order` there are. Below order 9 this looks at every group
-    /// that has one: it is for reports, not for decisions.
+    /// How many free blocks of exactly `order` there are. Below order 18 this looks at every group or
+    /// cluster that has one: it is for reports, not for decisions.
     pub fn available_blocks(&self, order: Order) -> usize {
-        let summary = &self.free[order.index()];
-        if order.index() >= GROUP_ORDER as usize {
-            return summary.count();
+        let order = u32::from(order.get());
+        if order < GROUP_ORDER {
+            let count = |group: usize| self.groups[group].count(order);
+            return self.small.iter(order as usize).map(count).sum();
         }
-        summary.iter().map(|group| self.groups[group].count(u32::from(order.get()))).sum()
+        let above = order - GROUP_ORDER;
+        if order < CLUSTER_ORDER {
+            let count = |cluster: usize| self.clusters[cluster].count(above);
+            return self.large.iter(above as usize).map(count).sum();
+        }
+        self.large.count(above as usize)
     }
 
     /// The state bytes, one for each frame of [`cover`](Self::cover). A CPU may exchange

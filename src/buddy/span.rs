@@ -2,17 +2,18 @@
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use super::group::GROUP_ORDER;
-use super::{Buddy, Group, SpanError};
-use crate::bitmap::Bitmap;
-use crate::frame::{FrameRange, Order};
+use super::group::{CLUSTER_ORDER, GROUP_ORDER};
+use super::{Buddy, Group, LARGE_ORDERS, SMALL_ORDERS, SpanError};
+use crate::bitmap::Bitmaps;
+use crate::frame::FrameRange;
 
 /// How much metadata a span needs: about 1.17 bytes a frame, or 0.0285 % of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Need {
     /// State bytes: one for each frame of the span, holes included.
     pub states: usize,
-    /// Groups: one for each 512 frames from a multiple of 512 on that the span touches.
+    /// Groups: one for each 512 frames from a multiple of 512 on that the span touches, and one for
+    /// each 512 of these.
     pub groups: usize,
     /// Words of the summaries.
     pub words: usize,
@@ -21,13 +22,11 @@ pub struct Need {
 impl Need {
     /// What a span over `cover` needs.
     pub const fn for_span(cover: FrameRange) -> Self {
-        let mut words = 0;
-        let mut order = 0;
-        while order < Order::COUNT {
-            words += Bitmap::words_needed(summary_bits(cover, order as u32));
-            order += 1;
-        }
-        Self { states: cover.frames(), groups: summary_bits(cover, GROUP_ORDER), words }
+        let groups = touched(cover, GROUP_ORDER);
+        let clusters = touched(cover, CLUSTER_ORDER);
+        let words = Bitmaps::<SMALL_ORDERS>::words_needed(groups)
+            + Bitmaps::<LARGE_ORDERS>::words_needed(clusters);
+        Self { states: cover.frames(), groups: groups + clusters, words }
     }
 
     /// All of it, in bytes, without padding between the three parts.
@@ -42,21 +41,19 @@ impl Need {
 pub struct Metadata<'m> {
     /// One byte a frame. Shared, because CPUs keep frames beside the span.
     pub states: &'m [AtomicU8],
-    /// One group for 512 frames.
+    /// One group for 512 frames, and one for 512 of these.
     pub groups: &'m mut [Group],
     /// The words of the summaries.
     pub words: &'m mut [u64],
 }
 
-/// How many bits the summary of `order` has: one for each group below the order of a group, one for
-/// each aligned block from there on.
-const fn summary_bits(cover: FrameRange, order: u32) -> usize {
+/// How many aligned blocks of `order` a span over `cover` touches.
+const fn touched(cover: FrameRange, order: u32) -> usize {
     if cover.is_empty() {
         return 0;
     }
-    let shift = if order < GROUP_ORDER { GROUP_ORDER } else { order };
     let last = cover.end().number() - 1;
-    (last >> shift) - (cover.start().number() >> shift) + 1
+    (last >> order) - (cover.start().number() >> order) + 1
 }
 
 impl<'m> Buddy<'m> {
@@ -68,19 +65,18 @@ impl<'m> Buddy<'m> {
     /// [`SpanError::MetadataTooSmall`] for slices of other lengths than [`Need::for_span`] says.
     pub fn new(cover: FrameRange, metadata: Metadata<'m>) -> Result<Self, SpanError> {
         Self::check(cover, &metadata)?;
-        let mut rest = metadata.words;
-        let free = core::array::from_fn(|order| {
-            let bits = summary_bits(cover, order as u32);
-            let (words, others) =
-                core::mem::take(&mut rest).split_at_mut(Bitmap::words_needed(bits));
-            rest = others;
-            Bitmap::new(bits, words).unwrap_or_default()
-        });
+        let groups = touched(cover, GROUP_ORDER);
+        let clusters = touched(cover, CLUSTER_ORDER);
+        let words = Bitmaps::<SMALL_ORDERS>::words_needed(groups);
+        let (small, large) = metadata.words.split_at_mut(words);
+        let (groups_of_frames, clusters_of_groups) = metadata.groups.split_at_mut(groups);
         Ok(Self {
             cover,
             states: metadata.states,
-            groups: metadata.groups,
-            free,
+            groups: groups_of_frames,
+            clusters: clusters_of_groups,
+            small: Bitmaps::new(groups, small).unwrap_or_default(),
+            large: Bitmaps::new(clusters, large).unwrap_or_default(),
             nonempty: 0,
             available: 0,
             managed: 0,
@@ -93,7 +89,7 @@ impl<'m> Buddy<'m> {
             return Err(SpanError::Empty);
         }
         let need = Need::for_span(cover);
-        if need.groups > Bitmap::MAX_BITS {
+        if need.groups > Bitmaps::<SMALL_ORDERS>::MAX_BITS {
             return Err(SpanError::TooLarge { frames: cover.frames() });
         }
         let given = Need {
@@ -165,12 +161,14 @@ impl<'m> Buddy<'m> {
         }
         for (index, group) in old.groups.iter().enumerate() {
             // The groups at the ends may be shared with a span that was absorbed before.
-            self.change_group(old.group_start(index), |new, _| new.merge(group));
+            let at = old.group_start(index);
+            if self.change_group(at, |new, _| new.merge(group)) && !group.is_whole() {
+                self.give_large(at, GROUP_ORDER);
+            }
         }
-        for order in GROUP_ORDER..Order::COUNT as u32 {
-            for index in old.free[order as usize].iter() {
-                let at = old.block_at(order, index);
-                self.mark(order, self.block_index(order, at));
+        for (index, cluster) in old.clusters.iter().enumerate() {
+            for group in cluster.iter() {
+                self.give_large(old.cluster_start(index) + (group << GROUP_ORDER), GROUP_ORDER);
             }
         }
         self.available += old.available;

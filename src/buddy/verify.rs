@@ -1,8 +1,8 @@
 //! The recount: every invariant of the module, checked from scratch.
 
-use super::group::{GROUP_FRAMES, GROUP_ORDER};
+use super::group::{CLUSTER_ORDER, GROUP_FRAMES, GROUP_ORDER};
 use super::lookup::order_of;
-use super::{Buddy, Corruption, Kind, State, frame_at};
+use super::{Buddy, Corruption, Group, Kind, State, frame_at};
 use crate::frame::{FrameRange, Order};
 
 impl Buddy<'_> {
@@ -13,7 +13,7 @@ impl Buddy<'_> {
     /// The first [`Corruption`] found.
     pub fn verify(&self) -> Result<(), Corruption> {
         self.verify_groups()?;
-        self.verify_free_blocks()?;
+        self.verify_clusters()?;
         self.verify_summaries()?;
         self.verify_frames()
     }
@@ -38,45 +38,63 @@ impl Buddy<'_> {
         Ok(())
     }
 
-    /// Invariant 6: free blocks from order 9 on.
-    fn verify_free_blocks(&self) -> Result<(), Corruption> {
-        for order in GROUP_ORDER..Order::COUNT as u32 {
-            for index in self.free[order as usize].iter() {
-                let at = self.block_at(order, index);
-                let wrong = Corruption::Block { frame: frame_at(at), order: order_of(order) };
-                let frames = 1 << order;
-                if at < self.start() || at > self.end() || self.end() - at < frames {
-                    return Err(wrong);
+    /// Invariant 6: each cluster in itself, and the free blocks from order 9 on.
+    fn verify_clusters(&self) -> Result<(), Corruption> {
+        for (index, cluster) in self.clusters.iter().enumerate() {
+            let start = self.cluster_start(index);
+            if !cluster.is_consistent() {
+                return Err(Corruption::Group { frame: frame_at(start) });
+            }
+            for group in cluster.iter() {
+                let at = start + (group << GROUP_ORDER);
+                if !self.groups.get(self.group_of(at)).is_some_and(Group::is_whole) {
+                    return Err(Corruption::Bit { frame: frame_at(at) });
                 }
-                let first = self.group_of(at);
-                let groups = &self.groups[first..first + frames / GROUP_FRAMES];
-                let nested = (GROUP_ORDER..order).any(|below| {
-                    let next =
-                        self.free[below as usize].first_at_or_after(self.block_index(below, at));
-                    next.is_some_and(|next| self.block_at(below, next) < at + frames)
-                });
+            }
+            let around = (CLUSTER_ORDER..Order::COUNT as u32)
+                .filter(|&order| self.is_free_block(start & !((1 << order) - 1), order))
+                .count();
+            if around != usize::from(cluster.is_whole()) {
+                let order = order_of(CLUSTER_ORDER);
+                return Err(Corruption::Block { frame: frame_at(start), order });
+            }
+        }
+        for order in CLUSTER_ORDER..Order::COUNT as u32 {
+            for index in self.large.iter((order - GROUP_ORDER) as usize) {
+                let at = self.cluster_start(index);
+                let frames = 1 << order;
+                let outside = at < self.start() || at > self.end() || self.end() - at < frames;
                 let unmerged =
                     order < u32::from(Order::MAX.get()) && self.is_free_block(at ^ frames, order);
-                if !groups.iter().all(super::Group::is_whole) || nested || unmerged {
-                    return Err(wrong);
+                if outside || !at.is_multiple_of(frames) || unmerged {
+                    let order = order_of(order);
+                    return Err(Corruption::Block { frame: frame_at(at), order });
                 }
             }
         }
         Ok(())
     }
 
-    /// Invariant 5 and the last part of 7: the summaries against the groups.
+    /// Invariant 5 and the last part of 7: the summaries against the groups and clusters.
     fn verify_summaries(&self) -> Result<(), Corruption> {
-        for (order, summary) in self.free.iter().enumerate() {
-            let wrong = Err(Corruption::Summary { order: order_of(order as u32) });
-            if !summary.is_consistent() || (self.nonempty >> order & 1 == 0) != summary.is_empty() {
-                return wrong;
-            }
-            let agrees = |(index, group): (usize, &super::Group)| {
-                summary.contains(index) == (group.orders() >> order & 1 == 1)
+        for order in 0..Order::COUNT as u32 {
+            let (consistent, empty) = if order < GROUP_ORDER {
+                let set = order as usize;
+                let agrees = |(index, group): (usize, &Group)| {
+                    self.small.contains(set, index) == (group.orders() >> set & 1 == 1)
+                };
+                let agree = self.groups.iter().enumerate().all(agrees);
+                (agree && self.small.is_consistent(set), self.small.is_empty(set))
+            } else {
+                let set = (order - GROUP_ORDER) as usize;
+                let agrees = |(index, cluster): (usize, &Group)| {
+                    self.large.contains(set, index) == (cluster.orders() >> set & 1 == 1)
+                };
+                let agree = order >= CLUSTER_ORDER || self.clusters.iter().enumerate().all(agrees);
+                (agree && self.large.is_consistent(set), self.large.is_empty(set))
             };
-            if order < GROUP_ORDER as usize && !self.groups.iter().enumerate().all(agrees) {
-                return wrong;
+            if !consistent || (self.nonempty >> order & 1 == 0) != empty {
+                return Err(Corruption::Summary { order: order_of(order) });
             }
         }
         Ok(())
@@ -141,7 +159,7 @@ impl Buddy<'_> {
             self.groups[first].has_none(at % GROUP_FRAMES, u32::from(order.get()))
         } else {
             let groups = &self.groups[first..first + frames / GROUP_FRAMES];
-            groups.iter().all(super::Group::is_whole)
+            groups.iter().all(Group::is_whole)
                 && (at..at + frames)
                     .step_by(GROUP_FRAMES)
                     .all(|at| self.free_block_around(at).is_none())

@@ -32,12 +32,16 @@ fn a_flipped_bit_of_any_state_is_found_by_the_recount() {
 #[test]
 fn a_flipped_bit_of_any_group_is_found_by_the_recount() {
     let mut buddy = varied();
-    for group in 0..buddy.groups.len() {
-        let sound = buddy.groups[group];
-        for bit in 0..GROUP_FRAMES + 64 + 32 {
+    for bit in 0..GROUP_FRAMES + 64 {
+        for group in 0..buddy.groups.len() {
             buddy.groups[group].flip(bit);
             assert!(buddy.verify().is_err(), "group {group}, bit {bit}");
-            buddy.groups[group] = sound;
+            buddy.groups[group].flip(bit);
+        }
+        for cluster in 0..buddy.clusters.len() {
+            buddy.clusters[cluster].flip(bit);
+            assert!(buddy.verify().is_err(), "cluster {cluster}, bit {bit}");
+            buddy.clusters[cluster].flip(bit);
         }
     }
     goes_on(&mut buddy);
@@ -47,15 +51,16 @@ fn a_flipped_bit_of_any_group_is_found_by_the_recount() {
 fn a_flipped_bit_of_any_summary_or_counter_is_found_by_the_recount() {
     let mut buddy = varied();
     for k in 0..Order::COUNT {
-        for bit in 0..buddy.free[k].len_bits() {
-            if !buddy.free[k].set(bit) {
-                buddy.free[k].clear(bit);
-                assert!(buddy.verify().is_err(), "order {k}, bit {bit} cleared");
-                buddy.free[k].set(bit);
-            } else {
-                assert!(buddy.verify().is_err(), "order {k}, bit {bit} set");
-                buddy.free[k].clear(bit);
-            }
+        let small = k < SMALL_ORDERS;
+        let bits = if small { buddy.small.len_bits() } else { buddy.large.len_bits() };
+        let flip = |buddy: &mut Buddy<'_>, bit: usize| match small {
+            true => buddy.small.flip(bit, 1 << k),
+            false => buddy.large.flip(bit, 1 << (k - SMALL_ORDERS)),
+        };
+        for bit in 0..bits {
+            flip(&mut buddy, bit);
+            assert!(buddy.verify().is_err(), "order {k}, bit {bit}");
+            flip(&mut buddy, bit);
         }
         buddy.nonempty ^= 1 << k;
         assert_eq!(buddy.verify(), Err(Corruption::Summary { order: order(k as u8) }));
@@ -108,11 +113,12 @@ fn contradicting_books_are_reported_at_the_next_touch() {
         state(&buddy, at, State::from_byte(sound));
     }
 
-    // A frame inside a large free block claims to head a block.
-    let inner = frame(2048 + 512);
-    let sound = state(&buddy, inner, State::head(CALLER, order(9)));
-    assert_eq!(buddy.free(inner, order(9), CALLER), corrupted(inner));
-    state(&buddy, inner, State::from_byte(sound));
+    // A frame inside a large block, allocated or free, claims to head a block.
+    for inner in [frame(large.number() + 512), frame(2048 + 512)] {
+        let sound = state(&buddy, inner, State::head(CALLER, order(9)));
+        assert_eq!(buddy.free(inner, order(9), CALLER), corrupted(inner));
+        state(&buddy, inner, State::from_byte(sound));
+    }
 
     // A byte that means nothing.
     let sound = state(&buddy, block, State::from_byte(0x3f));
