@@ -153,12 +153,7 @@ impl<'m, const SETS: usize> Bitmaps<'m, SETS> {
     /// The highest set bit of `set`.
     #[inline]
     pub fn last(&self, set: usize) -> Option<usize> {
-        let mut index = 0;
-        for &start in self.starts.iter().take(self.root + 1).rev() {
-            let word = word_of(self.rows.get(start + index)?, set);
-            index = index * WORD_BITS + word.checked_ilog2()? as usize;
-        }
-        Some(index)
+        self.descend(set, self.root + 1, 0, u64::ilog2)
     }
 
     /// The lowest set bit of `set` that is `index` or above it.
@@ -214,13 +209,28 @@ impl<'m, const SETS: usize> Bitmaps<'m, SETS> {
     /// The lowest set bit of `set` at level 0 below bit `index` of `level`.
     #[inline]
     fn descend_first(&self, set: usize, level: usize, index: usize) -> Option<usize> {
-        let mut index = index;
-        for &start in self.starts.iter().take(level).rev() {
-            let word = word_of(self.rows.get(start + index)?, set);
+        self.descend(set, level, index, u64::trailing_zeros)
+    }
+
+    /// The set bit of `set` at level 0 below bit `index` of `level` that `pick` leads to, by which
+    /// bit it chooses of a word that is not zero.
+    #[inline]
+    fn descend(
+        &self,
+        set: usize,
+        level: usize,
+        index: usize,
+        pick: impl Fn(u64) -> u32,
+    ) -> Option<usize> {
+        let (mut level, mut index) = (level, index);
+        while level != 0 {
+            level -= 1;
+            let row = self.rows.get(self.starts.get(level)? + index)?;
+            let word = word_of(row, set);
             if word == 0 {
                 return None;
             }
-            index = index * WORD_BITS + word.trailing_zeros() as usize;
+            index = index * WORD_BITS + pick(word) as usize;
         }
         Some(index)
     }

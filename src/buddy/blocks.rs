@@ -9,6 +9,8 @@ use crate::frame::{FrameRange, Order};
 pub(super) struct FreeBlock {
     pub(super) at: usize,
     pub(super) order: u32,
+    /// Not zero if the word of the group, or of the cluster, has more blocks of that order.
+    others: u64,
 }
 
 impl Buddy<'_> {
@@ -97,8 +99,8 @@ impl Buddy<'_> {
             Placement::Low => self.small.first(order as usize)?,
             Placement::High => self.small.last(order as usize)?,
         };
-        let offset = self.groups.get(group)?.find(order, placement)?;
-        Some(FreeBlock { at: self.group_start(group) + offset, order })
+        let (offset, others) = self.groups.get(group)?.find(order, placement)?;
+        Some(FreeBlock { at: self.group_start(group) + offset, order, others })
     }
 
     /// The lowest or highest free block of exactly `order`, at least 9.
@@ -110,14 +112,14 @@ impl Buddy<'_> {
         };
         let at = self.cluster_start(cluster);
         if order >= CLUSTER_ORDER {
-            return Some(FreeBlock { at, order });
+            return Some(FreeBlock { at, order, others: 0 });
         }
-        let group = self.clusters.get(cluster)?.find(above, placement)?;
-        Some(FreeBlock { at: at + (group << GROUP_ORDER), order })
+        let (group, others) = self.clusters.get(cluster)?.find(above, placement)?;
+        Some(FreeBlock { at: at + (group << GROUP_ORDER), order, others })
     }
 
     /// The lowest free block of exactly `order` that starts at `from` or above.
-    pub(super) fn next_free(&self, order: u32, from: usize) -> Option<FreeBlock> {
+    pub(super) fn next_free(&self, order: u32, from: usize) -> Option<usize> {
         let from = from.max(self.start());
         if order >= GROUP_ORDER {
             return self.next_large(order, from.checked_next_multiple_of(GROUP_FRAMES)?);
@@ -127,82 +129,72 @@ impl Buddy<'_> {
         if self.small.contains(order as usize, group)
             && let Some(offset) = here.find_at_or_after(order, from % GROUP_FRAMES)
         {
-            return Some(FreeBlock { at: self.group_start(group) + offset, order });
+            return Some(self.group_start(group) + offset);
         }
         let next = self.small.first_at_or_after(order as usize, group + 1)?;
-        let offset = self.groups.get(next)?.find(order, Placement::Low)?;
-        Some(FreeBlock { at: self.group_start(next) + offset, order })
+        let (offset, _) = self.groups.get(next)?.find(order, Placement::Low)?;
+        Some(self.group_start(next) + offset)
     }
 
     /// The lowest free block of exactly `order`, at least 9, that starts at `from`, the first frame of
     /// a group, or above.
-    fn next_large(&self, order: u32, from: usize) -> Option<FreeBlock> {
+    fn next_large(&self, order: u32, from: usize) -> Option<usize> {
         let above = order - GROUP_ORDER;
         if order >= CLUSTER_ORDER {
             let first = from.checked_next_multiple_of(1 << order)?;
             let cluster = self.large.first_at_or_after(above as usize, self.cluster_of(first))?;
-            return Some(FreeBlock { at: self.cluster_start(cluster), order });
+            return Some(self.cluster_start(cluster));
         }
         let cluster = self.cluster_of(from);
         let here = self.clusters.get(cluster)?;
         if self.large.contains(above as usize, cluster)
             && let Some(group) = here.find_at_or_after(above, group_in_cluster(from))
         {
-            return Some(FreeBlock {
-                at: self.cluster_start(cluster) + (group << GROUP_ORDER),
-                order,
-            });
+            return Some(self.cluster_start(cluster) + (group << GROUP_ORDER));
         }
         let next = self.large.first_at_or_after(above as usize, cluster + 1)?;
-        let group = self.clusters.get(next)?.find(above, Placement::Low)?;
-        Some(FreeBlock { at: self.cluster_start(next) + (group << GROUP_ORDER), order })
+        let (group, _) = self.clusters.get(next)?.find(above, Placement::Low)?;
+        Some(self.cluster_start(next) + (group << GROUP_ORDER))
     }
 
     /// The free block that frame `at` lies in.
     pub(super) fn free_block_around(&self, at: usize) -> Option<FreeBlock> {
         let group = self.groups.get(self.group_of(at))?;
-        let order = if group.is_whole() {
-            self.large_order_at(at)?
-        } else {
-            let offset = at % GROUP_FRAMES;
-            if !group.contains(offset) {
-                return None;
-            }
-            group.order_at(offset)
-        };
-        Some(FreeBlock { at: at & !((1 << order) - 1), order })
+        if group.is_whole() {
+            return self.large_block_around(at);
+        }
+        if !group.contains(at % GROUP_FRAMES) {
+            return None;
+        }
+        let order = group.order_at(at % GROUP_FRAMES);
+        let at = at & !((1 << order) - 1);
+        Some(FreeBlock { at, order, others: group.others(at % GROUP_FRAMES, order) })
     }
 
-    /// The order of the free block that the whole group of frame `at` lies in.
-    fn large_order_at(&self, at: usize) -> Option<u32> {
+    /// The free block that the whole group of frame `at` lies in.
+    fn large_block_around(&self, at: usize) -> Option<FreeBlock> {
         let cluster = self.clusters.get(self.cluster_of(at))?;
+        if cluster.is_whole() {
+            return (CLUSTER_ORDER..Order::COUNT as u32)
+                .map(|order| FreeBlock { at: at & !((1 << order) - 1), order, others: 0 })
+                .find(|block| self.is_free_block(block.at, block.order));
+        }
         if !cluster.contains(group_in_cluster(at)) {
             return None;
         }
-        if !cluster.is_whole() {
-            return Some(GROUP_ORDER + cluster.order_at(group_in_cluster(at)));
-        }
-        (CLUSTER_ORDER..Order::COUNT as u32)
-            .find(|&order| self.is_free_block(at & !((1 << order) - 1), order))
+        let above = cluster.order_at(group_in_cluster(at));
+        let order = above + GROUP_ORDER;
+        let at = at & !((1 << order) - 1);
+        Some(FreeBlock { at, order, others: cluster.others(group_in_cluster(at), above) })
     }
 
-    /// Whether no group of the block of `order`, at least 9, at `at` lies in a free block of that order or more; so
-    /// it is for groups outside the span.
-    #[inline]
+    /// Whether no group of the block of `order`, at least 18, at `at` is free; none outside the span is.
     pub(super) fn has_no_free_group(&self, at: usize, order: u32) -> bool {
-        let first = self.cluster_of(at);
-        if order < CLUSTER_ORDER {
-            return self
-                .clusters
-                .get(first)
-                .is_none_or(|cluster| cluster.has_none(group_in_cluster(at), order - GROUP_ORDER));
-        }
-        let clusters = 1 << (order - CLUSTER_ORDER);
-        self.clusters
-            .iter()
-            .skip(first)
-            .take(clusters)
-            .all(|cluster| cluster.has_none(0, GROUP_ORDER))
+        let (first, clusters) = (at >> CLUSTER_ORDER, 1 << (order - CLUSTER_ORDER));
+        (first..first + clusters).all(|cluster| {
+            let index = cluster.wrapping_sub(self.start() >> CLUSTER_ORDER);
+            self.clusters.get(index).is_none_or(|cluster| cluster.has_none(0, GROUP_ORDER))
+        })
     }
 
     /// The first frame of `range`, which lies in the span, that is not available.
@@ -233,8 +225,8 @@ impl Buddy<'_> {
             self.take_large(within, at, order.max(GROUP_ORDER));
         }
         if order < GROUP_ORDER {
-            let from = within.order.min(GROUP_ORDER);
-            self.change_group(at, |group, offset| group.take(offset, order, from));
+            let (from, others) = (within.order.min(GROUP_ORDER), within.others);
+            self.change_group(at, |group, offset| group.take(offset, order, from, others));
         }
     }
 
@@ -262,11 +254,11 @@ impl Buddy<'_> {
     pub(super) fn change_group(
         &mut self,
         at: usize,
-        change: impl FnOnce(&mut Group, usize),
+        change: impl FnOnce(&mut Group, usize) -> u32,
     ) -> bool {
         let index = self.group_of(at);
         let Some(group) = self.groups.get_mut(index) else { return false };
-        let changed = group.change(|group| change(group, at % GROUP_FRAMES));
+        let changed = change(group, at % GROUP_FRAMES);
         let whole = group.is_whole();
         self.publish_small(index, changed);
         whole
@@ -278,11 +270,11 @@ impl Buddy<'_> {
     pub(super) fn change_cluster(
         &mut self,
         at: usize,
-        change: impl FnOnce(&mut Group, usize),
+        change: impl FnOnce(&mut Group, usize) -> u32,
     ) -> bool {
         let index = self.cluster_of(at);
         let Some(cluster) = self.clusters.get_mut(index) else { return false };
-        let changed = cluster.change(|cluster| change(cluster, group_in_cluster(at)));
+        let changed = change(cluster, group_in_cluster(at));
         let whole = cluster.is_whole();
         self.publish_large(index, changed);
         whole
@@ -304,12 +296,28 @@ impl Buddy<'_> {
     /// with its buddies. Its groups are whole if its order is 9 or more.
     #[inline]
     pub(super) fn give_block(&mut self, at: usize, order: u32) {
-        self.available += 1 << order;
-        if order >= GROUP_ORDER {
+        if order < GROUP_ORDER {
+            self.give_small(at, order);
+        } else {
+            self.available += 1 << order;
             self.give_large(at, order);
-        } else if self.change_group(at, |group, offset| group.give(offset, order)) {
+        }
+    }
+
+    /// Gives the aligned block of `order`, at most 8, at `at`, and merges it with its buddies; says
+    /// whether that could be: no frame of it may be available.
+    #[inline]
+    pub(super) fn give_small(&mut self, at: usize, order: u32) -> bool {
+        let index = self.group_of(at);
+        let Some(group) = self.groups.get_mut(index) else { return false };
+        let Some(changed) = group.give(at % GROUP_FRAMES, order) else { return false };
+        let whole = group.is_whole();
+        self.available += 1 << order;
+        self.publish_small(index, changed);
+        if whole {
             self.give_large(at, GROUP_ORDER);
         }
+        true
     }
 
     /// Takes the block of `order`, at least 9, that `at` lies in out of the free block `within`.
@@ -318,9 +326,10 @@ impl Buddy<'_> {
             self.split(within, at, order.max(CLUSTER_ORDER));
         }
         if order < CLUSTER_ORDER {
-            let from = within.order.min(CLUSTER_ORDER) - GROUP_ORDER;
+            let (above, from) =
+                (order - GROUP_ORDER, within.order.min(CLUSTER_ORDER) - GROUP_ORDER);
             self.change_cluster(at, |cluster, group| {
-                cluster.take(group, order - GROUP_ORDER, from)
+                cluster.take(group, above, from, within.others)
             });
         } else {
             self.clusters_of(at, order).for_each(Group::clear);
@@ -331,9 +340,11 @@ impl Buddy<'_> {
     pub(super) fn give_large(&mut self, at: usize, order: u32) {
         if order >= CLUSTER_ORDER {
             self.clusters_of(at, order).for_each(Group::fill);
-            self.merge(at, order);
-        } else if self.change_cluster(at, |cluster, group| cluster.give(group, order - GROUP_ORDER))
-        {
+            return self.merge(at, order);
+        }
+        let above = order - GROUP_ORDER;
+        let give = |cluster: &mut Group, group| cluster.give(group, above).unwrap_or(0);
+        if self.change_cluster(at, give) {
             self.merge(at & !((1 << CLUSTER_ORDER) - 1), CLUSTER_ORDER);
         }
     }

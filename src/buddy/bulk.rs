@@ -138,34 +138,52 @@ impl Buddy<'_> {
     /// Gives back blocks of `order` whose state is `state`; the index of the first that cannot be.
     fn give_many(&mut self, frames: &[Frame], order: Order, state: State) -> Result<(), usize> {
         let mut index = 0;
-        while let Some(frame) = frames.get(index) {
+        while let Some(&frame) = frames.get(index) {
             if order.frames() >= WORD_FRAMES {
-                self.give(*frame, order, state).map_err(|_| index)?;
+                self.give(frame, order, state).map_err(|_| index)?;
                 index += 1;
                 continue;
             }
-            let word = frame.number() & !(WORD_FRAMES - 1);
-            let mut given = 0;
-            let run = frames[index..].iter().take_while(|next| next.number() ^ word < WORD_FRAMES);
-            let mut refused = false;
-            for next in run {
-                let at = next.number();
-                if self.state(at) != state || !self.is_taken(at, order) {
-                    refused = true;
-                    break;
-                }
-                self.write_state(at, State::PLAIN);
-                given |= 1 << (at % WORD_FRAMES);
-                index += 1;
-            }
-            if given != 0 {
-                self.give_bits(word, frames_of(given, u32::from(order.get())));
-            }
-            if refused {
+            let given = self.give_word(&frames[index..], order, state);
+            if given == 0 {
                 return Err(index);
             }
+            index += given;
         }
         Ok(())
+    }
+
+    /// Gives back those of the blocks of `order`, at most 5, up to the first that lies in another
+    /// word than `frames` begins with or that is no such block; says how many they were.
+    #[inline]
+    fn give_word(&mut self, frames: &[Frame], order: Order, state: State) -> usize {
+        let (Some(first), size) = (frames.first(), order.frames()) else { return 0 };
+        let word = first.number() & !(WORD_FRAMES - 1);
+        let Some(group) = self.groups.get(self.group_of(word)) else { return 0 };
+        let (mut available, start) = (group.word_at(word % GROUP_FRAMES), self.start());
+        let (block, end) = ((1 << size) - 1, self.end());
+        let (mut given, mut frees) = (0, 0);
+        for frame in frames {
+            let at = frame.number();
+            let (bit, state_at) = (at % WORD_FRAMES, self.states.get(at.wrapping_sub(start)));
+            let Some(byte) = state_at else { break };
+            let sound = at ^ word < WORD_FRAMES
+                && byte.load(Relaxed) == state.byte()
+                && bit % size == 0
+                && end - at >= size
+                && available & block << bit == 0;
+            if !sound {
+                break;
+            }
+            byte.store(State::PLAIN.byte(), Relaxed);
+            available |= block << bit;
+            frees |= block << bit;
+            given += 1;
+        }
+        if given != 0 {
+            self.give_bits(word, frees);
+        }
+        given
     }
 }
 

@@ -225,30 +225,30 @@ pub enum Corruption {
         /// The byte found there.
         found: u8,
     },
-    /// The frame's bit contradicts its state (invariant 4).
+    /// The frame's bit, or its group's in the cluster, contradicts its state (invariants 4 and 5).
     Bit {
         /// Where.
         frame: Frame,
     },
-    /// A group's masks, set of orders or count disagree with its bits (invariant 5).
+    /// The masks of a group or cluster disagree with its bits (invariant 6).
     Group {
         /// The group's first frame.
         frame: Frame,
     },
-    /// A summary of an order disagrees with the groups (invariant 5 or 6).
+    /// A summary of an order disagrees with the groups or clusters (invariants 6 to 8).
     Summary {
         /// The order.
         order: Order,
     },
     /// A free block of this order overlaps another block, or its buddy is free as well
-    /// (invariant 6).
+    /// (invariant 7).
     Block {
         /// The block's first frame.
         frame: Frame,
         /// The block's order.
         order: Order,
     },
-    /// A counter of frames disagrees with a recount (invariant 7).
+    /// A counter of frames disagrees with a recount (invariant 8).
     Counter {
         /// What a recount gives.
         expected: usize,

@@ -4,7 +4,11 @@
 //! coalescing need no step of their own: taking frames clears bits, giving them back sets bits. What
 //! a search needs is which *maximal* blocks there are, and that follows from the bits of each
 //! 64-frame word alone: folding a word with itself shifted by 1, 2, 4, ... leaves one bit for each
-//! aligned block of order 1, 2, 3, ... that is wholly set.
+//! aligned block of order 1, 2, 3, ... that is wholly set. Where a change shows what it does to the
+//! maximal blocks (a block is cut out of one, or comes back while its buddy is taken), the word is not folded.
+//!
+//! A *cluster* is the same thing one storey up, and the same type: its bits are groups that are
+//! free as a whole, and what is said here of frames and orders holds for them with 9 added to the order.
 
 use super::Placement;
 
@@ -14,7 +18,7 @@ pub(super) const GROUP_ORDER: u32 = 9;
 /// Frames in a group.
 pub(super) const GROUP_FRAMES: usize = 1 << GROUP_ORDER;
 
-/// Order of a block that fills a cluster, a group of groups.
+/// Order of a block that fills a cluster.
 pub(super) const CLUSTER_ORDER: u32 = 2 * GROUP_ORDER;
 
 /// Order of a block that fills a word.
@@ -42,7 +46,8 @@ const ALIGNED: [u64; 6] = [
     0x0000_0000_0000_0001,
 ];
 
-/// Metadata of 512 frames from a multiple of 512 on. Zeroed, none of them is available.
+/// Metadata of 512 frames from a multiple of 512 on, or of 512 such groups. Zeroed, none of them is
+/// available.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Group {
@@ -69,14 +74,6 @@ impl Group {
         orders_of(self.masks)
     }
 
-    /// Makes a change, and says which of [`orders`](Self::orders) differ now.
-    #[inline]
-    pub(super) fn change(&mut self, change: impl FnOnce(&mut Self)) -> u32 {
-        let before = self.masks;
-        change(self);
-        if before == self.masks { 0 } else { orders_of(before) ^ orders_of(self.masks) }
-    }
-
     /// Whether all frames are available.
     #[inline]
     pub(super) fn is_whole(&self) -> bool {
@@ -93,16 +90,17 @@ impl Group {
         *self = Self::EMPTY;
     }
 
-    /// The lowest or highest maximal available block of exactly `order`, at most 8.
+    /// The lowest or highest maximal available block of exactly `order`, at most 8, and where in its
+    /// word others begin, below order 6.
     #[inline]
-    pub(super) fn find(&self, order: u32, placement: Placement) -> Option<usize> {
+    pub(super) fn find(&self, order: u32, placement: Placement) -> Option<(usize, u64)> {
         if order >= WORD_ORDER {
             let blocks = exact_words(self.full_words(), order - WORD_ORDER);
             let word = match placement {
                 Placement::Low => blocks.trailing_zeros(),
                 Placement::High => blocks.checked_ilog2()?,
             };
-            return (blocks != 0).then_some(word as usize * WORD_FRAMES);
+            return (blocks != 0).then_some((word as usize * WORD_FRAMES, 0));
         }
         let lanes = self.masks >> order & LANES;
         let word = match placement {
@@ -115,7 +113,16 @@ impl Group {
             Placement::Low => blocks.trailing_zeros(),
             Placement::High => blocks.checked_ilog2()?,
         };
-        (blocks != 0).then_some(word * WORD_FRAMES + bit as usize)
+        (blocks != 0).then(|| (word * WORD_FRAMES + bit as usize, blocks & !(1 << bit)))
+    }
+
+    /// Where in the word of the maximal available block of `order` at `offset` others of that order
+    /// begin, below order 6.
+    pub(super) fn others(&self, offset: usize, order: u32) -> u64 {
+        if order >= WORD_ORDER {
+            return 0;
+        }
+        exact_blocks(self.word_at(offset), order) & !(1 << (offset % WORD_FRAMES))
     }
 
     /// The lowest maximal available block of exactly `order`, at most 8, that starts at `offset` or
@@ -146,6 +153,12 @@ impl Group {
         self.bits[offset / WORD_FRAMES % WORDS] >> (offset % WORD_FRAMES) & 1 == 1
     }
 
+    /// The bits of the word that `offset` lies in.
+    #[inline]
+    pub(super) fn word_at(&self, offset: usize) -> u64 {
+        self.bits[offset / WORD_FRAMES % WORDS]
+    }
+
     /// Whether no frame of the aligned block of `order`, at most 9, at `offset` is available.
     #[inline]
     pub(super) fn has_none(&self, offset: usize, order: u32) -> bool {
@@ -153,7 +166,22 @@ impl Group {
         if order <= WORD_ORDER {
             return self.bits[word] & ones(order) << (offset % WORD_FRAMES) == 0;
         }
-        self.bits[word..].iter().take(1 << (order - WORD_ORDER)).all(|&bits| bits == 0)
+        let words = 1 << (order - WORD_ORDER);
+        self.bits[word..].iter().take(words).fold(0, |any, bits| any | bits) == 0
+    }
+
+    /// The largest order, at most 9, of an aligned block around the one of `order`, at most 8, at `offset` of
+    /// which no frame is available; `None` if there is one in the block itself.
+    #[inline]
+    pub(super) fn widest_taken(&self, offset: usize, order: u32) -> Option<u32> {
+        if !self.has_none(offset, order) {
+            return None;
+        }
+        let mut widest = order;
+        while widest < GROUP_ORDER && self.has_none(offset & !((2 << widest) - 1), widest + 1) {
+            widest += 1;
+        }
+        Some(widest)
     }
 
     /// The first frame in `from..to` that is not available.
@@ -204,9 +232,10 @@ impl Group {
     }
 
     /// Takes the aligned block of `order`, at most 8, at `offset` out of the maximal available block
-    /// of order `from`, at most 9, that it lies in.
+    /// of order `from`, at most 9, that it lies in; `others` is not zero if the word has more blocks of that
+    /// order. Like all changes, says which of the [`orders`](Self::orders) differ then.
     #[inline]
-    pub(super) fn take(&mut self, offset: usize, order: u32, from: u32) {
+    pub(super) fn take(&mut self, offset: usize, order: u32, from: u32, others: u64) -> u32 {
         if order > WORD_ORDER {
             return self.set_words(offset / WORD_FRAMES, order, 0);
         }
@@ -217,46 +246,51 @@ impl Group {
         let halves = (1 << from.min(WORD_ORDER)) - (1 << order);
         let mask = if from < WORD_ORDER {
             // ... and whatever there was before, the block itself apart.
-            let others = u64::from(exact_blocks(bits, from) != 0);
-            self.masks >> (8 * word) & 0xff & !(1 << from) | others << from | halves
+            let others = u64::from(others != 0) << from;
+            self.masks >> (8 * word) & 0xff & !(1 << from) | others | halves
         } else {
             halves
         };
-        self.set_mask(word, mask);
+        self.set_mask(word, mask)
     }
 
-    /// Gives the aligned block of `order`, at most 8, at `offset`, none of which is available.
+    /// Gives the aligned block of `order`, at most 8, at `offset`; `None`, and no change, if a frame
+    /// of it is available.
     #[inline]
-    pub(super) fn give(&mut self, offset: usize, order: u32) {
+    pub(super) fn give(&mut self, offset: usize, order: u32) -> Option<u32> {
         if order > WORD_ORDER {
-            return self.set_words(offset / WORD_FRAMES, order, u64::MAX);
+            return self
+                .has_none(offset, order)
+                .then(|| self.set_words(offset / WORD_FRAMES, order, u64::MAX));
         }
         let word = offset / WORD_FRAMES % WORDS;
-        let bits = self.bits[word] | ones(order) << (offset % WORD_FRAMES);
-        self.bits[word] = bits;
-        if order < WORD_ORDER {
-            let around = ones(order + 1) << (offset % WORD_FRAMES & !((2 << order) - 1));
-            if bits & around != around {
-                // Its buddy is not available: there is one block more, and all others are as before.
-                self.masks |= 1 << order << (8 * word);
-                return;
-            }
+        let block = ones(order) << (offset % WORD_FRAMES);
+        if self.bits[word] & block != 0 {
+            return None;
         }
-        self.set_mask(word, mask_of(bits));
+        let bits = self.bits[word] | block;
+        self.bits[word] = bits;
+        let mask = if has_buddy(bits, offset % WORD_FRAMES, order) {
+            mask_of(bits)
+        } else {
+            // There is one block more, and all others are as before.
+            self.masks >> (8 * word) & 0xff | 1 << order
+        };
+        Some(self.set_mask(word, mask))
     }
 
     /// Takes the frames `bits`, all available, of the word that `offset` lies in.
     #[inline]
-    pub(super) fn take_bits(&mut self, offset: usize, bits: u64) {
+    pub(super) fn take_bits(&mut self, offset: usize, bits: u64) -> u32 {
         let word = offset / WORD_FRAMES % WORDS;
-        self.set_word(word, self.bits[word] & !bits);
+        self.set_word(word, self.bits[word] & !bits)
     }
 
     /// Gives the frames `bits`, none available, of the word that `offset` lies in.
     #[inline]
-    pub(super) fn give_bits(&mut self, offset: usize, bits: u64) {
+    pub(super) fn give_bits(&mut self, offset: usize, bits: u64) -> u32 {
         let word = offset / WORD_FRAMES % WORDS;
-        self.set_word(word, self.bits[word] | bits);
+        self.set_word(word, self.bits[word] | bits)
     }
 
     /// Where in the word of the frame at `offset` blocks of `order`, at most 5, can be taken from
@@ -278,14 +312,12 @@ impl Group {
     }
 
     /// Makes the frames that are available in `other` available here too. None of them is yet.
-    pub(super) fn merge(&mut self, other: &Self) {
-        if *self == Self::EMPTY {
-            *self = *other;
-            return;
-        }
-        for (word, &bits) in other.bits.iter().enumerate() {
+    pub(super) fn merge(&mut self, other: &Self) -> u32 {
+        let before = self.orders();
+        for (word, bits) in other.bits.into_iter().enumerate() {
             self.give_bits(word * WORD_FRAMES, bits);
         }
+        before ^ self.orders()
     }
 
     /// The available frames, in ascending order.
@@ -304,24 +336,32 @@ impl Group {
 
     /// Replaces one word and its mask.
     #[inline]
-    fn set_word(&mut self, word: usize, bits: u64) {
+    fn set_word(&mut self, word: usize, bits: u64) -> u32 {
         self.bits[word] = bits;
-        self.set_mask(word, mask_of(bits));
+        self.set_mask(word, mask_of(bits))
     }
 
     /// Replaces the mask of one word.
     #[inline]
-    fn set_mask(&mut self, word: usize, mask: u64) {
-        self.masks = self.masks & !(0xff << (8 * word)) | mask << (8 * word);
+    fn set_mask(&mut self, word: usize, mask: u64) -> u32 {
+        let before = self.masks;
+        let others = before & !(0xff << (8 * word));
+        let after = others | mask << (8 * word);
+        self.masks = after;
+        let changed = (before ^ after) >> (8 * word) & !any_word(others);
+        let changed = changed as u32 & BELOW_WORD;
+        let (before, after) = (before & ALL_FULL, after & ALL_FULL);
+        if before == after { changed } else { changed | word_orders(before) ^ word_orders(after) }
     }
 
     /// Replaces the words of a block of `order`, more than 6, by `bits`: none or all set.
-    #[inline]
-    fn set_words(&mut self, word: usize, order: u32, bits: u64) {
+    fn set_words(&mut self, word: usize, order: u32, bits: u64) -> u32 {
+        let before = self.orders();
         let words = 1 << (order - WORD_ORDER);
         self.bits[word..].iter_mut().take(words).for_each(|old| *old = bits);
         let lanes = ((1 << (8 * words)) - 1) << (8 * word);
         self.masks = self.masks & !lanes | ALL_FULL & lanes & bits;
+        before ^ self.orders()
     }
 
     /// Flips one bit of the stored books, counted from the first frame's bit on.
@@ -377,9 +417,10 @@ fn mask_of(bits: u64) -> u64 {
     let mut mask = 0;
     let mut blocks = bits;
     for order in 0..WORD_ORDER {
-        let larger = blocks & blocks >> (1 << order) & ALIGNED[order as usize];
-        mask |= u64::from(blocks != larger | larger << (1 << order)) << order;
-        blocks = larger;
+        let aligned = ALIGNED[order as usize];
+        let (even, odd) = (blocks & aligned, blocks >> (1 << order) & aligned);
+        mask |= u64::from(even != odd) << order;
+        blocks = even & odd;
     }
     mask | blocks << WORD_ORDER
 }
@@ -391,14 +432,37 @@ fn full_words(masks: u64) -> u32 {
     ((masks >> WORD_ORDER & LANES).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
 }
 
+/// Whether the buddy of the block of `order`, at most 6, at bit `offset` of a word is available, too.
+#[inline]
+fn has_buddy(bits: u64, offset: usize, order: u32) -> bool {
+    order == WORD_ORDER || {
+        let pair = ones(order + 1) << (offset & !((2 << order) - 1));
+        bits & pair == pair
+    }
+}
+
 /// The orders of a group with these masks: see [`Group::orders`].
 #[inline]
 fn orders_of(masks: u64) -> u32 {
+    any_word(masks) as u32 & BELOW_WORD | word_orders(masks)
+}
+
+/// What is in the mask of any word, in the lowest byte.
+#[inline]
+fn any_word(masks: u64) -> u64 {
     let halves = masks | masks >> 32;
     let quarters = halves | halves >> 16;
-    let low = (quarters | quarters >> 8) & 0x3f;
-    low as u32 | u32::from(WORD_ORDERS[full_words(masks) as usize % WORD_ORDERS.len()])
+    quarters | quarters >> 8
 }
+
+/// The orders from that of a word on of a group with these masks.
+#[inline]
+fn word_orders(masks: u64) -> u32 {
+    u32::from(WORD_ORDERS[full_words(masks) as usize % WORD_ORDERS.len()])
+}
+
+/// The orders below that of a word.
+const BELOW_WORD: u32 = (1 << WORD_ORDER) - 1;
 
 /// By which words are full: orders 6 to 8 of which there are maximal blocks.
 static WORD_ORDERS: [u16; 1 << WORDS] = {

@@ -2,8 +2,9 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::group::{GROUP_FRAMES, GROUP_ORDER};
-use super::{BlockOwner, Buddy, FreeError, Kind, State, frame_at};
+use super::blocks::group_in_cluster;
+use super::group::{CLUSTER_ORDER, GROUP_FRAMES, GROUP_ORDER};
+use super::{BlockOwner, Buddy, FreeError, Group, Kind, State, frame_at};
 use crate::frame::{Frame, FrameRange, Order};
 
 /// What a frame is.
@@ -102,35 +103,51 @@ impl Buddy<'_> {
         }
     }
 
+    /// Whether a block of `order` can start at frame `at`, which lies in the span.
+    #[inline]
+    pub(super) fn could_start(&self, at: usize, order: Order) -> bool {
+        at.is_multiple_of(order.frames()) && self.end() - at >= order.frames()
+    }
+
     /// Whether the frames of the block of `order` at `at` are those of an allocated block, as far
     /// as bits tell: the cross-check of a state byte.
     #[inline]
     pub(super) fn is_taken(&self, at: usize, order: Order) -> bool {
-        let frames = order.frames();
-        if !at.is_multiple_of(frames) || self.end() - at < frames {
+        if !self.could_start(at, order) {
             return false;
         }
-        let Some(group) = self.groups.get(self.group_of(at)) else { return false };
         let order = u32::from(order.get());
-        if order < GROUP_ORDER {
-            group.has_none(at % GROUP_FRAMES, order)
-        } else {
-            group.is_whole() && self.has_no_free_group(at, order) && !self.is_piece(at, order)
+        if order >= GROUP_ORDER {
+            return self.is_taken_large(at, order);
         }
+        let group = self.groups.get(self.group_of(at));
+        group.is_some_and(|group| group.has_none(at % GROUP_FRAMES, order))
     }
 
-    /// Whether the block of `order`, at least 9, at `at`, of which no group is free, is a piece of a larger
-    /// allocated block. A larger block that has a free group is not allocated, nor is any around it; so the
-    /// search mostly ends at the buddy.
-    fn is_piece(&self, at: usize, order: u32) -> bool {
-        for above in order..u32::from(Order::MAX.get()) {
-            let half = at & !((1 << above) - 1);
-            if !self.has_no_free_group(half ^ (1 << above), above) {
+    /// As [`is_taken`](Self::is_taken), for a block of `order`, at least 9, that can start at `at`.
+    pub(super) fn is_taken_large(&self, at: usize, order: u32) -> bool {
+        let whole = self.groups.get(self.group_of(at)).is_some_and(Group::is_whole);
+        let Some(cluster) = self.clusters.get(self.cluster_of(at)) else { return false };
+        let taken = if order < CLUSTER_ORDER {
+            cluster.widest_taken(group_in_cluster(at), order - GROUP_ORDER)
+        } else {
+            self.has_no_free_group(at, order).then_some(GROUP_ORDER)
+        };
+        whole && taken.is_some_and(|widest| !self.is_piece(at, order, widest + GROUP_ORDER))
+    }
+
+    /// Whether the block of `order`, at least 9, at `at` is a piece of a larger allocated block, of which no
+    /// group is free. In the cluster such a block is at most of order `widest`; so the search
+    /// mostly ends before it has begun.
+    fn is_piece(&self, at: usize, order: u32, widest: u32) -> bool {
+        for above in order + 1..Order::COUNT as u32 {
+            let head = at & !((1 << above) - 1);
+            let taken =
+                above <= widest || widest == CLUSTER_ORDER && self.has_no_free_group(head, above);
+            if !taken {
                 return false;
             }
-            let head = half & !(1 << above);
-            let held = self.state(head).order();
-            if held.is_some_and(|held| u32::from(held.get()) > above) {
+            if self.state(head).order().is_some_and(|held| u32::from(held.get()) >= above) {
                 return true;
             }
         }

@@ -18,31 +18,35 @@
 //!    of it in one allocation, so in one allocated block or piece of order 9 or more. The bits of a whole group
 //!    are all set. In any other group a frame's bit is set exactly if the frame is available, and
 //!    not all of them are.
-//! 5. A group's masks, set of orders and count are what its bits demand. The summary of an order
-//!    up to 8 has exactly the groups with a maximal available block of that order; whole groups are in
-//!    none.
-//! 6. The summary of an order `k` from 9 on has exactly the free blocks of that order: aligned, of
-//!    whole groups, disjoint. No two buddies of equal order below [`Order::MAX`] are both free.
-//! 7. `available` and `managed` are the recounted numbers of frames; `nonempty` has a bit for each
+//! 5. A *cluster* is a group of 512 groups, from a multiple of 2^18 frames on. A group's bit in it is set
+//!    exactly if the group lies in a free block of order 9 or more; it is whole then.
+//! 6. The masks of groups and clusters are what their bits demand. The summary of an order up to 8 has exactly
+//!    the groups with a maximal available block of that order, that of an order from 9 to 17 the clusters.
+//! 7. The summary of an order from 18 on has exactly the clusters at which a free block of that order
+//!    begins: aligned, inside the span, of clusters whose bits are all set. Each such cluster lies in one of
+//!    them, and no two buddies of equal order below [`Order::MAX`] are both free.
+//! 8. `available` and `managed` are the recounted numbers of frames; `nonempty` has a bit for each
 //!    summary that is not empty.
 //!
 //! # How it works
 //!
-//! Below 2 MiB there is nothing to split or merge: a block is available when its bits are set
-//! (see `group`). From 2 MiB on free blocks are split and merged as the textbook says, in one
-//! hierarchical bitmap an order. The smallest order that suffices is the lowest bit of `nonempty`
-//! at or above the one asked for; the lowest block of it comes from the summary in one descent. So every
+//! Below 1 GiB there is nothing to split or merge: a block is available when its bits are set, those of
+//! its frames or from 2 MiB on those of its groups (see `group`). Only from there on free blocks are split and
+//! merged as the textbook says, over two orders at most. The smallest order that suffices is the lowest bit of
+//! `nonempty` at or above the one asked for; the lowest block of it comes from the summary in one descent.
+//! The summaries of all orders of a group lie side by side, so taking the first frame of a wholly free
+//! gigabyte, which changes all of them, touches as many cache lines as taking the second. So every
 //! operation on a block is bounded by the number of orders and levels, whatever the history, and writes
 //! one state byte, however large the block.
 //!
 //! Setting the bits of an allocated block of order 9 and more aside untouched is what keeps a
-//! gigabyte as cheap as 2 MiB: its 512 groups stay whole from the time they were free, and only the
-//! state byte of the first frame tells that they are not.
+//! gigabyte as cheap as 2 MiB: its 512 groups stay whole from the time they were free, and only their
+//! cluster and the state byte of the first frame tell that they are not.
 //!
 //! # What was rejected
 //!
 //! A hierarchical bitmap an order all the way down is more uniform, but two to three times slower in
-//! bulk. Doubly linked lists in frame descriptors give the fastest single operation, but need ten times the
+//! bulk; one from 2 MiB on, which this module had, costs a step an order where a large block is split or merged. Doubly linked lists in frame descriptors give the fastest single operation, but need ten times the
 //! metadata and miss the cache on every random free. Links in the free frames themselves need no
 //! metadata, but then every dangling write can corrupt them, and memory that is not mapped cannot be managed.
 //!
@@ -235,11 +239,20 @@ impl<'m> Buddy<'m> {
             Some(byte) if byte.load(Relaxed) == state.byte() => {}
             _ => return Err(Mismatch::State),
         }
-        if !self.is_taken(at, order) {
+        if !self.could_start(at, order) {
             return Err(Mismatch::Books);
         }
-        self.states[index].store(State::PLAIN.byte(), Relaxed);
-        self.give_block(at, u32::from(order.get()));
+        let order = u32::from(order.get());
+        if order < GROUP_ORDER {
+            if !self.give_small(at, order) {
+                return Err(Mismatch::Books);
+            }
+        } else if self.is_taken_large(at, order) {
+            self.give_block(at, order);
+        } else {
+            return Err(Mismatch::Books);
+        }
+        self.write_state(at, State::PLAIN);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ impl Buddy<'_> {
         self.verify_frames()
     }
 
-    /// Invariant 5: each group in itself, and no bit outside the span.
+    /// Invariant 6: each group in itself, and no bit outside the span.
     fn verify_groups(&self) -> Result<(), Corruption> {
         for (index, group) in self.groups.iter().enumerate() {
             let start = self.group_start(index);
@@ -38,7 +38,7 @@ impl Buddy<'_> {
         Ok(())
     }
 
-    /// Invariant 6: each cluster in itself, and the free blocks from order 9 on.
+    /// Invariants 5 to 7: each cluster in itself, and the free blocks from order 18 on.
     fn verify_clusters(&self) -> Result<(), Corruption> {
         for (index, cluster) in self.clusters.iter().enumerate() {
             let start = self.cluster_start(index);
@@ -75,7 +75,7 @@ impl Buddy<'_> {
         Ok(())
     }
 
-    /// Invariant 5 and the last part of 7: the summaries against the groups and clusters.
+    /// Invariant 6 and the last part of 8: the summaries against the groups and clusters.
     fn verify_summaries(&self) -> Result<(), Corruption> {
         for order in 0..Order::COUNT as u32 {
             let (consistent, empty) = if order < GROUP_ORDER {
@@ -100,7 +100,7 @@ impl Buddy<'_> {
         Ok(())
     }
 
-    /// Invariants 1 to 4 and 7: every frame in turn.
+    /// Invariants 1 to 4 and 8: every frame in turn.
     fn verify_frames(&self) -> Result<(), Corruption> {
         let (mut available, mut managed) = (0, 0);
         let mut at = self.start();

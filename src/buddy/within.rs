@@ -86,7 +86,7 @@ impl Buddy<'_> {
         let mut from = constraint.window.start().align_down(order).number();
         for _ in 0..2 {
             let block = self.next_free(shift, from)?;
-            let frames_of = FrameRange::from_len(Frame::new(block.at)?, order.frames())?;
+            let frames_of = FrameRange::from_len(Frame::new(block)?, order.frames())?;
             if let Some(start) = constraint.first_fit(frames_of, frames) {
                 return Some(start);
             }
