@@ -101,6 +101,9 @@ impl<P: Platform> PageAllocator<P> {
             self.zones.iter().for_each(|zone| zone.lock(&self.platform).clear());
             return Err(error);
         }
+        let length =
+            |records: &Option<Records>| records.as_ref().map_or(0, |(frames, _)| frames.frames());
+        records.sort_unstable_by_key(|records| core::cmp::Reverse(length(records)));
         for (frames, records) in records.into_iter().flatten() {
             // There are fewer spans than tables.
             let _fits = self.owners.push(frames, records);

@@ -2,7 +2,8 @@
 //! lies there.
 //!
 //! Records never move, because references to them are handed out for good. Memory that is added
-//! later therefore brings records of its own instead of a larger table.
+//! later therefore brings records of its own instead of a larger table. The longest table of those at
+//! boot comes first: it is the one that nearly every look-up ends in, without a loop.
 
 use core::sync::atomic::AtomicU32;
 
@@ -14,31 +15,46 @@ use crate::frame::{Frame, FrameRange};
 pub(super) const MAX_TABLES: usize = 64;
 
 struct Table {
-    frames: FrameRange,
+    /// The number of the first frame.
+    start: usize,
     records: &'static [AtomicU32],
 }
 
+impl Table {
+    #[inline]
+    fn get(&self, frame: Frame) -> Option<&'static AtomicU32> {
+        // A frame below the table becomes an index beyond every table.
+        self.records.get(frame.number().wrapping_sub(self.start))
+    }
+}
+
 /// All tables, in the order they came. Only ever filled, and read without a lock.
-pub(super) struct OwnerTables([Once<Table>; MAX_TABLES]);
+pub(super) struct OwnerTables {
+    first: Once<Table>,
+    further: [Once<Table>; MAX_TABLES - 1],
+}
 
 impl OwnerTables {
     pub(super) const fn new() -> Self {
-        Self([const { Once::new() }; MAX_TABLES])
+        Self { first: Once::new(), further: [const { Once::new() }; MAX_TABLES - 1] }
     }
 
     /// Whether another table can come.
     pub(super) fn is_full(&self) -> bool {
-        self.0[MAX_TABLES - 1].is_completed()
+        self.further[MAX_TABLES - 2].is_completed()
     }
 
-    /// Takes the records of `frames`, one for each; `false` if there are too many tables.
-    /// One caller at a time: initialisation, or who holds the lock of growth.
+    /// Takes the records of `frames`, one for each; `false` if there are too many tables, or the
+    /// lengths differ. One caller at a time: initialisation, or who holds the lock of growth.
     pub(super) fn push(&self, frames: FrameRange, records: &'static [AtomicU32]) -> bool {
-        for place in &self.0 {
+        if records.len() != frames.frames() {
+            return false;
+        }
+        for place in core::iter::once(&self.first).chain(&self.further) {
             let mut taken = false;
             place.call_once(|| {
                 taken = true;
-                Table { frames, records }
+                Table { start: frames.start().number(), records }
             });
             if taken {
                 return true;
@@ -50,8 +66,15 @@ impl OwnerTables {
     /// The record of `frame`.
     #[inline]
     pub(super) fn get(&self, frame: Frame) -> Option<&AtomicU32> {
-        let table =
-            self.0.iter().map_while(Once::get).find(|table| table.frames.contains(frame))?;
-        table.records.get(frame.checked_offset_from(table.frames.start())?)
+        match self.first.get().and_then(|table| table.get(frame)) {
+            None => self.get_further(frame),
+            found => found,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_further(&self, frame: Frame) -> Option<&AtomicU32> {
+        self.further.iter().map_while(Once::get).find_map(|table| table.get(frame))
     }
 }

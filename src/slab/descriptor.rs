@@ -1,7 +1,7 @@
 //! The record of one slab: where its objects lie and which state each is in.
 //!
-//! A record is a [`Header`], then one bit for each object that is in the slab's free set, then
-//! one state byte for each object. Bits find a free object at once; bytes can be written by
+//! A record is a [`Header`], then one state byte for each object, then one bit for each object,
+//! set while it is in the slab's free set. Bits find a free object at once; bytes can be written by
 //! different CPUs side by side without an atomic read-modify-write, so a CPU-local free can
 //! mark its object without a lock. Each checks the other.
 //!
@@ -21,7 +21,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed},
 };
 
-use super::geometry::{Geometry, MAX_OBJECTS, index_of};
+use super::geometry::{Geometry, MAX_OBJECTS, Stride};
 use crate::frame::{Frame, Order};
 use crate::page::FrameSource;
 use crate::page::records::{GRANULE, MAX_GRANULES, address, names_record};
@@ -39,8 +39,7 @@ pub(super) const USER: u8 = 2;
 struct Header {
     /// The first object's first byte, behind its red zone.
     base: NonNull<u8>,
-    reciprocal: u64,
-    stride: u32,
+    stride: Stride,
     /// The record of the cache.
     cache: u32,
     next: AtomicU32,
@@ -49,8 +48,6 @@ struct Header {
     available: AtomicU16,
     order: Order,
     list: AtomicU8,
-    /// Bytes from the header to the state bytes.
-    states: u16,
 }
 
 const _: () = {
@@ -60,7 +57,12 @@ const _: () = {
 
 /// Bytes in the record of a slab of so many objects.
 pub(super) const fn record_bytes(objects: usize) -> usize {
-    size_of::<Header>() + words(objects) * 8 + objects
+    bits_offset(objects) + words(objects) * 8
+}
+
+/// Bytes from the header to the words of bits: the state bytes lie in between.
+const fn bits_offset(objects: usize) -> usize {
+    size_of::<Header>() + objects.next_multiple_of(8)
 }
 
 /// Words of bits for so many objects.
@@ -122,8 +124,7 @@ impl<'r> Slab<'r> {
         unsafe {
             header.write(Header {
                 base,
-                reciprocal: geometry.reciprocal,
-                stride: geometry.stride as u32,
+                stride: Stride::new(geometry.stride),
                 cache,
                 next: AtomicU32::new(0),
                 prev: AtomicU32::new(0),
@@ -131,15 +132,13 @@ impl<'r> Slab<'r> {
                 available: AtomicU16::new(geometry.objects as u16),
                 order: geometry.order,
                 list: AtomicU8::new(0),
-                states: (size_of::<Header>() + words(geometry.objects) * 8) as u16,
             });
-            let bits = header.add(1).cast::<u64>();
+            header.add(1).cast::<u8>().write_bytes(IN_SLAB, geometry.objects);
+            let bits = record.add(bits_offset(geometry.objects)).cast::<u64>();
             for word in 0..words(geometry.objects) {
                 let rest = geometry.objects - word * 64;
                 bits.add(word).write(if rest >= 64 { u64::MAX } else { (1 << rest) - 1 });
             }
-            let states = bits.add(words(geometry.objects)).cast::<u8>();
-            states.write_bytes(IN_SLAB, geometry.objects);
         }
         Self { record: header, id, lives: PhantomData }
     }
@@ -165,20 +164,20 @@ impl<'r> Slab<'r> {
     /// The bits of invariant 2.
     #[inline]
     pub(super) fn bits(self) -> &'r [AtomicU64] {
-        let words = words(self.objects());
-        // SAFETY: `create` put so many words behind the header, within the record.
-        unsafe { slice::from_raw_parts(self.record.add(1).cast::<AtomicU64>().as_ptr(), words) }
+        let objects = self.objects();
+        // SAFETY: `create` put so many words there, within the record.
+        unsafe {
+            let bits = self.record.cast::<u8>().add(bits_offset(objects)).cast::<AtomicU64>();
+            slice::from_raw_parts(bits.as_ptr(), words(objects))
+        }
     }
 
     /// The state bytes.
     #[inline]
     pub(super) fn states(self) -> &'r [AtomicU8] {
         let objects = self.objects();
-        // SAFETY: `create` put so many bytes behind the words, within the record.
-        unsafe {
-            let states = self.record.cast::<AtomicU8>().add(self.header().states as usize);
-            slice::from_raw_parts(states.as_ptr(), objects)
-        }
+        // SAFETY: `create` put so many bytes behind the header, within the record.
+        unsafe { slice::from_raw_parts(self.record.add(1).cast::<AtomicU8>().as_ptr(), objects) }
     }
 
     #[inline]
@@ -233,12 +232,10 @@ impl<'r> Slab<'r> {
     #[inline]
     pub(super) fn index_at(self, address: usize) -> Option<usize> {
         let header = self.header();
-        // Whatever the multiplication makes of an address outside the slab, it does not pass
-        // both tests.
         let offset = address.wrapping_sub(header.base.as_ptr() as usize);
-        let index = index_of(offset, header.reciprocal);
-        let begins = index < header.objects as usize && index * header.stride as usize == offset;
-        begins.then_some(index)
+        // Whatever lies outside the slab, or inside an object, is far beyond the last index.
+        let index = header.stride.divide_exactly(offset);
+        (index < header.objects as usize).then_some(index)
     }
 
     /// The object `index`, which is below [`objects`](Self::objects).
@@ -247,7 +244,7 @@ impl<'r> Slab<'r> {
         let header = self.header();
         // SAFETY: `create` was given a block with room for `objects` objects of `stride` bytes
         // behind `base`.
-        unsafe { header.base.add(index * header.stride as usize) }
+        unsafe { header.base.add(index * header.stride.bytes()) }
     }
 
     /// The object `index` with its state byte.
@@ -260,15 +257,13 @@ impl<'r> Slab<'r> {
     #[inline]
     pub(super) fn index_of(self, address: usize) -> Option<(usize, usize)> {
         let header = self.header();
+        if let Some(index) = self.index_at(address) {
+            return Some((index, 0));
+        }
         let offset = address.wrapping_sub(header.base.as_ptr() as usize);
-        if offset >= 1 << 20 {
-            return None;
-        }
-        let index = index_of(offset, header.reciprocal);
-        if index >= header.objects as usize {
-            return None;
-        }
-        Some((index, offset - index * header.stride as usize))
+        let stride = header.stride.bytes();
+        let index = offset / stride;
+        (index < header.objects as usize).then_some((index, offset % stride))
     }
 
     /// The object `index`, of which the address is known: the state byte's address is not

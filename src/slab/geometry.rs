@@ -5,7 +5,8 @@
 //! 1. At most one eighth of a slab is left over behind its objects.
 //! 2. `lead + object_bytes <= stride`, and `stride`, `lead` and every colour are multiples of
 //!    the alignment, which divides the block's size or the block is aligned to it.
-//! 3. `index(offset) == offset / stride` for every offset inside a slab.
+//! 3. [`Stride::divide_exactly`] is the quotient of every multiple of the stride, and larger than
+//!    every object's index for every other offset.
 
 #![forbid(unsafe_code)]
 
@@ -35,16 +36,10 @@ pub(super) const CACHE_LINE: usize = 64;
 /// Fewest bytes of red zone on either side.
 const RED_ZONE: usize = 8;
 
-/// `reciprocal` is 2^40 / stride, rounded up. The error is below stride / 2^40 a unit of
-/// offset, so with offsets below 2^19 and strides of at most 2^17 the quotient is exact.
-const RECIPROCAL_SHIFT: u32 = 40;
+/// Eight objects fit the largest slab.
+const MAX_STRIDE: usize = (4096 << MAX_ORDER) / 8;
 
-const _: () = {
-    let largest_offset = (4096usize << MAX_ORDER) - 1;
-    let largest_stride = 2 * MAX_OBJECT_BYTES;
-    assert!(largest_offset * largest_stride < 1 << RECIPROCAL_SHIFT);
-    assert!(MAX_OBJECT_BYTES * 8 <= 4096 << MAX_ORDER);
-};
+const _: () = assert!(MAX_OBJECT_BYTES <= MAX_STRIDE && MAX_STRIDE <= 1 << 16);
 
 /// How objects of one size lie in a slab.
 #[derive(Clone, Copy, Debug)]
@@ -65,8 +60,6 @@ pub(super) struct Geometry {
     pub(super) colours: usize,
     /// Bytes from one colour to the next.
     pub(super) colour_step: usize,
-    /// See [`RECIPROCAL_SHIFT`].
-    pub(super) reciprocal: u64,
 }
 
 impl Geometry {
@@ -100,7 +93,7 @@ impl Geometry {
             (0, 0)
         };
         let stride = max((lead + bytes + trail).next_multiple_of(align), MIN_STRIDE);
-        if stride * 8 > 4096 << MAX_ORDER {
+        if stride > MAX_STRIDE {
             return Err(AllocError::TooLarge);
         }
         let Some((order, objects)) = slab_size(stride) else { return Err(AllocError::TooLarge) };
@@ -108,18 +101,7 @@ impl Geometry {
         let colour_step = max(align, CACHE_LINE);
         let colours =
             if flags.contains(CacheFlags::NO_COLOUR) { 1 } else { rest / colour_step + 1 };
-        let reciprocal = (1u64 << RECIPROCAL_SHIFT).div_ceil(stride as u64);
-        Ok(Self {
-            object_bytes: bytes,
-            align,
-            stride,
-            lead,
-            order,
-            objects,
-            colours,
-            colour_step,
-            reciprocal,
-        })
+        Ok(Self { object_bytes: bytes, align, stride, lead, order, objects, colours, colour_step })
     }
 
     /// Bytes before the first object of the slab that is the `nth` of its cache.
@@ -128,10 +110,51 @@ impl Geometry {
     }
 }
 
-/// Which object the byte `offset` bytes into a slab's objects belongs to.
-#[inline]
-pub(super) const fn index_of(offset: usize, reciprocal: u64) -> usize {
-    ((offset as u64).wrapping_mul(reciprocal) >> RECIPROCAL_SHIFT) as usize
+/// How far apart objects lie, ready to divide by.
+///
+/// A stride is an odd number times a power of two. Modulo 2^64 an odd number has an inverse, and
+/// to multiply by it and rotate the power of two away maps all numbers one to one, the multiples
+/// of the stride to their quotients. So what is no multiple becomes a number beyond all of
+/// those: one multiplication answers both which object begins at an offset and whether one does
+/// (Granlund and Montgomery, *Division by Invariant Integers using Multiplication*, 1994, section 9).
+///
+/// Packed, so that it fills no more than its place in a slab's record.
+#[derive(Clone, Copy)]
+#[repr(C, packed(4))]
+pub(super) struct Stride {
+    /// Of the odd part.
+    inverse: u64,
+    odd: u16,
+    /// Exponent of the power of two.
+    shift: u16,
+}
+
+impl Stride {
+    /// A stride of `bytes` bytes: more than none, and at most [`MAX_STRIDE`].
+    pub(super) const fn new(bytes: usize) -> Self {
+        let shift = bytes.trailing_zeros();
+        let odd = (bytes >> shift) as u64;
+        // An odd number is its own inverse modulo 8; each step of Newton's doubles the bits.
+        let mut inverse = odd;
+        let mut bits = 3;
+        while bits < u64::BITS {
+            inverse = inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse)));
+            bits *= 2;
+        }
+        Self { inverse, odd: odd as u16, shift: shift as u16 }
+    }
+
+    #[inline]
+    pub(super) const fn bytes(self) -> usize {
+        (self.odd as usize) << self.shift
+    }
+
+    /// `offset` divided by the stride if that goes without remainder, else a number larger than
+    /// every such quotient.
+    #[inline]
+    pub(super) const fn divide_exactly(self, offset: usize) -> usize {
+        (offset as u64).wrapping_mul(self.inverse).rotate_right(self.shift as u32) as usize
+    }
 }
 
 /// The smallest slab with enough objects and at most an eighth left over.

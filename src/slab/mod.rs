@@ -25,7 +25,7 @@
 //!
 //! *From an address to its object.* The frame's owner record names the slab's record by a
 //! 32-bit number; the record says where objects begin, how far apart they lie, and whose they
-//! are. The object's index is a multiplication by a reciprocal. So a free checks cache, address
+//! are. The object's index is an exact division by multiplication. So a free checks cache, address
 //! and state with one load of the owner record and one line of the slab's, and every bad free
 //! has its own answer: [`ObjectError`]. [`lookup`] does the same for callers who do not know
 //! the cache.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec::Vec;
 
 use super::descriptor::{self, Slab};
-use super::geometry::{Geometry, MAX_OBJECT_BYTES, MAX_OBJECTS, index_of};
+use super::geometry::{Geometry, MAX_OBJECT_BYTES, MAX_OBJECTS, Stride};
 use super::{CacheFlags, ObjectError, RawCache};
 use crate::memory_map::{Region, RegionKind};
 use crate::page::{AllocFlags, PageAllocator};
@@ -63,13 +63,17 @@ fn slabs_are_no_larger_than_waste_and_number_demand() {
 }
 
 #[test]
-fn the_reciprocal_divides_exactly() {
+fn a_stride_divides_its_multiples_and_nothing_else() {
     for bytes in 1..=MAX_OBJECT_BYTES {
         let it = geometry(bytes, 1, CacheFlags::empty());
+        let stride = Stride::new(it.stride);
         for index in 0..it.objects {
             let first = index * it.stride;
-            assert_eq!(index_of(first, it.reciprocal), index);
-            assert_eq!(index_of(first + it.stride - 1, it.reciprocal), index);
+            assert_eq!(stride.divide_exactly(first), index);
+            for inside in [first + 1, first + it.stride / 2, first + it.stride - 1] {
+                assert!(stride.divide_exactly(inside) > MAX_OBJECTS, "{inside} by {bytes}");
+            }
+            assert!(stride.divide_exactly((first + it.stride).wrapping_neg()) > MAX_OBJECTS);
         }
     }
 }
