@@ -9,8 +9,30 @@ use super::{Heap, HeapFreeError};
 use crate::check::violation;
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::Platform;
+use crate::slab::RawCache;
 
 impl<S: FrameSource> Heap<'_, S> {
+    /// What no magazine has at hand.
+    #[cold]
+    #[inline(never)]
+    fn alloc_missed(&self, layout: Layout) -> *mut u8 {
+        or_null(self.allocate(layout, AllocFlags::empty()).ok())
+    }
+
+    /// What no magazine has room for, or what is a wrong free.
+    ///
+    /// # Safety
+    ///
+    /// As [`deallocate`](Heap::deallocate).
+    #[cold]
+    #[inline(never)]
+    unsafe fn dealloc_missed(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        if let Err(error) = unsafe { self.deallocate(block, layout) } {
+            self.report(block.as_ptr(), error);
+        }
+    }
+
     /// Reports a wrong free to the kernel's hook. Where that panics, as the default does, the program stops:
     /// an allocator must not unwind.
     #[cold]
@@ -37,15 +59,19 @@ impl Drop for StopOnUnwind {
 unsafe impl<S: FrameSource> GlobalAlloc for Heap<'_, S> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        or_null(self.allocate(layout, AllocFlags::empty()).ok())
+        match self.cache_for(layout).and_then(RawCache::alloc_hit) {
+            Some(object) => object.as_ptr(),
+            None => self.alloc_missed(layout),
+        }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(block) = NonNull::new(block) else { return };
         // SAFETY: the caller gives the block up.
-        if let Err(error) = unsafe { self.deallocate(block, layout) } {
-            self.report(block.as_ptr(), error);
+        if self.cache_for(layout).and_then(|cache| unsafe { cache.free_hit(block) }).is_none() {
+            // SAFETY: as above.
+            unsafe { self.dealloc_missed(block, layout) }
         }
     }
 

@@ -142,6 +142,12 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         }
     }
 
+    /// The cache that serves `layout`, if it takes no run.
+    #[inline(always)]
+    fn cache_for(&self, layout: Layout) -> Option<&RawCache<'s, S>> {
+        self.caches.get(SizeClass::for_layout(layout)?.index())
+    }
+
     #[inline]
     fn try_allocate(&self, layout: Layout, flags: AllocFlags) -> Result<NonNull<[u8]>, AllocError> {
         match SizeClass::for_layout(layout) {

@@ -329,6 +329,11 @@ unsafe impl FrameSource for HostFrames {
     }
 
     #[inline]
+    fn owner_at_hand(&self, frame: Frame) -> Option<&AtomicU32> {
+        self.pages.owner_at_hand(frame)
+    }
+
+    #[inline]
     fn records(&self) -> Option<&Records> {
         self.pages.records()
     }

@@ -66,15 +66,13 @@ impl OwnerTables {
     /// The record of `frame`.
     #[inline]
     pub(super) fn get(&self, frame: Frame) -> Option<&AtomicU32> {
-        match self.first.get().and_then(|table| table.get(frame)) {
-            None => self.get_further(frame),
-            found => found,
-        }
+        self.get_first(frame)
+            .or_else(|| self.further.iter().map_while(Once::get).find_map(|table| table.get(frame)))
     }
 
-    #[cold]
-    #[inline(never)]
-    fn get_further(&self, frame: Frame) -> Option<&AtomicU32> {
-        self.further.iter().map_while(Once::get).find_map(|table| table.get(frame))
+    /// The record of `frame` if it is in the first table.
+    #[inline]
+    pub(super) fn get_first(&self, frame: Frame) -> Option<&AtomicU32> {
+        self.first.get()?.get(frame)
     }
 }

@@ -20,7 +20,7 @@ use crate::platform::Platform;
 ///    return belongs to the caller alone until it is given back.
 /// 2. [`Platform::phys_to_virt`] of the source's platform maps all of it to readable and writable
 ///    memory.
-/// 3. [`owner`](Self::owner) answers the same cell for the same frame, and different cells for
+/// 3. [`owner`](Self::owner) and [`owner_at_hand`](Self::owner_at_hand) answer the same cell for the same frame, and different cells for
 ///    different frames, and nobody but the taker of the frame writes that cell.
 pub unsafe trait FrameSource: Sync {
     /// The machine whose frames these are.
@@ -90,6 +90,13 @@ pub unsafe trait FrameSource: Sync {
     /// The owner record of a frame: 0 until its taker writes it, and to be written back to 0 before
     /// it is given back. `None` outside all spans.
     fn owner(&self, frame: Frame) -> Option<&AtomicU32>;
+
+    /// The same where it is found at once, for callers in a hurry: `None` says only that
+    /// [`owner`](Self::owner) has to be asked.
+    #[inline]
+    fn owner_at_hand(&self, frame: Frame) -> Option<&AtomicU32> {
+        self.owner(frame)
+    }
 
     /// Where all takers keep their records together; `None` if each is to have frames of its own.
     /// Always the same answer.
@@ -163,6 +170,11 @@ unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
     #[inline]
     fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
         self.owners.get(frame)
+    }
+
+    #[inline]
+    fn owner_at_hand(&self, frame: Frame) -> Option<&AtomicU32> {
+        self.owners.get_first(frame)
     }
 
     #[inline]

@@ -108,6 +108,12 @@ impl<'a, P: Platform> Held<'a, P> {
     /// An object from the loaded magazine.
     #[inline]
     pub(super) fn pop(&self) -> Option<Entry> {
+        self.pop_if(|_| true)
+    }
+
+    /// The object at the top of the loaded magazine, if it is as it should be.
+    #[inline(always)]
+    pub(super) fn pop_if(&self, is_good: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let rounds = self.slot.rounds.load(Relaxed);
         if rounds == 0 {
             return None;
@@ -116,6 +122,9 @@ impl<'a, P: Platform> Held<'a, P> {
         // SAFETY: the slot is ours (invariant 2) and owns the loaded magazine, whose entries
         // these are; the index is below its rounds.
         let entry = unsafe { magazine::read(NonNull::new_unchecked(entries), rounds - 1) };
+        if !is_good(&entry) {
+            return None;
+        }
         self.slot.rounds.store(rounds - 1, Relaxed);
         Some(entry)
     }
@@ -194,6 +203,11 @@ impl<'a, P: Platform> Held<'a, P> {
             self.slot.drain.store(false, Relaxed);
         }
         wanted
+    }
+
+    /// Whether a drain was asked for.
+    pub(super) fn is_to_drain(&self) -> bool {
+        self.slot.drain.load(Relaxed)
     }
 
     /// Takes the loaded magazine out.
@@ -332,7 +346,7 @@ impl Cpus {
 
     /// Holds the running CPU's slot; `None` where there is none, and where this interrupted its
     /// use.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Held<'a, P>> {
         platform.pin();
         let slot = self.at(platform.cpu_id());

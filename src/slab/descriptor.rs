@@ -349,13 +349,26 @@ impl<'r> Slab<'r> {
 pub(super) fn find<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
     let platform = source.platform();
     let phys = platform.virt_to_phys(address.as_ptr())?;
+    named(source, source.owner(Frame::containing(phys)?)?)
+}
+
+/// The same where the owner record is at hand: `None` proves nothing.
+#[inline(always)]
+pub(super) fn find_at_hand<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
+    let phys = source.platform().virt_to_phys(address.as_ptr())?;
+    named(source, source.owner_at_hand(Frame::containing(phys)?)?)
+}
+
+/// The slab that an owner record names.
+#[inline(always)]
+fn named<'s, S: FrameSource>(source: &'s S, owner: &AtomicU32) -> Option<Slab<'s>> {
     // Acquire, for the Release in `grow`: the record was written before.
-    let id = source.owner(Frame::containing(phys)?)?.load(Acquire);
+    let id = owner.load(Acquire);
     if !names_record(id) {
         return None;
     }
     // SAFETY: owner records hold ids of living slabs (invariant 4). A slab that is released
     // while its address is looked up has no live object, so such an address breaks the promise
     // of whoever asked.
-    Some(unsafe { Slab::from_id(platform, id) })
+    Some(unsafe { Slab::from_id(source.platform(), id) })
 }

@@ -11,11 +11,12 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
 use super::cpu::Held;
-use super::descriptor::{self, CACHED, Entry, IN_SLAB, USER};
+use super::descriptor::{self, CACHED, Entry, IN_SLAB, Slab, USER};
 use super::error::ObjectError;
 use super::flags::CacheFlags;
 use super::lifecycle::{ConstructError, Lifecycle};
 use super::lists::Lists;
+use super::reload::Turn;
 use crate::buddy::AllocError;
 use crate::check::violation;
 use crate::page::{AllocFlags, FrameSource};
@@ -36,16 +37,26 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         &self,
         flags: AllocFlags,
     ) -> Result<NonNull<u8>, ConstructError<L::Error>> {
-        if let Some(held) = self.cpus.hold(self.platform())
-            && let Some(entry) = held.pop()
-            && let Some(object) = self.leave(entry)
-        {
-            drop(held);
-            if self.hand_out(object, flags) {
-                return Ok(object);
+        match self.alloc_hit() {
+            Some(object) => {
+                self.hand_out(object, flags);
+                Ok(object)
             }
+            None => self.alloc_missed(flags),
         }
-        self.alloc_missed(flags)
+    }
+
+    /// An object from the loaded magazine if nothing stands in the way: no function is called
+    /// here, so nothing has to be saved for one. What does stand there, the slow path finds.
+    #[inline(always)]
+    pub(crate) fn alloc_hit(&self) -> Option<NonNull<u8>> {
+        if self.flags.contains(CacheFlags::POISON) {
+            return None;
+        }
+        let held = self.cpus.hold(self.platform())?;
+        let entry = held.pop_if(|entry| entry.state().load(Relaxed) == CACHED)?;
+        entry.state().store(USER, Relaxed);
+        Some(entry.object)
     }
 
     /// The loaded magazine is empty, or there is none.
@@ -92,9 +103,11 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         let mut taken = 0;
         if !self.flags.contains(CacheFlags::POISON) {
             taken = self.take_objects(out, flags);
-            for slot in &out[..taken] {
-                // SAFETY: the first `taken` slots have been written.
-                self.hand_out(unsafe { slot.assume_init() }, flags);
+            if flags.contains(AllocFlags::ZERO) {
+                for slot in &out[..taken] {
+                    // SAFETY: the first `taken` slots have been written.
+                    self.hand_out(unsafe { slot.assume_init() }, flags);
+                }
             }
         }
         // The rest needs new slabs, or lies idle in magazines, or is looked at one by one.
@@ -119,16 +132,26 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         taken
     }
 
-    /// Objects that are there, from the loaded magazine and then from the slabs; how many.
+    /// Objects that are there, from the magazines and then from the slabs; how many.
     fn take_objects(&self, out: &mut [MaybeUninit<NonNull<u8>>], flags: AllocFlags) -> usize {
         let mut taken = 0;
         if let Some(held) = self.cpus.hold(self.platform()) {
-            held.pop_many(out.len(), |entry| {
-                if let Some(object) = self.leave(entry) {
-                    out[taken].write(object);
-                    taken += 1;
+            loop {
+                held.pop_many(out.len() - taken, |entry| {
+                    if let Some(object) = self.leave(entry)
+                        && let Some(slot) = out.get_mut(taken)
+                    {
+                        slot.write(object);
+                        taken += 1;
+                    }
+                });
+                if taken == out.len() {
+                    return taken;
                 }
-            });
+                if !self.load_full(&held, flags) {
+                    break;
+                }
+            }
         }
         let left = out.len() - taken;
         if left > 0
@@ -146,27 +169,37 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// If `object` is an allocated object of this cache, nobody uses it any more.
     #[inline]
     pub(super) unsafe fn free_object(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
-        if !self.flags.intersects(WATCHED)
-            && let Some(held) = self.cpus.hold(self.platform())
-            && let Some(room) = held.room()
-            && let Some(entry) = self.users(object)
-        {
-            entry.state().store(CACHED, Relaxed);
-            room.fill(entry);
+        // SAFETY: the caller's promise.
+        if unsafe { self.free_hit(object) }.is_some() {
             return Ok(());
         }
         // SAFETY: the caller's promise.
         unsafe { self.free_missed(object) }
     }
 
-    /// An object of this cache that is allocated.
-    #[inline]
-    fn users(&self, object: NonNull<u8>) -> Option<Entry> {
-        let slab = descriptor::find(self.source, object)?;
-        let index = slab.index_at(object.as_ptr() as usize)?;
-        let entry = slab.entry_at(object, index);
-        let is_users = slab.cache() == self.identity.id() && entry.state().load(Relaxed) == USER;
-        is_users.then_some(entry)
+    /// Puts an object into the loaded magazine if nothing stands in the way: no function is
+    /// called here, so nothing has to be saved for one.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_object`](Self::free_object).
+    #[inline(always)]
+    pub(crate) unsafe fn free_hit(&self, object: NonNull<u8>) -> Option<()> {
+        if self.flags.intersects(WATCHED) {
+            return None;
+        }
+        let held = self.cpus.hold(self.platform())?;
+        let room = held.room()?;
+        let slab = self.slab_at_hand(object)?;
+        room.fill(users(slab, object)?);
+        Some(())
+    }
+
+    /// The slab of this cache that an object lies in, where that is found at once.
+    #[inline(always)]
+    fn slab_at_hand(&self, object: NonNull<u8>) -> Option<Slab<'s>> {
+        descriptor::find_at_hand(self.source, object)
+            .filter(|slab| slab.cache() == self.identity.id())
     }
 
     /// The loaded magazine is full, or there is none, or the cache watches its objects, or the
@@ -218,11 +251,22 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     ) -> Result<(), (usize, ObjectError)> {
         let mut done = 0;
         if let Some(held) = self.cpus.hold(self.platform()) {
-            // SAFETY: the caller's promise.
-            done = unsafe { self.free_to_magazine(&held, objects)? };
-        }
-        if done == objects.len() {
-            return Ok(());
+            let turn = loop {
+                // SAFETY: the caller's promise.
+                done = unsafe { self.free_to_magazine(&held, objects, done)? };
+                if done == objects.len() {
+                    return Ok(());
+                }
+                match self.load_with_room(&held) {
+                    Turn::Ready => {}
+                    turn => break turn,
+                }
+            };
+            drop(held);
+            if let Turn::NeedsMagazine = turn {
+                // For the next call; if there is no memory for it, the slabs will do.
+                let _ = self.supply(AllocFlags::empty());
+            }
         }
         let mut result = Ok(());
         let mut lists = self.lists.lock(self.platform());
@@ -238,7 +282,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         result
     }
 
-    /// Frees objects while the loaded magazine has room; how many.
+    /// Frees objects from the one at `first` on while the loaded magazine has room; the first
+    /// that is not freed.
     ///
     /// # Safety
     ///
@@ -247,15 +292,26 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         &self,
         held: &Held<'_, S::Platform>,
         objects: &[NonNull<u8>],
+        first: usize,
     ) -> Result<usize, (usize, ObjectError)> {
-        for (index, &object) in objects.iter().enumerate() {
+        let is_watched = self.flags.intersects(WATCHED);
+        // Neighbours in the list are often neighbours in memory. The slab lives on while an
+        // object of it is in the magazine that is held.
+        let mut last: Option<Slab<'_>> = None;
+        for (index, &object) in objects.iter().enumerate().skip(first) {
             let Some(room) = held.room() else { return Ok(index) };
-            if !self.flags.intersects(WATCHED)
-                && let Some(entry) = self.users(object)
-            {
-                entry.state().store(CACHED, Relaxed);
-                room.fill(entry);
-                continue;
+            if !is_watched {
+                if let Some(entry) = last.and_then(|slab| users(slab, object)) {
+                    room.fill(entry);
+                    continue;
+                }
+                if let Some(slab) = self.slab_at_hand(object)
+                    && let Some(entry) = users(slab, object)
+                {
+                    room.fill(entry);
+                    last = Some(slab);
+                    continue;
+                }
             }
             let claimed = self.locate(object).and_then(|(slab, nth)| {
                 let entry = slab.entry_at(object, nth);
@@ -330,6 +386,18 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         let cpu = self.platform().cpu_id();
         violation(&error.violation(entry.object, self.name).on_cpu(cpu));
     }
+}
+
+/// The object of the slab that begins there, now free, if it was a user's.
+#[inline(always)]
+fn users(slab: Slab<'_>, object: NonNull<u8>) -> Option<Entry> {
+    let index = slab.index_at(object.as_ptr() as usize)?;
+    let entry = slab.entry_at(object, index);
+    if entry.state().load(Relaxed) != USER {
+        return None;
+    }
+    entry.state().store(CACHED, Relaxed);
+    Some(entry)
 }
 
 /// What a free of an object in such a state is answered.

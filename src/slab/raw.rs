@@ -21,19 +21,21 @@ use crate::page::{AllocFlags, FrameSource, Shrinker};
 /// A cache of objects of one size and alignment.
 ///
 /// `L` says what objects hold while they are free; plain bytes unless it is given.
+// What a hit reads lies in the first cache line.
+#[repr(C, align(64))]
 pub struct RawCache<'s, S: FrameSource, L: Lifecycle = Bytes> {
     pub(super) source: &'s S,
-    pub(super) name: &'static str,
-    pub(super) tag: u32,
+    pub(super) cpus: Cpus,
+    pub(super) identity: IdentityCell,
     pub(super) flags: CacheFlags,
+    pub(super) tag: u32,
+    pub(super) name: &'static str,
     /// Or why nothing can be allocated.
     pub(super) geometry: Result<Geometry, AllocError>,
-    pub(super) identity: IdentityCell,
     pub(super) lists: IrqLock<Lists>,
     /// Where records are kept if the source has no place for them.
     own_records: Records,
     pub(super) lifecycle: L,
-    pub(super) cpus: Cpus,
     pub(super) depot: IrqLock<Depot>,
     /// Objects in stocks.
     pub(super) stocked: AtomicUsize,

@@ -20,7 +20,7 @@ use crate::platform::CpuId;
 use core::ptr::NonNull;
 
 /// What came of an attempt to make the loaded magazine useful.
-enum Turn {
+pub(super) enum Turn {
     /// It has rounds, or room.
     Ready,
     /// It has room, and objects have gone back to the slabs for that.
@@ -104,6 +104,57 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         Ok(if taken == 0 { Turn::Nothing } else { Turn::Ready })
     }
 
+    /// Loads a magazine with rounds in the place of the empty one, if there is one; the slabs are
+    /// left alone.
+    pub(super) fn load_full(&self, held: &Held<'_, S::Platform>, flags: AllocFlags) -> bool {
+        let (platform, capacity) = (self.platform(), self.rounds());
+        if held.previous_rounds() > 0 {
+            held.swap(capacity);
+            return true;
+        }
+        let depot = match flags.contains(AllocFlags::NO_WAIT) {
+            true => self.depot.try_lock(platform),
+            false => Some(self.depot.lock(platform)),
+        };
+        let Some(mut depot) = depot else { return false };
+        let Some((full, rounds)) = depot.full.pop(platform) else { return false };
+        let (loaded, _) = held.take_loaded();
+        if !loaded.is_none() {
+            depot.empty.push(platform, loaded, 0);
+        }
+        held.load(full, rounds, capacity);
+        true
+    }
+
+    /// Loads a magazine with room in the place of the full one, if there is one; the slabs are
+    /// left alone.
+    pub(super) fn load_with_room(&self, held: &Held<'_, S::Platform>) -> Turn {
+        let (platform, capacity) = (self.platform(), self.rounds());
+        if held.is_to_drain() {
+            return Turn::Nothing;
+        }
+        if held.has_loaded() && held.has_previous() && held.previous_rounds() < capacity {
+            held.swap(capacity);
+            return Turn::Ready;
+        }
+        let mut depot = self.depot.lock(platform);
+        if held.has_previous() && !depot.has_room() {
+            return Turn::Nothing;
+        }
+        let Some((empty, _)) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };
+        if held.has_loaded() {
+            let (previous, rounds) = held.take_previous();
+            if !previous.is_none() {
+                depot.full.push(platform, previous, rounds);
+            }
+            held.put_previous(empty, 0);
+            held.swap(capacity);
+        } else {
+            held.load(empty, 0, capacity);
+        }
+        Turn::Ready
+    }
+
     /// Puts a claimed object into the CPU's magazines after making room; whether that went.
     pub(super) fn free_unloaded(&self, entry: Entry) -> bool {
         for attempt in 0..2 {
@@ -177,7 +228,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 
     /// Puts a new magazine into the depot.
-    fn supply(&self, flags: AllocFlags) -> Result<(), AllocError> {
+    pub(super) fn supply(&self, flags: AllocFlags) -> Result<(), AllocError> {
         let magazine = self.new_magazine(flags)?;
         self.depot.lock(self.platform()).empty.push(self.platform(), magazine, 0);
         Ok(())
