@@ -9,6 +9,8 @@ use x86_64::instructions::port::{PortReadOnly, PortWriteOnly};
 const SIGNATURE: u16 = 0x00;
 /// Item: the memory of the machine, in bytes.
 const RAM_SIZE: u16 = 0x03;
+/// Item: how many CPUs the machine has.
+const CPUS: u16 = 0x05;
 /// Item: how many files there are, and for each its size, key and name.
 const FILE_DIRECTORY: u16 = 0x19;
 /// Bytes of a file's name in the directory, padded with zeros.
@@ -36,6 +38,11 @@ impl Item {
 /// The memory of this machine, in bytes, as its maker says.
 pub(crate) fn memory_len_bytes() -> u64 {
     u64::from_le_bytes(Item::select(RAM_SIZE).read())
+}
+
+/// The CPUs of this machine, as its maker says.
+pub(crate) fn cpu_count() -> usize {
+    usize::from(u16::from_le_bytes(Item::select(CPUS).read()))
 }
 
 /// Reads the file `name` into `buffer`; `None` if there is no such device, as in a real PC, if the

@@ -1,4 +1,4 @@
-//! Exceptions, which are reported, and the timer's interrupt, which is counted.
+//! Exceptions, which are reported, and the interrupts of timers and of other CPUs.
 //!
 //! Every vector has a stub of a few instructions that completes what the CPU pushed to a
 //! [`Context`], the same for all vectors, and calls [`handle`]. So a report can show every
@@ -15,7 +15,7 @@ use x86_64::structures::idt::{InterruptDescriptorTable, PageFaultErrorCode};
 
 use crate::gdt::DOUBLE_FAULT_STACK;
 use crate::stop::stop;
-use crate::timer;
+use crate::{apic, barrier, local_timer, timer};
 
 /// What ran when the CPU took an interrupt, in the order in which it lies on the stack.
 #[derive(Debug)]
@@ -102,13 +102,14 @@ macro_rules! stub {
 
 static IDT: Once<InterruptDescriptorTable> = Once::new();
 
-/// Sets up the handlers of all exceptions and of the timer. Called once, after `gdt::init`.
+/// Sets up the handlers of all exceptions and interrupts, the same ones on each CPU. Called once on each,
+/// after its segments are loaded.
 pub(crate) fn init() {
     let idt = IDT.call_once(|| {
         let mut idt = InterruptDescriptorTable::new();
         // SAFETY: each stub fits its vector: it pushes an error code exactly where the CPU does
         // not, keeps all registers and ends with `iretq`. The stack of the interrupt stack table
-        // is one that `gdt::init` has set up.
+        // is one that `gdt` has set up.
         unsafe {
             idt.divide_error.set_handler_addr(stub!(0));
             idt.debug.set_handler_addr(stub!(1));
@@ -131,6 +132,9 @@ pub(crate) fn init() {
             idt.machine_check.set_handler_addr(stub!(18));
             idt.simd_floating_point.set_handler_addr(stub!(19));
             idt[timer::VECTOR].set_handler_addr(stub!(timer::VECTOR));
+            idt[apic::TIMER_VECTOR].set_handler_addr(stub!(apic::TIMER_VECTOR));
+            idt[apic::KNOCK_VECTOR].set_handler_addr(stub!(apic::KNOCK_VECTOR));
+            idt[apic::SPURIOUS_VECTOR].set_handler_addr(stub!(apic::SPURIOUS_VECTOR));
         }
         idt
     });
@@ -141,8 +145,21 @@ pub(crate) fn init() {
 extern "C" fn handle(context: &Context) {
     const BREAKPOINT: u64 = 3;
     const TIMER: u64 = timer::VECTOR as u64;
+    const LOCAL_TIMER: u64 = apic::TIMER_VECTOR as u64;
+    const KNOCK: u64 = apic::KNOCK_VECTOR as u64;
+    const SPURIOUS: u64 = apic::SPURIOUS_VECTOR as u64;
     match context.vector {
         TIMER => timer::tick(),
+        LOCAL_TIMER => {
+            local_timer::tick();
+            apic::end_of_interrupt();
+        }
+        // Wakes a CPU that has been left a call; all the rest is done outside the handler.
+        KNOCK => {
+            barrier::serve();
+            apic::end_of_interrupt();
+        }
+        SPURIOUS => {}
         // Returns behind the instruction, so that a debugger's trap does no harm.
         BREAKPOINT => {}
         _ => stop(format_args!("{}\n{context}", Exception(context))),

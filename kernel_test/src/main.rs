@@ -1,14 +1,16 @@
 //! A kernel that boots on kmem.
 //!
-//! The boot loader enters long mode, maps all physical memory and calls [`start`]. The kernel sets
+//! The boot loader enters long mode, maps all physical memory and calls [`kernel`]. The kernel sets
 //! up serial output, exceptions and a timer, gives the memory that the boot loader reports to
-//! kmem, and then runs the test that the host names (file `opt/kmem/test` of QEMU's configuration
+//! kmem, starts all other CPUs, and then runs the test that the host names (file `opt/kmem/test` of QEMU's configuration
 //! device), or, if it names none, the [`demo`].
 //!
 //! | module | what it does |
 //! | --- | --- |
 //! | [`serial`], [`stop`], [`exit`] | what the host sees: text, a report, an exit status |
 //! | [`gdt`], [`interrupts`], [`timer`] | the CPU: segments, exceptions, a tick |
+//! | [`acpi`], [`cpu`], [`start`], [`paging`] | the other CPUs: which there are, and how they begin |
+//! | [`apic`], [`barrier`], [`call`], [`local_timer`] | what CPUs do to each other, and a tick on each |
 //! | [`fw_cfg`] | what the host says |
 //! | [`memory`], [`platform`] | what kmem is told: the memory map, and the machine |
 //! | [`demo`], [`tests`] | what runs |
@@ -18,14 +20,22 @@
 
 extern crate alloc;
 
+mod acpi;
+mod apic;
+mod barrier;
+mod call;
+mod cpu;
 mod demo;
 mod exit;
 mod fw_cfg;
 mod gdt;
 mod interrupts;
+mod local_timer;
 mod memory;
+mod paging;
 mod platform;
 mod serial;
+mod start;
 mod stop;
 mod tests;
 mod timer;
@@ -37,13 +47,17 @@ use exit::{Exit, exit};
 /// Where the boot loader jumps to, on a stack of its own with a guard page below.
 // SAFETY: nothing else is linked that has a symbol of this name.
 #[unsafe(export_name = "_start")]
-extern "C" fn start(boot: &'static BootInfo) -> ! {
+extern "C" fn kernel(boot: &'static BootInfo) -> ! {
     serial::init();
-    gdt::init();
+    gdt::BOOT.load();
     interrupts::init();
     timer::init();
+    cpu::boot().enter();
+    memory::map(boot);
+    start::find();
     memory::init(boot);
     x86_64::instructions::interrupts::enable();
+    start::start_others();
 
     let mut name = [0; 128];
     match fw_cfg::read_text("opt/kmem/test", &mut name) {

@@ -53,13 +53,18 @@ impl From<Region> for kmem::Region {
 
 static BOOT: Once<(&'static BootInfo, BootReport)> = Once::new();
 
-/// Gives kmem the memory that the boot loader says is usable. Called once.
-pub(crate) fn init(boot: &'static BootInfo) {
+/// Finds the direct map. Called once.
+pub(crate) fn map(boot: &'static BootInfo) {
     let end = regions_of(boot).map(|region| region.frames.end()).max().unwrap_or_default();
     // SAFETY: with its feature `map_physical_memory` the boot loader maps all physical memory up to
     // the last address of its memory map at this offset, readable and writable; the kernel never
     // changes that.
     unsafe { platform::init(boot.physical_memory_offset, end.start().as_u64()) };
+}
+
+/// Gives kmem the memory that the boot loader says is usable. Called once, when the CPUs are known, as
+/// kmem keeps something for each.
+pub(crate) fn init(boot: &'static BootInfo) {
     // SAFETY: the boot loader calls usable what it leaves to the kernel, and the kernel uses none
     // of it but through kmem. All of it lies in the direct map.
     let report = unsafe { PAGES.init(regions_of(boot).map(kmem::Region::from)) };
@@ -75,6 +80,13 @@ pub(crate) fn report() -> BootReport {
 /// The boot loader's memory map, as it stands.
 pub(crate) fn regions() -> impl Iterator<Item = Region> + Clone {
     regions_of(BOOT.get().expect("memory is set up first").0)
+}
+
+/// A frame below 1 MiB in which the boot loader lay, and nothing lies now.
+pub(crate) fn boot_loader_frame() -> Option<Frame> {
+    let boot_loaders = |region: &Region| region.kind == MemoryRegionType::Bootloader;
+    let first = regions().find(boot_loaders)?.frames.start();
+    (first.start().as_u64() < 1 << 20).then_some(first)
 }
 
 fn regions_of(boot: &'static BootInfo) -> impl Iterator<Item = Region> + Clone {

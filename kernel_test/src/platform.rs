@@ -2,8 +2,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use kmem::{IrqState, PhysAddr, Platform};
+use kmem::{CpuId, IrqState, PhysAddr, Platform};
 use x86_64::instructions::interrupts;
+
+use crate::{barrier, cpu};
 
 /// A PC in long mode, whose boot loader has mapped all physical memory at one offset.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +31,12 @@ pub(crate) unsafe fn init(base: u64, len_bytes: u64) {
 // SAFETY: by number of the promise.
 // 1, 2: the direct map is linear, fixed and the same for all frames, by the contract of `init`; the
 //    boot loader puts it far above address 0.
-// 3: one CPU runs.
+// 3: each CPU's GS points to another `Cpu`, with another number.
 // 4: interrupts are masked by `cli`, and nothing but interrupts interrupts a thread.
 // 5: the kernel has one thread a CPU.
-// 6: nothing here calls kmem or panics.
+// 6: `barrier` waits for every CPU that is online. One that comes online passes a barrier then, before it
+//    uses kmem.
+// 7: nothing here calls kmem; what panics, stops the machine.
 unsafe impl Platform for Pc {
     #[inline]
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
@@ -60,4 +64,33 @@ unsafe impl Platform for Pc {
             interrupts::enable();
         }
     }
+
+    #[inline]
+    fn cpu_id(&self) -> CpuId {
+        cpu::id()
+    }
+
+    #[inline]
+    fn cpu_count(&self) -> usize {
+        cpu::count()
+    }
+
+    fn synchronize(&self) -> bool {
+        barrier::synchronize()
+    }
+}
+
+/// So many bytes of physical memory from `start` on, if the direct map has them.
+///
+/// # Safety
+///
+/// While the answer lives, nobody writes to them.
+pub(crate) unsafe fn physical_bytes(start: u64, len_bytes: usize) -> Option<&'static [u8]> {
+    let end = start.checked_add(len_bytes as u64)?;
+    if end > DIRECT_MAP_LEN_BYTES.load(Ordering::Relaxed) {
+        return None;
+    }
+    let bytes = Pc.phys_to_virt(PhysAddr::new(start));
+    // SAFETY: mapped and readable, by the contract of `init`; not written to, by that of this function.
+    Some(unsafe { core::slice::from_raw_parts(bytes, len_bytes) })
 }

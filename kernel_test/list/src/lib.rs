@@ -46,8 +46,23 @@ pub const M5G: Machine = Machine::with_memory("m5g", 5 * 1024);
 /// 128 MiB, with a clock that counts instructions.
 pub const COUNTED: Machine = Machine { name: "counted", clock: Clock::Instructions, ..M128 };
 
+/// So many CPUs, which all run at the same time, with 256 MiB.
+const fn with_cpus(name: &'static str, cpus: u32) -> Machine {
+    Machine { cpus, ..Machine::with_memory(name, 256) }
+}
+
+/// One CPU, for what must work with any number.
+pub const CPUS1: Machine = with_cpus("cpus1", 1);
+/// Two CPUs.
+pub const CPUS2: Machine = with_cpus("cpus2", 2);
+/// Four CPUs.
+pub const CPUS4: Machine = with_cpus("cpus4", 4);
+/// Eight CPUs: more than most hosts have, so that any of them may stand still at any time.
+pub const CPUS8: Machine = with_cpus("cpus8", 8);
+
 const COMMON: &[Machine] = &[M128];
 const ALL_SIZES: &[Machine] = &[M16, M128, M5G];
+const ALL_CPUS: &[Machine] = &[CPUS1, CPUS2, CPUS4, CPUS8];
 
 /// How a test must end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +111,18 @@ macro_rules! kernel_tests {
                 direct_map_is_its_own_inverse: ALL_SIZES, Pass;
                 addresses_outside_the_direct_map_have_no_frame: ALL_SIZES, Pass;
                 irq_save_nests: COMMON, Pass;
+            }
+            smp {
+                firmware_names_every_cpu: ALL_CPUS, Pass;
+                broken_firmware_tables_are_refused: COMMON, Pass;
+                every_cpu_runs_on_a_stack_of_its_own: ALL_CPUS, Pass;
+                calls_follow_each_other: ALL_CPUS, Pass;
+                timers_interrupt_every_cpu: ALL_CPUS, Pass;
+                stopped_timers_stay_silent: ALL_CPUS, Pass;
+                barrier_reaches_every_cpu: ALL_CPUS, Pass;
+                barriers_at_once_do_not_wait_for_each_other: ALL_CPUS, Pass;
+                panic_on_another_cpu_is_reported: &[CPUS2], Stop("panicked at src/tests/smp.rs:");
+                stack_overflow_on_another_cpu_is_reported: &[CPUS2], Stop("double fault");
             }
             page {
                 single_frames_to_the_last_and_back: &[M16, M128], Pass;

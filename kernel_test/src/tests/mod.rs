@@ -10,6 +10,7 @@ mod page;
 mod platform;
 mod random;
 mod slab;
+mod smp;
 mod stop;
 
 use crate::println;
