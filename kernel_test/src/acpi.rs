@@ -12,7 +12,7 @@
 use core::fmt;
 
 /// Most CPUs that the kernel starts.
-pub(crate) const MOST_CPUS: usize = 32;
+pub(crate) const MOST_CPUS: usize = 16;
 
 /// Bytes in front of every table's content.
 const HEADER_LEN_BYTES: usize = 36;

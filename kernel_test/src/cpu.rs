@@ -69,13 +69,17 @@ impl Cpu {
 
     /// Whether it runs in the kernel.
     pub(crate) fn is_online(&self) -> bool {
-        // SeqCst: see `enter`.
+        // SeqCst: see `go_online`.
         self.is_online.load(Ordering::SeqCst)
     }
 
-    /// Makes the running CPU this one. Called once on each, before it uses kmem.
-    pub(crate) fn enter(&'static self) {
+    /// Makes the running CPU this one. Called first of all, as a report of a stop says on which CPU it is.
+    pub(crate) fn become_current(&'static self) {
         GsBase::write(VirtAddr::from_ptr(self));
+    }
+
+    /// Says that it runs in the kernel. Called before it uses kmem.
+    pub(crate) fn go_online(&self) {
         // SeqCst, and a barrier: who finds the CPU not online yet need not wait for it, as all it
         // does from here on comes after what that CPU did before.
         self.is_online.store(true, Ordering::SeqCst);
@@ -87,7 +91,7 @@ impl Cpu {
 #[inline(always)]
 pub(crate) fn id() -> CpuId {
     let number: u8;
-    // SAFETY: GS points to this CPU's `Cpu` since `enter`, which begins with its number. That never
+    // SAFETY: GS points to this CPU's `Cpu` since `become_current`, which begins with its number. That never
     // changes, and neither does the CPU that a thread of this kernel runs on.
     unsafe {
         asm!("mov {}, gs:[0]", out(reg_byte) number, options(pure, nomem, nostack, preserves_flags));

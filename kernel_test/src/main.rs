@@ -48,11 +48,12 @@ use exit::{Exit, exit};
 // SAFETY: nothing else is linked that has a symbol of this name.
 #[unsafe(export_name = "_start")]
 extern "C" fn kernel(boot: &'static BootInfo) -> ! {
+    cpu::boot().become_current();
+    cpu::boot().go_online();
     serial::init();
     gdt::BOOT.load();
     interrupts::init();
     timer::init();
-    cpu::boot().enter();
     memory::map(boot);
     start::find();
     memory::init(boot);

@@ -203,11 +203,12 @@ fn copy_trampoline(page: PhysAddr) -> *mut Parameters {
 /// Where a started CPU enters the kernel.
 extern "C" fn enter(starter: &Starter) -> ! {
     let cpu = starter.cpu;
+    cpu.become_current();
     starter.segments.load();
     interrupts::init();
     apic::enable();
     // The starter is gone from here on.
-    cpu.enter();
+    cpu.go_online();
     x86_64::instructions::interrupts::enable();
     call::idle()
 }

@@ -2,24 +2,32 @@
 
 use core::fmt;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
-use x86_64::instructions::interrupts;
+use x86_64::instructions::{hlt, interrupts};
 
+use crate::cpu;
 use crate::exit::{Exit, exit};
 use crate::serial::emergency;
 
-/// Whether a report has begun.
-static STOPPING: AtomicBool = AtomicBool::new(false);
+/// The CPU whose report has begun, or [`NOBODY`].
+static REPORTER: AtomicUsize = AtomicUsize::new(NOBODY);
+const NOBODY: usize = usize::MAX;
 
-/// Prints `report` and ends the machine. A fault while the report is printed ends it at once.
+/// Prints `report` and ends the machine. A fault while the report is printed ends it at once;
+/// another CPU that has something to report meanwhile stands still.
 pub(crate) fn stop(report: fmt::Arguments<'_>) -> ! {
     interrupts::disable();
-    // Relaxed: the flag guards no other data; any CPU that sees it set ends the same machine.
-    if STOPPING.swap(true, Ordering::Relaxed) {
-        emergency(format_args!("\n(a second fault, inside the report of the first)\n"));
-    } else {
-        emergency(format_args!("\nSTOP: {report}\n"));
+    let this = cpu::id().index();
+    // Relaxed: it guards no other data.
+    match REPORTER.compare_exchange(NOBODY, this, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => emergency(format_args!("\nSTOP: {report}\n(on CPU {this})\n")),
+        Err(reporter) if reporter == this => {
+            emergency(format_args!("\n(a second fault, inside the report of the first)\n"));
+        }
+        Err(_) => loop {
+            hlt();
+        },
     }
     exit(Exit::Stopped)
 }

@@ -124,6 +124,20 @@ macro_rules! kernel_tests {
                 panic_on_another_cpu_is_reported: &[CPUS2], Stop("panicked at src/tests/smp.rs:");
                 stack_overflow_on_another_cpu_is_reported: &[CPUS2], Stop("double fault");
             }
+            stress {
+                blocks_of_every_order: ALL_CPUS, Pass;
+                large_blocks_under_contention: ALL_CPUS, Pass;
+                single_frames_on_all_cpus: ALL_CPUS, Pass;
+                every_size_class: ALL_CPUS, Pass;
+                heap_memory_of_any_size: ALL_CPUS, Pass;
+                one_cache_for_all_cpus: ALL_CPUS, Pass;
+                remote_frees_from_every_cpu_to_every_cpu: ALL_CPUS, Pass;
+                exhaustion_and_recovery_on_all_cpus_at_once: ALL_CPUS, Pass;
+                timers_allocate_on_every_cpu: ALL_CPUS, Pass;
+                drain_while_others_allocate: ALL_CPUS, Pass;
+                cpus_come_and_go: ALL_CPUS, Pass;
+                ten_million_operations: &[CPUS4], Pass;
+            }
             page {
                 single_frames_to_the_last_and_back: &[M16, M128], Pass;
                 largest_blocks_take_everything: ALL_SIZES, Pass;

@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use kmem::AllocFlags;
 use kmem::heap::{HeapFreeError, SizeClass};
 
+use super::available;
 use super::random::Random;
 use crate::memory::{HEAP, PAGES};
 use crate::timer;
@@ -179,7 +180,7 @@ pub(super) fn no_memory_is_an_error_and_no_stop() {
 
 pub(super) fn memory_to_the_last_object_and_back() {
     let before = in_use();
-    let mut blocks: Vec<Vec<u8>> = Vec::with_capacity(PAGES.frames_available() / 4);
+    let mut blocks: Vec<Vec<u8>> = Vec::with_capacity(available() / 4);
     loop {
         let mut block = Vec::new();
         if block.try_reserve_exact(32 * 1024).is_err() || blocks.len() == blocks.capacity() {
@@ -205,12 +206,12 @@ pub(super) fn gigabytes_in_one_piece() {
 }
 
 pub(super) fn empty_slabs_are_reclaimed_before_a_request_fails() {
-    let before = PAGES.frames_available();
+    let before = available();
     let boxes: Vec<_> = (0..20_000_u64).map(|number| Box::new([number; 4])).collect();
     drop(boxes);
     HEAP.reclaim();
     // What stays are the records of slabs.
-    assert!(before - PAGES.frames_available() < 64, "{before}: {}", PAGES.frames_available());
+    assert!(before - available() < 64, "{before}: {}", available());
 }
 
 pub(super) fn bad_frees_are_refused() {
@@ -220,7 +221,7 @@ pub(super) fn bad_frees_are_refused() {
     let inside = unsafe { block.add(16) };
     // SAFETY: refused, as it is not the block's start.
     let refused = unsafe { HEAP.deallocate(inside, layout) };
-    assert_eq!(refused, Err(HeapFreeError::NotAnObject { base: block }));
+    assert_eq!(refused, Err(HeapFreeError::NotAnObject { base: block.addr().get() }));
     // SAFETY: nobody uses it any more.
     unsafe { HEAP.deallocate(block, layout) }.expect("it was allocated");
     // SAFETY: refused, as it is free.

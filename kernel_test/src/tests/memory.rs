@@ -36,7 +36,7 @@ pub(super) fn usable_memory_is_what_the_machine_has() {
     assert!(usable < has, "{usable} of {has} bytes");
     // The tables of the direct map, which spans a tebibyte for the sake of a reserved region at its
     // end, take 4 MiB; the kernel, its stack and the BIOS the rest.
-    assert!(has - usable < 6 << 20, "{usable} of {has} bytes");
+    assert!(has - usable < 8 << 20, "{usable} of {has} bytes");
 }
 
 pub(super) fn kernel_is_not_usable_memory() {

@@ -12,7 +12,9 @@ mod random;
 mod slab;
 mod smp;
 mod stop;
+mod stress;
 
+use crate::memory::PAGES;
 use crate::println;
 use crate::stop::stop;
 
@@ -34,4 +36,10 @@ pub(crate) fn run(name: &str) {
     println!("test {name}");
     test();
     println!("passed");
+}
+
+/// How many frames are available when CPUs keep none of them ready.
+fn available() -> usize {
+    PAGES.drain();
+    PAGES.frames_available()
 }

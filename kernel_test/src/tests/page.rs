@@ -8,6 +8,7 @@ use kmem::page::{AllocError, ClaimError, FreeError, Reach, ZoneKind};
 use kmem::{AllocFlags, Frame, FrameRange, Order, PhysAddr, Platform};
 use x86_64::instructions::hlt;
 
+use super::available;
 use super::random::Random;
 use crate::memory::{self, PAGES};
 use crate::platform::Pc;
@@ -42,30 +43,30 @@ fn take_everything(blocks: &mut Vec<(Frame, Order)>) {
 }
 
 pub(super) fn single_frames_to_the_last_and_back() {
-    let mut frames = Vec::with_capacity(PAGES.frames_available());
-    let before = PAGES.frames_available();
+    let mut frames = Vec::with_capacity(available());
+    let before = available();
     while let Ok(frame) = PAGES.alloc(Order::ZERO, ALL) {
         frames.push(frame);
     }
-    assert_eq!((frames.len(), PAGES.frames_available()), (before, 0));
+    assert_eq!((frames.len(), available()), (before, 0));
     PAGES.verify().expect("sound when empty");
     frames.sort_unstable();
     assert!(frames.is_sorted_by(|lower, upper| lower < upper), "a frame was handed out twice");
     for &frame in &frames {
         PAGES.free(frame, Order::ZERO).expect("it was allocated");
     }
-    assert_eq!(PAGES.frames_available(), before);
+    assert_eq!(available(), before);
     PAGES.verify().expect("sound when full again");
 }
 
 pub(super) fn largest_blocks_take_everything() {
     let mut blocks = Vec::with_capacity(8192);
-    let before = PAGES.frames_available();
+    let before = available();
     take_everything(&mut blocks);
     assert_eq!(blocks.iter().map(|(_, order)| order.frames()).sum::<usize>(), before);
     assert!(matches!(PAGES.alloc(Order::ZERO, ALL), Err(AllocError::OutOfMemory)));
     free_all(&blocks);
-    assert_eq!(PAGES.frames_available(), before);
+    assert_eq!(available(), before);
     PAGES.verify().expect("sound afterwards");
 }
 
@@ -92,7 +93,10 @@ pub(super) fn blocks_are_aligned_disjoint_and_usable() {
 }
 
 pub(super) fn blocks_coalesce_to_what_they_were() {
-    let blocks = || ZoneKind::ALL.map(|kind| PAGES.stats(kind).available_blocks);
+    let blocks = || {
+        PAGES.drain();
+        ZoneKind::ALL.map(|kind| PAGES.stats(kind).available_blocks)
+    };
     let before = blocks();
     let mut frames = [Frame::default(); 1024];
     for chunk in frames.chunks_mut(100) {
@@ -144,7 +148,7 @@ pub(super) fn ordinary_requests_prefer_high_memory() {
 }
 
 pub(super) fn exhausted_zone_falls_back_to_the_one_below() {
-    let mut blocks = Vec::with_capacity(PAGES.frames_available() / 64);
+    let mut blocks = Vec::with_capacity(available() / 64);
     let fallbacks =
         || ZoneKind::ALL.map(|kind| PAGES.stats(kind).counts.fallbacks).iter().sum::<u64>();
     while fallbacks() == 0 {
@@ -162,7 +166,7 @@ pub(super) fn ordinary_requests_leave_a_reserve() {
             blocks.push((frame, order));
         }
     }
-    let left = PAGES.frames_available();
+    let left = available();
     assert!(left > 0, "nothing is held back");
     let urgent = PAGES.alloc(Order::ZERO, ALL).expect("the reserve is for this");
     PAGES.free(urgent, Order::ZERO).expect("it was allocated");
@@ -217,7 +221,7 @@ pub(super) fn every_bad_free_has_its_own_error() {
         .expect("every machine has reserved memory")
         .frames
         .start();
-    let available = PAGES.frames_available();
+    let before = available();
     let wrong_order = FreeError::WrongOrder { allocated: size, given: order(4) };
     assert_eq!(PAGES.free(head, order(4)), Err(wrong_order));
     assert_eq!(PAGES.free(inside, Order::ZERO), Err(FreeError::NotHead { head, order: size }));
@@ -226,7 +230,7 @@ pub(super) fn every_bad_free_has_its_own_error() {
         Err(FreeError::Reserved | FreeError::Hole | FreeError::OutOfRange)
     ));
     assert_eq!(PAGES.free(Frame::MAX, Order::ZERO), Err(FreeError::OutOfRange));
-    assert_eq!(PAGES.frames_available(), available, "a refused free changes nothing");
+    assert_eq!(available(), before, "a refused free changes nothing");
     PAGES.free(head, size).expect("it was allocated");
     assert_eq!(PAGES.free(head, size), Err(FreeError::NotAllocated));
     PAGES.verify().expect("sound afterwards");
@@ -252,11 +256,11 @@ pub(super) fn claimed_frames_are_these_very_ones() {
 
 pub(super) fn exact_counts_waste_nothing() {
     for frames in [1, 3, 5, 17, 100, 300, 500] {
-        let before = PAGES.frames_available();
+        let before = available();
         let range = PAGES.alloc_exact(frames, ANY).expect("memory");
-        assert_eq!((range.frames(), PAGES.frames_available()), (frames, before - frames));
+        assert_eq!((range.frames(), available()), (frames, before - frames));
         PAGES.free_exact(range).expect("it was allocated");
-        assert_eq!(PAGES.frames_available(), before);
+        assert_eq!(available(), before);
     }
 }
 
@@ -294,7 +298,7 @@ pub(super) fn allocations_are_resized_in_place() {
 pub(super) fn random_calls_keep_every_invariant() {
     let mut random = Random::new(2026);
     let mut live: Vec<(Frame, Order)> = Vec::with_capacity(512);
-    let before = PAGES.frames_available();
+    let before = available();
     for step in 0..30_000 {
         if live.len() < live.capacity() && random.below(2) == 0 {
             let size = order(random.below(8) as u8);
@@ -308,11 +312,11 @@ pub(super) fn random_calls_keep_every_invariant() {
         if step % 3_000 == 0 {
             PAGES.verify().expect("sound at every step");
             let held: usize = live.iter().map(|(_, size)| size.frames()).sum();
-            assert_eq!(PAGES.frames_available(), before - held);
+            assert_eq!(available(), before - held);
         }
     }
     free_all(&live);
-    assert_eq!(PAGES.frames_available(), before);
+    assert_eq!(available(), before);
     PAGES.verify().expect("sound afterwards");
 }
 
@@ -325,7 +329,7 @@ pub(super) fn timer_allocates_while_the_kernel_does() {
             SERVED.fetch_add(1, Ordering::Relaxed);
         }
     }));
-    let before = PAGES.frames_available();
+    let before = available();
     let mut random = Random::new(5);
     while SERVED.load(Ordering::Relaxed) < 100 {
         for _ in 0..1_000 {
@@ -336,6 +340,6 @@ pub(super) fn timer_allocates_while_the_kernel_does() {
     }
     timer::set_hook(None);
     hlt();
-    assert_eq!(PAGES.frames_available(), before);
+    assert_eq!(available(), before);
     PAGES.verify().expect("sound afterwards");
 }

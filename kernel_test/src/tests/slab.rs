@@ -10,6 +10,7 @@ use kmem::frame::FRAME_SIZE;
 use kmem::page::PageAllocator;
 use kmem::slab::{Cache, CacheFlags, ObjectCache, ObjectError, RawCache};
 
+use super::available;
 use crate::memory::PAGES;
 use crate::platform::Pc;
 use crate::timer;
@@ -73,18 +74,18 @@ pub(super) fn objects_are_aligned_disjoint_and_whole() {
 pub(super) fn destroyed_cache_returns_every_frame() {
     // On the stack, so that nothing else takes frames.
     let mut objects = [NonNull::dangling(); 1000];
-    let before = PAGES.frames_available();
+    let before = available();
     let cache = raw("passing", 256, PLAIN);
     for object in &mut objects {
         *object = cache.alloc(ANY).expect("memory");
     }
-    assert!(before - PAGES.frames_available() >= 1000 * 256 / FRAME_SIZE);
+    assert!(before - available() >= 1000 * 256 / FRAME_SIZE);
     for object in objects {
         // SAFETY: nobody uses it any more.
         unsafe { cache.free(object) }.expect("it was allocated");
     }
     cache.destroy().map_err(|(_, busy)| busy).expect("nothing is in use");
-    assert_eq!(PAGES.frames_available(), before);
+    assert_eq!(available(), before);
 }
 
 pub(super) fn constructor_runs_once_per_object() {
@@ -155,7 +156,7 @@ pub(super) fn cache_with_live_objects_is_not_destroyed() {
 pub(super) fn cache_takes_all_memory_and_gives_it_back() {
     let cache = raw("greedy", 2048, PLAIN);
     // The list takes its memory before the cache takes the rest.
-    let mut objects = Vec::with_capacity(PAGES.frames_available() * 2);
+    let mut objects = Vec::with_capacity(available() * 2);
     while let Ok(object) = cache.alloc(ANY) {
         objects.push(object);
     }
