@@ -10,17 +10,24 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use kernel_test_list::{Ending, Machine, TESTS, Test};
+use kernel_test_list::{Clock, Ending, Machine, TESTS, Test};
 use libtest_mimic::{Arguments, Failed, Trial};
+use xtask::image::Kernel;
 use xtask::qemu::{self, End, Outcome};
-use xtask::{image, setup};
+use xtask::{counts, image, setup};
 
 /// No test takes a tenth of it on an idle machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// The image, or the compiler's messages, which the first test to fail shows.
-static IMAGE: LazyLock<Result<PathBuf, String>> =
-    LazyLock::new(|| image::build().map_err(|error| format!("{error:#}")));
+/// An image, or the compiler's messages, which the first test to fail shows.
+type Image = LazyLock<Result<PathBuf, String>>;
+
+static CHECKED: Image = LazyLock::new(|| build(Kernel::Checked));
+static MEASURED: Image = LazyLock::new(|| build(Kernel::Measured));
+
+fn build(kernel: Kernel) -> Result<PathBuf, String> {
+    image::build(kernel).map_err(|error| format!("{error:#}"))
+}
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -59,16 +66,27 @@ fn all_tests() -> Vec<Trial> {
 
 /// Boots `machine` with `test`, and judges how it ends.
 fn boot(test: &Test, machine: &Machine) -> Result<(), Failed> {
-    let image = IMAGE.as_ref().map_err(|reason| format!("there is no image to boot: {reason}"))?;
+    let image = match machine.clock {
+        Clock::Host => &*CHECKED,
+        Clock::Instructions => &*MEASURED,
+    };
+    let image = image.as_ref().map_err(|reason| format!("there is no image to boot: {reason}"))?;
     let outcome =
         qemu::run(image, machine, test.name, LIMIT).map_err(|error| format!("{error:#}"))?;
-    judge(test.ending, &outcome)
+    judge(test, &outcome)
         .map_err(|reason| format!("{reason}; serial output:\n\n{}", outcome.serial).into())
 }
 
-fn judge(expected: Ending, outcome: &Outcome) -> Result<(), String> {
-    match (expected, outcome.end) {
+fn judge(test: &Test, outcome: &Outcome) -> Result<(), String> {
+    match (test.ending, outcome.end) {
         (Ending::Pass, End::Success) => Ok(()),
+        (Ending::Counted, End::Success) => {
+            let mut lines = outcome.serial.lines();
+            let counted = lines.find_map(|line| line.strip_prefix("instructions ")?.parse().ok());
+            let counted = counted.ok_or("the test does not say what it has counted")?;
+            let (_, name) = test.name.split_once("::").ok_or("the test has no topic")?;
+            counts::judge(name, counted).map_err(|error| format!("{error:#}"))
+        }
         (Ending::Stop(message), End::Stopped) if outcome.serial.contains(message) => Ok(()),
         (Ending::Stop(message), End::Stopped) => {
             Err(format!("expected a stop that says {message:?}, found another"))

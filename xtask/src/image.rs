@@ -1,6 +1,7 @@
 //! The kernel and its boot loader, as a disk image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Instant;
 use std::{fs, process};
 
@@ -10,6 +11,24 @@ use bootimage::builder::error::{BuildKernelError, CreateBootimageError};
 
 use crate::{kernel_target_dir, project_root, say};
 
+/// How the kernel is compiled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kernel {
+    /// Optimised, with all assertions: for tests.
+    Checked,
+    /// As it ships: for counting instructions.
+    Measured,
+}
+
+impl Kernel {
+    const fn profile(self) -> &'static str {
+        match self {
+            Self::Checked => "release",
+            Self::Measured => "measured",
+        }
+    }
+}
+
 /// Builds what has changed since the last time, and returns the image's path.
 ///
 /// The running program must have entered the kernel's toolchain
@@ -18,14 +37,18 @@ use crate::{kernel_target_dir, project_root, say};
 /// # Errors
 ///
 /// The kernel or the boot loader does not build; the error holds the compiler's messages.
-pub fn build() -> Result<PathBuf> {
+pub fn build(kernel: Kernel) -> Result<PathBuf> {
+    // One at a time: both kernels' boot loaders are built in the same place.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = BUILDING.lock();
     let manifest = project_root().join("kernel_test/Cargo.toml");
     let mut builder = Builder::new(Some(manifest.clone())).map_err(|error| anyhow!("{error}"))?;
     let started = Instant::now();
 
     say("building the test kernel (half a minute the first time) ...");
+    let profile = kernel.profile();
     let arguments = [
-        "--release".to_owned(),
+        format!("--profile={profile}"),
         format!("--manifest-path={}", manifest.display()),
         format!("--target={}", project_root().join("x86_64-target.json").display()),
         "-Zjson-target-spec".to_owned(),
@@ -41,8 +64,11 @@ pub fn build() -> Result<PathBuf> {
         bail!("expected one kernel, found {}", kernels.len());
     };
 
+    let image = kernel_target_dir().join(format!("{profile}.img"));
+    if is_newer(&image, &[kernel, &manifest]) {
+        return Ok(image);
+    }
     say("building the boot image (half a minute the first time) ...");
-    let image = kernel_target_dir().join("boot.img");
     // Another process may be booting the old image, or building this one.
     let fresh = image.with_extension(format!("{}.img", process::id()));
     builder.create_bootimage(&manifest, kernel, &fresh, true).map_err(|error| match error {
@@ -54,6 +80,13 @@ pub fn build() -> Result<PathBuf> {
     fs::rename(&fresh, &image).with_context(|| format!("cannot replace {}", image.display()))?;
     say(&format!("built in {:.1} s", started.elapsed().as_secs_f32()));
     Ok(image)
+}
+
+/// Whether the file `image` is there, and newer than all of `sources`.
+fn is_newer(image: &Path, sources: &[&Path]) -> bool {
+    let written = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    let image = written(image);
+    image.is_some() && sources.iter().all(|source| written(source) < image)
 }
 
 fn compiler_failed(what: &str, messages: &[u8]) -> anyhow::Error {

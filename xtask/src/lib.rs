@@ -6,11 +6,13 @@
 //! | [`toolchain`] | the Rust toolchain that builds the kernel, and its environment |
 //! | [`image`] | the kernel and its boot loader, as a disk image |
 //! | [`qemu`] | a machine that boots the image, and how it ended |
+//! | [`counts`] | how many instructions operations may take |
 //!
 //! Each uses only those above it.
 
 #![forbid(unsafe_code)]
 
+pub mod counts;
 pub mod image;
 pub mod qemu;
 pub mod setup;

@@ -7,13 +7,15 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use kernel_test_list::{Clock, Machine};
 use lexopt::prelude::*;
+use xtask::image::Kernel;
 use xtask::qemu::End;
-use xtask::{image, project_root, qemu, setup};
+use xtask::{counts, image, project_root, qemu, setup};
 
 const HELP: &str = "\
 cargo xtask setup                    install what the kernel needs, or name it
 cargo xtask run [-m MIB] [--smp N]   boot the demonstration in QEMU (128 MiB, 1 CPU)
 cargo xtask test [ARGUMENTS]         run all tests; ARGUMENTS go to `cargo test`
+cargo xtask accept                   record how many instructions operations take now
 ";
 
 /// A chore.
@@ -22,6 +24,7 @@ enum Chore {
     Setup,
     Run(Machine),
     Test(Vec<OsString>),
+    Accept,
 }
 
 fn main() -> ExitCode {
@@ -43,9 +46,10 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Chore> {
         Value(name) if name == "setup" => Chore::Setup,
         Value(name) if name == "run" => Chore::Run(parse_machine(&mut arguments)?),
         Value(name) if name == "test" => Chore::Test(arguments.raw_args()?.collect()),
+        Value(name) if name == "accept" => Chore::Accept,
         other => bail!("{}\n\n{HELP}", other.unexpected()),
     };
-    if let Chore::Help | Chore::Setup = chore
+    if let Chore::Help | Chore::Setup | Chore::Accept = chore
         && let Some(rest) = arguments.next()?
     {
         bail!("{}\n\n{HELP}", rest.unexpected());
@@ -81,7 +85,7 @@ fn perform(chore: Chore) -> Result<ExitCode> {
         }
         Chore::Run(machine) => {
             setup::ensure()?.enter()?;
-            let image = image::build()?;
+            let image = image::build(Kernel::Checked)?;
             eprintln!(
                 "xtask: booting with {} MiB of memory and {} CPU(s)",
                 machine.memory_mib, machine.cpus
@@ -93,17 +97,26 @@ fn perform(chore: Chore) -> Result<ExitCode> {
         }
         Chore::Test(arguments) => {
             setup::ensure()?;
-            let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let status = Command::new(cargo)
-                .args(["test", "--workspace", "--all-features"])
-                .args(arguments)
-                .current_dir(project_root())
-                .status()
-                .context("cannot run cargo")?;
-            if !status.success() {
-                return Ok(ExitCode::FAILURE);
-            }
+            return cargo(cargo_test().args(["--workspace", "--all-features"]).args(arguments));
+        }
+        Chore::Accept => {
+            setup::ensure()?;
+            let gates = ["--test", "kernel", "::gates::"];
+            return cargo(cargo_test().args(gates).env(counts::ACCEPT, "1"));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `cargo test`, in the project's folder.
+fn cargo_test() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.arg("test").current_dir(project_root());
+    command
+}
+
+/// Runs cargo; fails as it does.
+fn cargo(command: &mut Command) -> Result<ExitCode> {
+    let status = command.status().context("cannot run cargo")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

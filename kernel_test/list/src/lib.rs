@@ -45,6 +45,8 @@ pub const M128: Machine = Machine::with_memory("m128", 128);
 pub const M5G: Machine = Machine::with_memory("m5g", 5 * 1024);
 /// 128 MiB, with a clock that counts instructions.
 pub const COUNTED: Machine = Machine { name: "counted", clock: Clock::Instructions, ..M128 };
+/// 5 GiB, with a clock that counts instructions: there are blocks of gigabytes.
+pub const COUNTED_5G: Machine = Machine { name: "counted5g", clock: Clock::Instructions, ..M5G };
 
 /// So many CPUs, which all run at the same time, with 256 MiB.
 const fn with_cpus(name: &'static str, cpus: u32) -> Machine {
@@ -69,6 +71,9 @@ const ALL_CPUS: &[Machine] = &[CPUS1, CPUS2, CPUS4, CPUS8];
 pub enum Ending {
     /// Its function returns.
     Pass,
+    /// Its function returns, and has said how many instructions an operation took: at most as many
+    /// as `kernel_test/instructions.txt` allows.
+    Counted,
     /// The kernel stops with a report that contains this text.
     Stop(&'static str),
 }
@@ -191,6 +196,21 @@ macro_rules! kernel_tests {
                 random_blocks_keep_their_contents: ALL_SIZES, Pass;
                 timer_allocates_boxes_while_the_kernel_does: COMMON, Pass;
             }
+            gates {
+                frame_pair_hit: &[COUNTED], Counted;
+                frame_refill: &[COUNTED], Counted;
+                frame_spill: &[COUNTED], Counted;
+                frame_2_mib_pair_hit: &[COUNTED], Counted;
+                frame_2_mib_refill: &[COUNTED], Counted;
+                split_of_the_largest_block: &[COUNTED_5G], Counted;
+                merge_to_the_largest_block: &[COUNTED_5G], Counted;
+                object_pair_hit: &[COUNTED], Counted;
+                object_refill: &[COUNTED], Counted;
+                object_alloc_worst_of_1000: &[COUNTED], Counted;
+                object_free_worst_of_1000: &[COUNTED], Counted;
+                heap_pair_hit: &[COUNTED], Counted;
+                heap_run_pair: &[COUNTED], Counted;
+            }
             stop {
                 panic_names_its_place: COMMON, Stop("panicked at src/tests/stop.rs:");
                 panic_prints_its_message: COMMON, Stop("seven is not eight");
@@ -215,7 +235,7 @@ macro_rules! table {
     ($($topic:ident { $($name:ident: $machines:expr, $ending:expr;)* })*) => {
         /// Every kernel test.
         pub const TESTS: &[Test] = {
-            use Ending::{Pass, Stop};
+            use Ending::{Counted, Pass, Stop};
             &[$($(Test {
                 name: concat!(stringify!($topic), "::", stringify!($name)),
                 machines: $machines,

@@ -3,6 +3,7 @@
 //! A test is a function without arguments that panics if it fails. Its name, its machines and how
 //! it must end stand in the list of the crate `kernel_test_list`.
 
+mod gates;
 mod heap;
 mod machine;
 mod memory;

@@ -1,0 +1,212 @@
+//! How many instructions an operation takes, on a machine whose clock counts them.
+//!
+//! Each test brings the allocator into one state, the same in every run, and counts one operation.
+//! What the host makes of the number stands in its crate `xtask`, module `counts`.
+
+use alloc::vec::Vec;
+use core::alloc::Layout;
+use core::arch::asm;
+use core::hint::black_box;
+use core::ptr::NonNull;
+
+use kmem::page::PageAllocator;
+use kmem::slab::{CacheFlags, RawCache};
+use kmem::{AllocFlags, Frame, Order};
+use x86_64::instructions::interrupts::without_interrupts;
+
+use crate::memory::{HEAP, PAGES};
+use crate::platform::Pc;
+use crate::println;
+
+const ANY: AllocFlags = AllocFlags::empty();
+const HUGE: Order = Order::new(9).expect("an order");
+
+/// The time stamp counter. The compiler moves no access to memory across.
+fn time_stamp() -> u64 {
+    let (low, high): (u64, u64);
+    // SAFETY: reads a counter that every x86-64 CPU has.
+    unsafe { asm!("rdtsc", out("rax") low, out("rdx") high, options(nostack)) };
+    high << 32 | low
+}
+
+/// The instructions that `operation` takes, and what it answers.
+#[inline(always)]
+fn count<R>(operation: impl FnOnce() -> R) -> (u64, R) {
+    without_interrupts(|| {
+        let before = time_stamp();
+        let start = time_stamp();
+        let answer = black_box(operation());
+        let end = time_stamp();
+        // Two readings that follow each other count the reading itself.
+        ((end - start).saturating_sub(start - before), answer)
+    })
+}
+
+/// Tells the host.
+fn report(instructions: u64) {
+    println!("instructions {instructions}");
+}
+
+/// Tells the host what `operation` takes when it has been done before.
+#[inline(always)]
+fn report_warm(mut operation: impl FnMut()) {
+    (0..100).for_each(|_| operation());
+    report(count(operation).0);
+}
+
+#[inline(always)]
+fn block_pair(order: Order) {
+    // Known to the compiler, as in most kernels.
+    let frame = PAGES.alloc(order, ANY).expect("memory");
+    PAGES.free(black_box(frame), order).expect("it was allocated");
+}
+
+pub(super) fn frame_pair_hit() {
+    report_warm(|| block_pair(Order::ZERO));
+}
+
+pub(super) fn frame_2_mib_pair_hit() {
+    report_warm(|| block_pair(HUGE));
+}
+
+/// The first request of a CPU that keeps nothing: a batch from the zone.
+#[track_caller]
+fn report_refill(order: Order) {
+    block_pair(order);
+    assert!(PAGES.drain());
+    let (instructions, frame) = count(|| PAGES.alloc(order, ANY));
+    report(instructions);
+    PAGES.free(frame.expect("memory"), order).expect("it was allocated");
+}
+
+pub(super) fn frame_refill() {
+    report_refill(Order::ZERO);
+}
+
+pub(super) fn frame_2_mib_refill() {
+    report_refill(HUGE);
+}
+
+/// The free that finds the CPU's list full: a batch goes to the zone.
+pub(super) fn frame_spill() {
+    let mut frames = [Frame::default(); 200];
+    for frame in &mut frames {
+        *frame = PAGES.alloc(Order::ZERO, ANY).expect("memory");
+    }
+    assert!(PAGES.drain());
+    let free = |frame: Frame| count(|| PAGES.free(frame, Order::ZERO).expect("allocated")).0;
+    report(frames.into_iter().map(free).max().expect("some"));
+}
+
+/// Leaves nothing available but one block of the largest order that there is.
+fn leave_one_block() {
+    assert!(PAGES.drain());
+    // Room for all of it: a block of each order in each of a few spans.
+    let mut blocks = Vec::with_capacity(500);
+    for order in Order::all().rev() {
+        while let Ok(frame) = PAGES.alloc(order, AllocFlags::ATOMIC) {
+            assert!(blocks.len() < blocks.capacity());
+            blocks.push((frame, order));
+        }
+    }
+    let (frame, order) = blocks[0];
+    assert!(order > HUGE, "the largest block is of {order}");
+    PAGES.free(frame, order).expect("it was allocated");
+    assert_eq!(PAGES.frames_available(), order.frames());
+    // The rest stays taken to the end of the machine.
+    core::mem::forget(blocks);
+}
+
+/// The order of a request that no CPU's list serves.
+const UNLISTED: Order = Order::new(4).expect("an order");
+
+pub(super) fn split_of_the_largest_block() {
+    leave_one_block();
+    let (instructions, frame) = count(|| PAGES.alloc(UNLISTED, AllocFlags::ATOMIC));
+    frame.expect("memory");
+    report(instructions);
+}
+
+pub(super) fn merge_to_the_largest_block() {
+    leave_one_block();
+    let frame = PAGES.alloc(UNLISTED, AllocFlags::ATOMIC).expect("memory");
+    let largest = PAGES.largest();
+    let (instructions, freed) = count(|| PAGES.free(frame, UNLISTED));
+    freed.expect("it was allocated");
+    assert!(PAGES.largest() > largest, "nothing has merged");
+    report(instructions);
+}
+
+fn cache_of_64_bytes() -> RawCache<'static, PageAllocator<Pc>> {
+    RawCache::new(&PAGES, "counted", 64, 8, CacheFlags::empty())
+}
+
+pub(super) fn object_pair_hit() {
+    let cache = cache_of_64_bytes();
+    report_warm(|| {
+        let object = cache.alloc(ANY).expect("memory");
+        // SAFETY: nobody uses it any more.
+        unsafe { cache.free(black_box(object)) }.expect("it was allocated");
+    });
+}
+
+type Objects = Vec<NonNull<u8>>;
+
+/// Allocates 1,000 objects; the most that one took.
+fn worst_alloc(cache: &RawCache<'static, PageAllocator<Pc>>, objects: &mut Objects) -> u64 {
+    let take = |_| {
+        let (instructions, object) = count(|| cache.alloc(ANY));
+        objects.push(object.expect("memory"));
+        instructions
+    };
+    (0..1_000).map(take).max().expect("some")
+}
+
+/// Frees them; the most that one took.
+fn worst_free(cache: &RawCache<'static, PageAllocator<Pc>>, objects: &mut Objects) -> u64 {
+    // SAFETY: nobody uses it any more.
+    let free = |object| count(|| unsafe { cache.free(object) }.expect("it was allocated")).0;
+    objects.drain(..).map(free).max().expect("some")
+}
+
+/// Slabs are made on the way.
+pub(super) fn object_alloc_worst_of_1000() {
+    report(worst_alloc(&cache_of_64_bytes(), &mut Vec::with_capacity(1_000)));
+}
+
+/// Magazines go to the depot on the way, and slabs back to the page allocator.
+pub(super) fn object_free_worst_of_1000() {
+    let (cache, mut objects) = (cache_of_64_bytes(), Vec::with_capacity(1_000));
+    worst_alloc(&cache, &mut objects);
+    report(worst_free(&cache, &mut objects));
+}
+
+/// The magazines are refilled on the way, from slabs that are there.
+pub(super) fn object_refill() {
+    let (cache, mut objects) = (cache_of_64_bytes(), Vec::with_capacity(1_000));
+    worst_alloc(&cache, &mut objects);
+    // One in two, so that no slab goes.
+    let mut rest = objects.split_off(500);
+    worst_free(&cache, &mut objects);
+    let most = (0..400).map(|_| {
+        let (instructions, object) = count(|| cache.alloc(ANY));
+        rest.push(object.expect("memory"));
+        instructions
+    });
+    report(most.max().expect("some"));
+}
+
+#[inline(always)]
+fn heap_pair(layout: Layout) {
+    let block = HEAP.allocate(layout, ANY).expect("memory").cast();
+    // SAFETY: nobody uses it any more.
+    unsafe { HEAP.deallocate(black_box(block), layout) }.expect("it was allocated");
+}
+
+pub(super) fn heap_pair_hit() {
+    report_warm(|| heap_pair(Layout::new::<[u64; 8]>()));
+}
+
+pub(super) fn heap_run_pair() {
+    report_warm(|| heap_pair(Layout::new::<[u64; 50_000]>()));
+}
