@@ -48,8 +48,8 @@ fn allocators(when: &str) {
     println!("buddyinfo, orders 0 to {}:\n{}", Order::MAX.get(), Buddyinfo(&PAGES));
     println!("slabinfo:\n{slabs}");
     println!("zones:\n{}", ZoneSummary(&PAGES));
-    println!("the first 16 MiB, . available, S slabs, H page runs, R reserved, F frames in use:");
-    println!("{}", HeapMap::new(&PAGES, first_16_mib(), 256));
+    println!("16 MiB, . available, c on a CPU, S slabs, H page runs, R reserved, F frames in use:");
+    println!("{}", HeapMap::new(&PAGES, first_of_highest_zone(), 256));
     let stats = HEAP.stats();
     println!(
         "heap: {} KiB live, {} KiB held, {} page runs\n",
@@ -59,9 +59,10 @@ fn allocators(when: &str) {
     );
 }
 
-/// Where the heap's first frames come from on a machine of any size.
-fn first_16_mib() -> FrameRange {
-    FrameRange::from_len(Frame::ZERO, 4096).unwrap_or(FrameRange::EMPTY)
+/// The 16 MiB that the heap's first frames come from.
+fn first_of_highest_zone() -> FrameRange {
+    let start = PAGES.zones().last().map_or(Frame::ZERO, |zone| zone.cover.start());
+    FrameRange::from_len(start, 4096).unwrap_or(FrameRange::EMPTY)
 }
 
 /// A workload: words, an index of them, and readers that share it.
