@@ -198,6 +198,16 @@ fn a_span_moves_to_a_larger_cover_with_all_that_is_in_it() {
 }
 
 #[test]
+fn spans_that_meet_inside_a_group_make_one_block_of_it() {
+    let (lower, upper) = (full(0, 700), full(700, 1024));
+    let cover = range(0, 1024);
+    let mut joined = lower.join(upper, cover, metadata(cover)).map_err(|(_, _, e)| e).unwrap();
+    joined.verify().unwrap();
+    assert_eq!(joined.available_blocks(order(10)), 1);
+    goes_on(&mut joined);
+}
+
+#[test]
 fn metadata_take_at_most_three_parts_in_ten_thousand() {
     for megabytes in (16..=512).chain((512..=262_144).step_by(997)) {
         for start in [0, 1, 256, 0x1_0000, 0x12_3457] {
