@@ -35,7 +35,7 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
 
-#[cfg(any(feature = "mmap", test))]
+#[cfg(any(test, all(feature = "mmap", not(target_arch = "x86_64"))))]
 extern crate std;
 
 pub mod arena;

@@ -114,6 +114,20 @@ pub unsafe trait Platform: Sync {
     #[inline]
     fn unpin(&self) {}
 
+    /// [`pin`](Self::pin), and which CPU that is: one question for platforms that can answer both at once.
+    #[inline]
+    fn pin_here(&self) -> CpuId {
+        self.pin();
+        self.cpu_id()
+    }
+
+    /// [`unpin`](Self::unpin), from the CPU that [`pin_here`](Self::pin_here) named.
+    #[inline]
+    fn unpin_from(&self, cpu: CpuId) {
+        let _ = cpu;
+        self.unpin();
+    }
+
     /// Makes every CPU pass a full memory barrier (by an interrupt to each, or Linux's
     /// `membarrier`) and answers `true` once all have; `false` where that cannot be done, which
     /// is the default for more than one CPU. kmem calls this only when memory is short, with

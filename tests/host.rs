@@ -153,7 +153,7 @@ fn more_threads_than_slots_at_a_time_work() {
 }
 
 #[test]
-fn memory_goes_back_to_the_system_when_asked_and_comes_again() {
+fn memory_goes_back_to_the_system_and_comes_again() {
     let frames = HostFrames::new();
     let heap = Heap::new(&frames);
     let layout = Layout::from_size_align(48 << 20, 1).expect("valid");
@@ -163,7 +163,8 @@ fn memory_goes_back_to_the_system_when_asked_and_comes_again() {
     let resident_before = resident_bytes();
     // SAFETY: not used any more.
     unsafe { heap.deallocate(block.cast(), layout) }.expect("allocated");
-    assert!(frames.trim() >= layout.size());
+    // So much goes back at once; whatever was left goes back now.
+    frames.trim();
     let resident = resident_bytes();
     assert!(resident + (40 << 20) < resident_before, "{resident_before}, then {resident} bytes");
     frames.verify().expect("sound");

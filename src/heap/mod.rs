@@ -64,6 +64,7 @@ use core::ptr::NonNull;
 
 use crate::buddy::AllocError;
 use crate::page::{AllocFlags, FrameSource};
+use crate::platform::CpuId;
 use crate::slab::{self, CacheFlags, ObjectError, RawCache};
 use run::Runs;
 
@@ -220,6 +221,19 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         }
     }
 
+    /// A CPU's slot in the cache of `class`, which lives as long as the heap, if it has one and hits need look at nothing else.
+    #[cfg(feature = "mmap")]
+    pub(crate) fn local_slot(&self, class: SizeClass, cpu: CpuId) -> Option<NonNull<slab::Slot>> {
+        self.caches[class.index()].local_slot(cpu)
+    }
+
+    /// The class that a slab's tag means.
+    #[cfg(feature = "mmap")]
+    #[inline(always)]
+    pub(crate) fn class_of_tag(tag: u32) -> Option<SizeClass> {
+        SizeClass::new((tag as usize).wrapping_sub(1))
+    }
+
     /// Gives back a block by its address alone.
     ///
     /// # Errors
@@ -304,6 +318,74 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         Ok(result)
     }
 
+    /// [`reallocate`](Self::reallocate) for a caller that knows no layout of the block. A block that would leave half of itself
+    /// unused moves.
+    ///
+    /// # Errors
+    ///
+    /// As there, apart from `SizeMismatch`.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn reallocate_unsized(
+        &self,
+        block: NonNull<u8>,
+        new: Layout,
+    ) -> Result<NonNull<[u8]>, ReallocError> {
+        let usable_bytes = self.usable_bytes(block)?;
+        let is_aligned = block.addr().get().is_multiple_of(new.align());
+        let run = self.runs.find(self.source, block).unwrap_or(None);
+        if let Some(run) = run
+            && SizeClass::for_layout(new).is_none()
+        {
+            // SAFETY: the caller's promise.
+            if is_aligned && let Some(resized) = unsafe { self.runs.resize(self.source, run, new) }
+            {
+                return Ok(resized);
+            }
+        } else if is_aligned && new.size() <= usable_bytes && new.size() > usable_bytes / 2 {
+            return Ok(NonNull::slice_from_raw_parts(block, usable_bytes));
+        }
+        let moved = self.allocate(new, AllocFlags::empty())?;
+        // SAFETY: both blocks have so many bytes, are different ones, and nobody else uses them.
+        unsafe { self.move_content(block, moved.cast(), usable_bytes.min(new.size())) };
+        // SAFETY: the caller's promise.
+        if let Err(error) = unsafe { self.deallocate_unsized(block) } {
+            // SAFETY: just allocated, and told to nobody.
+            let _ = unsafe { self.deallocate_unsized(moved.cast()) };
+            return Err(error.into());
+        }
+        Ok(moved)
+    }
+
+    /// Copies bytes from one block to another, or moves the pages that they are in.
+    ///
+    /// # Safety
+    ///
+    /// Both are different allocated blocks of so many bytes at least that nobody else uses. What is in `from` afterwards is
+    /// undefined.
+    unsafe fn move_content(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
+        if bytes > SizeClass::MAX_BYTES
+            && let (Ok(Some(source)), Ok(Some(target))) =
+                (self.runs.find(self.source, from), self.runs.find(self.source, to))
+            // SAFETY: the caller's promise: both are runs of their own.
+            && unsafe { self.source.move_content(source.range(), target.range()) }
+        {
+            return;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { to.copy_from_nonoverlapping(from, bytes) };
+    }
+
+    /// Calls `visit` with the address and usable bytes of every block that is allocated, in no order. Blocks that others allocate or
+    /// free meanwhile are visited or not.
+    pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
+        for cache in &self.caches {
+            cache.for_each_live(&mut |object| visit(object, cache.object_bytes()));
+        }
+    }
+
     /// # Safety
     ///
     /// `block` is allocated for `old`, and nobody uses bytes of it that `new` has no room for.
@@ -340,8 +422,8 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     ) -> Result<NonNull<[u8]>, ReallocError> {
         let moved = self.allocate(new, flags.difference(AllocFlags::ZERO))?;
         let kept_bytes = old.size().min(new.size());
-        // SAFETY: both blocks have so many bytes; they are different allocations, so they do not overlap.
-        unsafe { moved.cast::<u8>().copy_from_nonoverlapping(block, kept_bytes) };
+        // SAFETY: both blocks have so many bytes; they are different allocations, and nobody else uses them.
+        unsafe { self.move_content(block, moved.cast(), kept_bytes) };
         // SAFETY: the caller's promise.
         if let Err(error) = unsafe { self.deallocate(block, old) } {
             // SAFETY: just allocated, and told to nobody.
@@ -354,6 +436,14 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     /// Gives the caches' empty slabs back to the source; how many frames that were.
     pub fn reclaim(&self) -> usize {
         self.caches.iter().map(RawCache::shrink).sum()
+    }
+
+    /// Forgets what a CPU holds that will never run again and may have stopped in the middle of a call, as in the copy that
+    /// `fork` makes of a process: the objects in its magazines are lost.
+    pub fn abandon_cpu(&self, cpu: CpuId) {
+        for cache in &self.caches {
+            cache.abandon_cpu(cpu);
+        }
     }
 
     /// Recounts everything: the caches one after the other, each with its lock held. Takes time in proportion to
@@ -369,6 +459,7 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         Ok(())
     }
 
+    #[inline(always)]
     fn cache_of_tag(&self, tag: u32) -> Option<&RawCache<'s, S>> {
         self.caches.get((tag as usize).wrapping_sub(1))
     }

@@ -34,6 +34,11 @@ impl Run {
         self.range.frames() * FRAME_SIZE
     }
 
+    /// The frames.
+    pub(super) fn range(self) -> FrameRange {
+        self.range
+    }
+
     /// Whether a layout that no class serves is served by a run of this length that starts here.
     pub(super) fn fits(self, layout: Layout) -> bool {
         let is_aligned = match alignment(layout) {

@@ -2,16 +2,20 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
+use core::ptr::NonNull;
+use core::time::Duration;
 
 use super::frames::HostFrames;
-use crate::buddy::Corruption;
-use crate::heap::{Heap, HeapFault, HeapStats};
+use super::{local, slot, thread};
+use crate::buddy::{AllocError, Corruption};
+use crate::heap::{Heap, HeapFault, HeapFreeError, HeapStats, ReallocError, SizeClass};
+use crate::page::AllocFlags;
 use crate::slab::CacheStats;
 
 /// The frames of the process, and the heap on them. There is one of each, whatever the number of
 /// [`MmapAllocator`]s: threads are its CPUs, and a process has one set of threads.
-static FRAMES: HostFrames = HostFrames::new();
-static HEAP: Heap<'static, HostFrames> = Heap::new(&FRAMES);
+pub(super) static FRAMES: HostFrames = HostFrames::new();
+pub(super) static HEAP: Heap<'static, HostFrames> = Heap::new(&FRAMES);
 
 /// kmem's heap over `mmap`, as a program's allocator:
 ///
@@ -48,6 +52,93 @@ impl MmapAllocator {
         &FRAMES
     }
 
+    /// A block of a class from what this thread has at hand, without a lock; `None` says to use
+    /// [`allocate`](Self::allocate).
+    #[inline(always)]
+    pub fn allocate_hit(&self, class: SizeClass) -> Option<NonNull<u8>> {
+        local::allocate(class)
+    }
+
+    /// Gives a block back, by its address alone, to what this thread has at hand, without a lock; `false`, and nothing has changed,
+    /// says to use [`deallocate`](Self::deallocate), which also says what was wrong.
+    ///
+    /// # Safety
+    ///
+    /// If the block is allocated, nobody uses it any more.
+    #[inline(always)]
+    pub unsafe fn deallocate_hit(&self, block: NonNull<u8>) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { local::deallocate(block) }
+    }
+
+    /// As the heap's [`allocate`](Heap::allocate).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn allocate(&self, layout: Layout, flags: AllocFlags) -> Result<NonNull<[u8]>, AllocError> {
+        let block = HEAP.allocate(layout, flags);
+        if let Some(class) = SizeClass::for_layout(layout) {
+            local::note(class);
+        }
+        block
+    }
+
+    /// As the heap's [`deallocate_unsized`](Heap::deallocate_unsized).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline]
+    pub unsafe fn deallocate(&self, block: NonNull<u8>) -> Result<(), HeapFreeError> {
+        let class = local::class_of(block);
+        // SAFETY: the caller's promise.
+        unsafe { HEAP.deallocate_unsized(block) }?;
+        if let Some(class) = class {
+            local::note(class);
+        }
+        Ok(())
+    }
+
+    /// As the heap's [`reallocate_unsized`](Heap::reallocate_unsized).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn reallocate(
+        &self,
+        block: NonNull<u8>,
+        new: Layout,
+    ) -> Result<NonNull<[u8]>, ReallocError> {
+        // SAFETY: the caller's promise.
+        let moved = unsafe { HEAP.reallocate_unsized(block, new) };
+        if let Some(class) = SizeClass::for_layout(new) {
+            local::note(class);
+        }
+        moved
+    }
+
+    /// Bytes of an allocated block that its owner may use, if that can be said at once; `None` says to ask the heap.
+    #[inline(always)]
+    pub fn usable_hit(&self, block: NonNull<u8>) -> Option<usize> {
+        local::usable_bytes(block)
+    }
+
+    /// Calls `visit` with the address and usable bytes of every block that is allocated, in no order.
+    pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
+        HEAP.for_each_live(visit);
+        FRAMES.for_each_run(visit);
+    }
+
     /// How full the heap is.
     pub fn stats(&self) -> HeapStats {
         HEAP.stats()
@@ -63,6 +154,34 @@ impl MmapAllocator {
     pub fn trim(&self) -> usize {
         HEAP.reclaim();
         FRAMES.trim()
+    }
+
+    /// Whether this call comes from a signal handler on top of one that holds a lock: the heap must not be used then,
+    /// since it would wait for what it interrupted.
+    #[inline(always)]
+    pub fn is_interrupted(&self) -> bool {
+        thread::is_locking()
+    }
+
+    /// To be called before the process is copied by `fork`: from its return on no other thread is where
+    /// the copy could not go on. One of the two calls below must follow.
+    pub fn before_fork(&self) {
+        slot::quiesce();
+    }
+
+    /// To be called in the process that was copied.
+    pub fn after_fork_in_parent(&self) {
+        slot::resume();
+    }
+
+    /// To be called in the copy, which has only the thread that forked. What lay in the magazines of the others is lost to it.
+    pub fn after_fork_in_child(&self) {
+        slot::resume_alone(|cpu| HEAP.abandon_cpu(cpu));
+    }
+
+    /// How long memory is kept that nobody uses: see [`HostFrames::set_trim_delay`].
+    pub fn set_trim_delay(&self, delay: Duration) {
+        FRAMES.set_trim_delay(delay);
     }
 
     /// Recounts everything. Other threads may go on, one cache or zone at a time waits.
@@ -86,14 +205,22 @@ impl MmapAllocator {
 unsafe impl GlobalAlloc for MmapAllocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: passed on.
-        unsafe { HEAP.alloc(layout) }
+        match SizeClass::for_layout(layout).and_then(local::allocate) {
+            Some(block) => block.as_ptr(),
+            None => match self.allocate(layout, AllocFlags::empty()) {
+                Ok(block) => block.cast().as_ptr(),
+                Err(_) => core::ptr::null_mut(),
+            },
+        }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: passed on.
-        unsafe { HEAP.dealloc(block, layout) }
+        // SAFETY: the caller gives the block up.
+        if !NonNull::new(block).is_some_and(|block| unsafe { local::deallocate(block) }) {
+            // SAFETY: passed on.
+            unsafe { HEAP.dealloc(block, layout) }
+        }
     }
 
     #[inline]

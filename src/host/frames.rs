@@ -1,10 +1,18 @@
 //! The frames of a process: a page allocator that gets more memory when it runs short.
 
-use core::sync::atomic::AtomicU32;
-use std::io::Write as _;
+use core::fmt::Write as _;
+use core::ptr::NonNull;
+use core::sync::atomic::{
+    AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Relaxed},
+};
+use core::time::Duration;
 
+use super::dirty::Dirty;
 use super::platform::HostPlatform;
+use super::slot;
 use super::span::{self, GRAIN_BYTES, Span};
+use super::system;
 use crate::buddy::{AllocError, BlockOwner, Corruption, FrameState, FreeError, ResizeError};
 use crate::check::{Violation, set_platform_hook};
 use crate::frame::{FRAME_SIZE, Frame, FrameRange, Order};
@@ -24,8 +32,29 @@ const MAX_STEP_BYTES: usize = 256 << 20;
 /// Metadata take less than one byte of so many, and are laid out for a whole span at once.
 const METADATA_PART: usize = 512;
 
-/// Stretches of opened addresses that are kept track of for [`HostFrames::trim`].
-const MAX_STRETCHES: usize = 16;
+/// Memory that nobody uses goes back at once when it is more than this, in bytes,
+const MUCH_BYTES: usize = 8 << 20;
+
+/// and more than this part of what is open.
+const MUCH_PART: usize = 64;
+
+/// Less than this is not given back by itself, in bytes.
+const LEAST_TRIM_BYTES: usize = 512 << 10;
+
+/// How long memory is kept that nobody uses, unless [`HostFrames::set_trim_delay`] says otherwise.
+const TRIM_DELAY_MS: u64 = 500;
+
+/// Most frames that are taken to be trimmed at a time: nobody else can have them meanwhile.
+const MAX_TRIM_FRAMES: usize = 4096;
+
+/// Runs of up to so many frames, as a power of two, are kept for the next who wants one.
+const RECENT: usize = 9;
+
+/// Shorter blocks are copied, not moved: a system call and the faults that follow cost more.
+const LEAST_MOVE_BYTES: usize = 256 << 10;
+
+/// Most moves in a process: each can leave one more mapping, of which the system allows 65,530.
+const MAX_MOVES: usize = 16384;
 
 /// The frames of this process, from the operating system as they are needed.
 ///
@@ -35,6 +64,18 @@ pub struct HostFrames {
     pages: PageAllocator<HostPlatform>,
     /// Held while the system is asked for memory: the first lock in the order.
     growth: spin::Mutex<Growth>,
+    /// Held while memory is given back.
+    trimming: spin::Mutex<()>,
+    dirty: Dirty,
+    opened_bytes: AtomicUsize,
+    /// When memory was last given back, in milliseconds of the system's clock.
+    trimmed_at: AtomicU64,
+    trim_delay_ms: AtomicU64,
+    /// How often pages were moved.
+    moves: AtomicUsize,
+    /// Runs that came back last, one for each power of two, for whoever wants one of that very length next: first frame and
+    /// length in 32 bits each, 0 for none. To the pages they are allocated; their owner records are 0.
+    recent: [AtomicU64; RECENT],
 }
 
 /// What has been got from the system.
@@ -42,8 +83,6 @@ struct Growth {
     /// Where the next memory is opened.
     span: Span,
     opened_bytes: usize,
-    /// What has been opened, neighbours joined; when the table is full, the rest is not trimmed.
-    stretches: [FrameRange; MAX_STRETCHES],
 }
 
 impl HostFrames {
@@ -51,11 +90,14 @@ impl HostFrames {
     pub const fn new() -> Self {
         Self {
             pages: PageAllocator::new(HostPlatform::new()),
-            growth: spin::Mutex::new(Growth {
-                span: Span::EMPTY,
-                opened_bytes: 0,
-                stretches: [FrameRange::EMPTY; MAX_STRETCHES],
-            }),
+            growth: spin::Mutex::new(Growth { span: Span::EMPTY, opened_bytes: 0 }),
+            trimming: spin::Mutex::new(()),
+            dirty: Dirty::new(),
+            opened_bytes: AtomicUsize::new(0),
+            trimmed_at: AtomicU64::new(0),
+            trim_delay_ms: AtomicU64::new(TRIM_DELAY_MS),
+            moves: AtomicUsize::new(0),
+            recent: [const { AtomicU64::new(0) }; RECENT],
         }
     }
 
@@ -70,48 +112,196 @@ impl HostFrames {
     }
 
     /// Gives the memory of available frames back to the system; how many bytes that were. They stay open and read as
-    /// zero when they are next used. Takes time in proportion to the blocks there are.
+    /// zero when they are next used. Takes time in proportion to the memory there is to give back.
     pub fn trim(&self) -> usize {
-        let stretches = lock(&self.growth).stretches;
-        stretches.into_iter().map(|stretch| self.trim_stretch(stretch)).sum()
+        slot::enter_locks();
+        let trimmed = match self.trimming.try_lock() {
+            Some(_one) => self.trim_dirty(),
+            // Another thread is at it.
+            None => 0,
+        };
+        slot::leave_locks();
+        trimmed
     }
 
-    fn trim_stretch(&self, stretch: FrameRange) -> usize {
+    fn trim_dirty(&self) -> usize {
+        self.give_recent();
         let mut trimmed = 0;
-        let mut at = stretch.start();
-        while stretch.contains(at) {
-            let (head, frames) = match self.pages.lookup(at) {
-                FrameState::Available { head, order } => {
-                    trimmed += self.trim_block(head, order);
-                    (head, order.frames())
-                }
-                FrameState::Cached { head, order } => (head, order.frames()),
-                FrameState::Allocated { head, order, .. } => (head, order.frames()),
-                FrameState::Run { run, .. } => (run.start(), run.frames()),
-                _ => (at, 1),
-            };
-            // What was looked up may have changed meanwhile; that the walk goes on may not.
-            let behind = head.checked_add(frames).filter(|&behind| behind > at);
-            let Some(next) = behind.or(at.checked_add(1)) else { break };
+        let mut at = 0;
+        while let Some(dirty) = self.dirty.next(at, MAX_TRIM_FRAMES) {
+            at = dirty.end().number();
+            match self.trim_frames(dirty) {
+                Some(bytes) => trimmed += bytes,
+                None => trimmed += self.trim_blocks(dirty),
+            }
+        }
+        self.trimmed_at.store(system::now().as_millis() as u64, Relaxed);
+        trimmed
+    }
+
+    /// Trims what of `dirty` is available, block by block.
+    fn trim_blocks(&self, dirty: FrameRange) -> usize {
+        let mut trimmed = 0;
+        let mut at = dirty.start();
+        while dirty.contains(at) {
+            let Some(mut next) = at.checked_add(1) else { break };
+            if let FrameState::Available { head, order } = self.pages.lookup(at)
+                && let Some(block) = FrameRange::from_len(head, order.frames())
+            {
+                let block = block.intersect(dirty);
+                trimmed += self.trim_frames(block).unwrap_or(0);
+                next = next.max(block.end());
+            }
             at = next;
         }
         trimmed
     }
 
-    /// Takes the block so that nobody else does, purges it, and gives it back.
-    fn trim_block(&self, head: Frame, order: Order) -> usize {
-        let Some(block) = FrameRange::from_len(head, order.frames()) else { return 0 };
-        if self.pages.claim(block).is_err() {
-            return 0;
-        }
-        let start = self.pages.platform().phys_to_virt(head.start());
-        let bytes = order.frames() * FRAME_SIZE;
-        // SAFETY: the block was opened before it was added, and `claim` made it this function's alone.
+    /// Takes frames so that nobody else does, takes their memory away, and gives them back; `None` if they are not all
+    /// available.
+    fn trim_frames(&self, frames: FrameRange) -> Option<usize> {
+        self.pages.claim(frames).ok()?;
+        let start = self.pages.platform().phys_to_virt(frames.start().start());
+        let bytes = frames.frames() * FRAME_SIZE;
+        // SAFETY: the frames were opened before they were added, and `claim` made them this function's alone.
         let is_purged = unsafe { span::purge(start, bytes) };
-        // It was claimed just now.
-        let freed = self.pages.free_exact(block);
+        if is_purged {
+            self.dirty.clear(frames);
+        }
+        // They were claimed just now.
+        let freed = self.pages.free_exact(frames);
         debug_assert!(freed.is_ok());
-        if is_purged { bytes } else { 0 }
+        Some(if is_purged { bytes } else { 0 })
+    }
+
+    /// Calls `visit` with the address and bytes of every run of the heap. Takes time in proportion to the blocks there are.
+    pub(super) fn for_each_run(&self, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
+        let cover = self.dirty.cover();
+        let mut at = cover.start();
+        while cover.contains(at) {
+            let Some(mut next) = at.checked_add(1) else { break };
+            let block = match self.pages.lookup(at) {
+                FrameState::Available { head, order } | FrameState::Cached { head, order } => {
+                    FrameRange::from_len(head, order.frames())
+                }
+                FrameState::Allocated { head, order, owner } => {
+                    let block = FrameRange::from_len(head, order.frames());
+                    if owner == BlockOwner::Heap {
+                        self.visit_run(block, visit);
+                    }
+                    block
+                }
+                FrameState::Run { run, owner } => {
+                    if owner == BlockOwner::Heap {
+                        self.visit_run(Some(run), visit);
+                    }
+                    Some(run)
+                }
+                // What lies behind the last frame that was ever opened.
+                FrameState::Hole => break,
+                _ => None,
+            };
+            if let Some(block) = block {
+                next = next.max(block.end());
+            }
+            at = next;
+        }
+    }
+
+    fn visit_run(&self, run: Option<FrameRange>, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
+        let Some(run) = run else { return };
+        // Those that are kept have no record.
+        if self.pages.owner(run.start()).is_none_or(|record| record.load(Relaxed) == 0) {
+            return;
+        }
+        if let Some(start) = NonNull::new(self.pages.platform().phys_to_virt(run.start().start())) {
+            visit(start, run.frames() * FRAME_SIZE);
+        }
+    }
+
+    /// How long memory is kept that nobody uses, at least while somebody frees.
+    pub fn set_trim_delay(&self, delay: Duration) {
+        self.trim_delay_ms.store(delay.as_millis().min(u32::MAX as u128) as u64, Relaxed);
+    }
+
+    /// Gives memory back if there is much of it that nobody uses, or some for long: whoever frees pays for it, in proportion to what
+    /// was freed.
+    fn trim_if_due(&self) {
+        let dirty_bytes = self.dirty.count() * FRAME_SIZE;
+        if dirty_bytes < LEAST_TRIM_BYTES {
+            return;
+        }
+        let opened_bytes = self.opened_bytes.load(Relaxed);
+        let is_much = dirty_bytes > MUCH_BYTES.max(opened_bytes / MUCH_PART);
+        if is_much || self.is_delay_over() {
+            self.trim();
+        }
+    }
+
+    fn is_delay_over(&self) -> bool {
+        let now = system::now().as_millis() as u64;
+        let trimmed_at = self.trimmed_at.load(Relaxed);
+        if trimmed_at == 0 {
+            // The first time: the delay begins.
+            self.trimmed_at.store(now, Relaxed);
+            return false;
+        }
+        now.saturating_sub(trimmed_at) >= self.trim_delay_ms.load(Relaxed)
+    }
+
+    /// Says of frames that were just taken that they are in use, and clears what of them is asked to be zero and is not.
+    fn taken(&self, range: FrameRange, flags: AllocFlags) {
+        let dirty = self.dirty.clear(range);
+        if dirty > 0 && flags.contains(AllocFlags::ZERO) {
+            self.clear(range);
+        }
+    }
+
+    /// Clears frames that were just taken.
+    fn clear(&self, range: FrameRange) {
+        let start = self.pages.platform().phys_to_virt(range.start().start());
+        // SAFETY: the frames are mapped, and the taker's alone.
+        unsafe { start.write_bytes(0, range.frames() * FRAME_SIZE) };
+    }
+
+    /// Where a run of this length is kept, if runs of this length are.
+    fn recent(&self, frames: usize) -> Option<&AtomicU64> {
+        self.recent.get(frames.checked_next_power_of_two()?.trailing_zeros() as usize)
+    }
+
+    /// A run of this very length that came back lately.
+    fn take_recent(&self, frames: usize) -> Option<FrameRange> {
+        let place = self.recent(frames)?;
+        let kept = place.load(Relaxed);
+        if kept == 0 || kept & u64::from(u32::MAX) != frames as u64 {
+            return None;
+        }
+        // AcqRel: what the last owner did with the run comes before.
+        place.compare_exchange(kept, 0, AcqRel, Relaxed).ok()?;
+        unpack(kept)
+    }
+
+    /// Keeps a run; the one that has to make way for it, or the run itself if such runs are not kept.
+    fn keep_recent(&self, run: FrameRange) -> Option<FrameRange> {
+        match self.recent(run.frames()) {
+            Some(place) => {
+                let packed = (run.start().number() as u64) << 32 | run.frames() as u64;
+                unpack(place.swap(packed, AcqRel))
+            }
+            None => Some(run),
+        }
+    }
+
+    /// Gives the runs back that were kept.
+    fn give_recent(&self) {
+        for place in &self.recent {
+            if let Some(run) = unpack(place.swap(0, AcqRel)) {
+                self.dirty.mark(run);
+                // SAFETY: a run that was kept is nobody's.
+                let given = unsafe { self.pages.give_run(run, BlockOwner::Heap) };
+                debug_assert!(given.is_ok());
+            }
+        }
     }
 
     /// Counts everything again.
@@ -146,14 +336,18 @@ impl HostFrames {
         frames: usize,
         request: impl Fn() -> Result<T, AllocError>,
     ) -> Result<T, AllocError> {
-        let mut growth = lock(&self.growth);
-        loop {
-            // Another thread may have opened enough while this one waited.
-            match request() {
-                Err(error) if is_short(error) => growth.grow(&self.pages, frames).ok_or(error)?,
-                answer => return answer,
+        with_lock(&self.growth, |growth| {
+            loop {
+                // Another thread may have opened enough while this one waited.
+                match request() {
+                    Err(error) if is_short(error) => {
+                        growth.grow(self, frames).ok_or(error)?;
+                        self.opened_bytes.store(growth.opened_bytes, Relaxed);
+                    }
+                    answer => return answer,
+                }
             }
-        }
+        })
     }
 }
 
@@ -161,6 +355,15 @@ impl Default for HostFrames {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The run that a word of [`HostFrames::recent`] means.
+fn unpack(packed: u64) -> Option<FrameRange> {
+    let frames = packed & u64::from(u32::MAX);
+    if frames == 0 {
+        return None;
+    }
+    FrameRange::from_len(Frame::new((packed >> 32) as usize)?, frames as usize)
 }
 
 /// Whether more memory would help.
@@ -171,31 +374,39 @@ fn is_short(error: AllocError) -> bool {
     )
 }
 
-/// Waits for a lock that may be held through a system call.
-fn lock<T>(mutex: &spin::Mutex<T>) -> spin::MutexGuard<'_, T> {
-    loop {
+/// Lets `work` use what is behind a lock that may be held through a system call.
+fn with_lock<T, R>(mutex: &spin::Mutex<T>, work: impl FnOnce(&mut T) -> R) -> R {
+    slot::enter_locks();
+    let mut guard = loop {
         match mutex.try_lock() {
-            Some(guard) => return guard,
-            None => std::thread::yield_now(),
+            Some(guard) => break guard,
+            None => system::yield_now(),
         }
-    }
+    };
+    let result = work(&mut guard);
+    drop(guard);
+    slot::leave_locks();
+    result
 }
 
 /// Ends the process with one line: what a program that frees wrongly gets if it has set no hook.
 fn stop(violation: &Violation<'_>) {
-    // Unbuffered, so nothing is allocated; where it cannot be written, the process ends all the same.
-    let _ = writeln!(std::io::stderr(), "{violation}");
-    std::process::abort();
+    let mut line = system::Line::new();
+    // Writing to a line cannot fail.
+    let _ = writeln!(line, "{violation}");
+    line.say();
+    system::abort();
 }
 
 impl Growth {
     /// Adds memory in which `frames` frames can be found, if nothing else uses them; `None` if the
     /// system gives no more. Of a span that is too short for that, what is left is added first.
-    fn grow(&mut self, pages: &PageAllocator<HostPlatform>, frames: usize) -> Option<()> {
+    fn grow(&mut self, host: &HostFrames, frames: usize) -> Option<()> {
+        let pages = &host.pages;
         // As much again, so that the alignment of any block of this length can be kept, and reserves.
         let needed = frames.checked_mul(2 * FRAME_SIZE)?.checked_add(GRAIN_BYTES)?;
         if self.span.start() == 0 {
-            return self.begin(pages, needed);
+            return self.begin(host, needed);
         }
         let step = needed.max((self.opened_bytes / 4).clamp(STEP_BYTES, MAX_STEP_BYTES));
         let left = self.span.left_bytes();
@@ -214,7 +425,8 @@ impl Growth {
     }
 
     /// Reserves the first span and sets the page allocator up over it.
-    fn begin(&mut self, pages: &PageAllocator<HostPlatform>, needed: usize) -> Option<()> {
+    fn begin(&mut self, host: &HostFrames, needed: usize) -> Option<()> {
+        let pages = &host.pages;
         let mut span = Span::reserve(needed.checked_add(needed / METADATA_PART)?, 0)?;
         let rest = span.rest();
         pages.platform().place_around(rest.start);
@@ -235,8 +447,9 @@ impl Growth {
         // SAFETY: the range was just opened: zero, and nobody else's, for as long as the process lives.
         unsafe { pages.init_with([region], options) }.ok()?;
         set_platform_hook(stop);
+        host.dirty.begin(provision);
         self.span = span;
-        self.note(range);
+        self.opened_bytes += range.len_bytes() as usize;
         Some(())
     }
 
@@ -246,27 +459,8 @@ impl Growth {
         let range = pages.platform().frames(opened.start, opened.end)?;
         // SAFETY: the range was just opened: nobody else's, for as long as the process lives.
         unsafe { pages.add(range) }.ok()?;
-        self.note(range);
-        Some(())
-    }
-
-    fn note(&mut self, range: FrameRange) {
         self.opened_bytes += range.len_bytes() as usize;
-        let joined = |stretch: FrameRange| {
-            if stretch.end() == range.start() {
-                FrameRange::new(stretch.start(), range.end())
-            } else if stretch.is_empty() {
-                Some(range)
-            } else {
-                None
-            }
-        };
-        for stretch in &mut self.stretches {
-            if let Some(longer) = joined(*stretch) {
-                *stretch = longer;
-                return;
-            }
-        }
+        Some(())
     }
 }
 
@@ -286,13 +480,23 @@ unsafe impl FrameSource for HostFrames {
         owner: BlockOwner,
         flags: AllocFlags,
     ) -> Result<Frame, AllocError> {
-        self.serve(order.frames(), flags, || self.pages.take(order, owner, flags))
+        let plain = flags.difference(AllocFlags::ZERO);
+        let frame = self.serve(order.frames(), flags, || self.pages.take(order, owner, plain))?;
+        if let Some(block) = FrameRange::from_len(frame, order.frames()) {
+            self.taken(block, flags);
+        }
+        Ok(frame)
     }
 
     #[inline]
     unsafe fn give(&self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError> {
+        if let Some(block) = FrameRange::from_len(frame, order.frames()) {
+            self.dirty.mark(block);
+        }
         // SAFETY: passed on.
-        unsafe { self.pages.give(frame, order, owner) }
+        unsafe { self.pages.give(frame, order, owner) }?;
+        self.trim_if_due();
+        Ok(())
     }
 
     #[inline]
@@ -303,14 +507,34 @@ unsafe impl FrameSource for HostFrames {
         owner: BlockOwner,
         flags: AllocFlags,
     ) -> Result<Frame, AllocError> {
+        if owner == BlockOwner::Heap
+            && align == Order::ZERO
+            && let Some(run) = self.take_recent(frames)
+        {
+            if flags.contains(AllocFlags::ZERO) {
+                self.clear(run);
+            }
+            return Ok(run.start());
+        }
         let needed = frames.max(align.frames());
-        self.serve(needed, flags, || self.pages.take_run(frames, align, owner, flags))
+        let plain = flags.difference(AllocFlags::ZERO);
+        let head =
+            self.serve(needed, flags, || self.pages.take_run(frames, align, owner, plain))?;
+        if let Some(run) = FrameRange::from_len(head, frames) {
+            self.taken(run, flags);
+        }
+        Ok(head)
     }
 
     #[inline]
     unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError> {
-        // SAFETY: passed on.
-        unsafe { self.pages.give_run(run, owner) }
+        let run = if owner == BlockOwner::Heap { self.keep_recent(run) } else { Some(run) };
+        let Some(run) = run else { return Ok(()) };
+        self.dirty.mark(run);
+        // SAFETY: passed on; a run that was kept is nobody's.
+        unsafe { self.pages.give_run(run, owner) }?;
+        self.trim_if_due();
+        Ok(())
     }
 
     #[inline]
@@ -320,7 +544,30 @@ unsafe impl FrameSource for HostFrames {
         frames: usize,
         owner: BlockOwner,
     ) -> Result<FrameRange, ResizeError> {
-        self.pages.resize_run(run, frames, owner)
+        // Marked before anybody else can take them.
+        let (_, tail) = run.split_at(run.start().checked_add(frames).unwrap_or(run.end()));
+        self.dirty.mark(tail);
+        let resized = self.pages.resize_run(run, frames, owner);
+        match resized {
+            Ok(resized) => _ = self.dirty.clear(resized),
+            Err(_) => _ = self.dirty.clear(run),
+        }
+        self.trim_if_due();
+        resized
+    }
+
+    unsafe fn move_content(&self, from: FrameRange, to: FrameRange) -> bool {
+        let bytes = from.frames().min(to.frames()) * FRAME_SIZE;
+        if bytes < LEAST_MOVE_BYTES || self.moves.load(Relaxed) >= MAX_MOVES {
+            return false;
+        }
+        let at = |range: FrameRange| self.pages.platform().phys_to_virt(range.start().start());
+        // SAFETY: frames of ours are opened; the rest is the caller's promise.
+        let is_moved = unsafe { span::move_pages(at(from), at(to), bytes) };
+        if is_moved {
+            self.moves.fetch_add(1, Relaxed);
+        }
+        is_moved
     }
 
     #[inline]

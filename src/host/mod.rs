@@ -9,7 +9,7 @@
 //! | CPUs | thread slots, recycled when threads end |
 //! | frames at boot | 64 GiB reserved, opened in steps |
 //! | memory added later | further reservations, each the larger half that the system grants |
-//! | memory taken out | [`trim`](MmapAllocator::trim): available frames lose their memory, not their addresses |
+//! | memory taken out | available frames lose their memory, not their addresses |
 //!
 //! # Invariants
 //!
@@ -31,23 +31,39 @@
 //!
 //! *Threads.* See [`slot`].
 //!
+//! *Hits.* A thread finds its slots in the heap's caches through its row: see [`local`]. Nothing on that way is a lock, an atomic
+//! read-modify-write or a call.
+//!
+//! *Giving back.* One bit a frame says whether memory lies behind an available frame: see [`dirty`]. When more than 8 MiB (or a
+//! sixty-fourth of what is open) lies idle, or some for half a second, whoever frees gives it back. The same bits say what
+//! a request for zeros need not clear.
+//!
+//! *Moving.* A long run that cannot grow where it is moves by `mremap`: its pages change their address, nothing is copied.
+//!
+//! *fork.* Every lock is taken between `irq_save` and `irq_restore`, so a thread says there that it uses one, and whoever forks
+//! waits until none does. The child forgets what lay in the magazines of threads that it does not have.
+//!
+//! *Signals.* A handler that interrupts a hit finds the slot busy and takes the shared path. One that interrupts the holder of a
+//! lock must not: [`MmapAllocator::is_interrupted`] tells, and `malloc/` has a reserve for it.
+//!
 //! # What is missing
 //!
-//! - **fork** while other threads are inside the allocator: the child inherits locks that nobody will release. A child of
-//!   a single-threaded process, or of one whose other threads are elsewhere, works.
-//! - **Signal handlers** must not allocate if they can interrupt the allocator: masking signals, as a
-//!   kernel masks interrupts, would cost two system calls a lock.
-//! - Memory goes back when [`trim`](MmapAllocator::trim) is called, not by itself.
+//! - A Rust program's signal handler that allocates while its thread holds a lock waits for itself; C programs have the reserve.
+//! - Memory of spans beyond the first, which exist only where addresses are scarce, is not given back.
 //!
 //! # Sources
 //!
 //! Linux `mmap(2)`, `madvise(2)`, `Documentation/mm/overcommit-accounting.rst`.
 
 mod allocator;
+mod dirty;
 mod frames;
+mod local;
 mod platform;
 mod slot;
 mod span;
+mod system;
+mod thread;
 
 pub use allocator::{HostFault, HostReport, MmapAllocator};
 pub use frames::HostFrames;

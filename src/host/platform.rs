@@ -3,7 +3,7 @@
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::slot;
+use super::{slot, system};
 use crate::frame::{Frame, FrameRange, Order, PhysAddr};
 use crate::platform::{CpuId, IrqState, MAX_CPUS, Platform};
 
@@ -93,16 +93,17 @@ unsafe impl Platform for HostPlatform {
     }
 
     /// Masks nothing: a process has no interrupts, and blocking its signals would cost two system
-    /// calls a lock. A thread of the shared slot keeps the others of that slot away.
+    /// calls a lock. Instead the thread is marked, so that a signal handler can see what it interrupted, and whoever forks
+    /// can wait. A thread of the shared slot keeps the others of that slot away.
     #[inline]
     fn irq_save(&self) -> IrqState {
-        slot::enter();
+        slot::enter_locks();
         IrqState(0)
     }
 
     #[inline]
     unsafe fn irq_restore(&self, _state: IrqState) {
-        slot::leave();
+        slot::leave_locks();
     }
 
     #[inline]
@@ -117,7 +118,7 @@ unsafe impl Platform for HostPlatform {
 
     /// Whoever holds the lock may be waiting for this very processor.
     fn relax(&self) {
-        std::thread::yield_now();
+        system::yield_now();
     }
 
     #[inline]
@@ -128,6 +129,16 @@ unsafe impl Platform for HostPlatform {
     #[inline]
     fn unpin(&self) {
         slot::leave();
+    }
+
+    #[inline(always)]
+    fn pin_here(&self) -> CpuId {
+        slot::enter_here()
+    }
+
+    #[inline(always)]
+    fn unpin_from(&self, cpu: CpuId) {
+        slot::leave_from(cpu);
     }
 }
 

@@ -15,16 +15,16 @@
 //! 3. A thread's slot changes only outside every pair of `enter` and `leave`.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread_local;
+use core::ffi::{c_int, c_uint, c_void};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
+use super::thread::{self, Thread, UNASSIGNED};
+use super::{local, system};
 use crate::platform::{CpuId, MAX_CPUS};
 
 /// The slot of all threads that found every other taken.
 const SHARED: u16 = (MAX_CPUS - 1) as u16;
-
-/// No slot yet: the thread has not called kmem.
-const UNASSIGNED: u16 = u16::MAX;
 
 const WORDS: usize = MAX_CPUS / u64::BITS as usize;
 const _: () =
@@ -37,24 +37,65 @@ static TAKEN: [AtomicU64; WORDS] = {
     words
 };
 
-/// The thread inside [`SHARED`], by the address of its `NESTED`; 0 for none.
+/// The thread inside [`SHARED`], by the address of its `Thread`; 0 for none.
 static SHARED_OWNER: AtomicUsize = AtomicUsize::new(0);
 
-thread_local! {
-    /// This thread's slot.
-    static SLOT: Cell<u16> = const { Cell::new(UNASSIGNED) };
-    /// How many calls of `enter` are open inside the outermost, while this thread owns `SHARED`.
-    static NESTED: Cell<usize> = const { Cell::new(0) };
-    /// Its destructor hands the slot back.
-    static HANDBACK: Handback = const { Handback };
+/// Set while a process is copied.
+static IS_FORKING: AtomicBool = AtomicBool::new(false);
+
+/// A slot's thread uses a lock of kmem. In a line of its own, since it is written by that thread alone.
+#[repr(align(64))]
+struct Inside(AtomicBool);
+
+static INSIDE: [Inside; MAX_CPUS] = [const { Inside(AtomicBool::new(false)) }; MAX_CPUS];
+
+/// The key whose destructor hands a thread's slot back, plus one; 0 before there is one.
+static KEY: AtomicU32 = AtomicU32::new(0);
+
+/// The C library runs destructors of keys in so many rounds; the slot goes back in the last.
+const ROUNDS: usize = 4;
+
+unsafe extern "C" {
+    fn pthread_key_create(
+        key: *mut c_uint,
+        destructor: Option<unsafe extern "C" fn(*mut c_void)>,
+    ) -> c_int;
+    fn pthread_setspecific(key: c_uint, value: *const c_void) -> c_int;
 }
 
-struct Handback;
+/// Runs in a thread that ends, `round` counting from 1: other destructors may still allocate and free, so it asks to be
+/// called again until the last round.
+unsafe extern "C" fn hand_back_at_last(round: *mut c_void) {
+    let round = round.addr();
+    if round < ROUNDS && arm(round + 1) {
+        return;
+    }
+    // What the C library still allocates or frees for the thread goes by the shared slot.
+    let this = thread::this();
+    this.row.set(ptr::null());
+    hand_back(this.slot.replace(SHARED));
+}
 
-impl Drop for Handback {
-    fn drop(&mut self) {
-        // What the thread's other destructors still allocate or free goes by the shared slot.
-        hand_back(SLOT.replace(SHARED));
+/// Has [`hand_back_at_last`] called when this thread ends; whether it will be.
+fn arm(round: usize) -> bool {
+    let Some(key) = key() else { return false };
+    // SAFETY: the key exists; the value is a number that nobody follows as a pointer.
+    unsafe { pthread_setspecific(key, ptr::without_provenance(round)) == 0 }
+}
+
+fn key() -> Option<c_uint> {
+    if let Some(key) = KEY.load(Ordering::Acquire).checked_sub(1) {
+        return Some(key);
+    }
+    let mut key = 0;
+    // SAFETY: the destructor is a function of this library, which is not unloaded.
+    if unsafe { pthread_key_create(&mut key, Some(hand_back_at_last)) } != 0 {
+        return None;
+    }
+    // Of two threads that make a key at the same time, one's is used.
+    match KEY.compare_exchange(0, key + 1, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Some(key),
+        Err(first) => Some(first - 1),
     }
 }
 
@@ -68,7 +109,7 @@ pub(super) fn current() -> CpuId {
     }
 }
 
-/// The numbers in `SLOT` are below `MAX_CPUS`, which the compiler cannot see.
+/// The numbers in `slot` are below `MAX_CPUS`, which the compiler cannot see.
 #[cold]
 fn unreachable_slot() -> CpuId {
     CpuId::BOOT
@@ -76,20 +117,25 @@ fn unreachable_slot() -> CpuId {
 
 #[inline]
 fn index() -> u16 {
-    let slot = SLOT.get();
+    let slot = thread::slot();
     if slot == UNASSIGNED { assign() } else { slot }
 }
 
 #[cold]
+#[inline(never)]
 fn assign() -> u16 {
     let slot = take();
-    // Before the destructor is registered: the C library allocates for that, perhaps from kmem.
-    SLOT.set(slot);
-    if slot != SHARED && HANDBACK.try_with(|_| ()).is_err() {
-        // The thread is ending and runs no further destructors.
-        SLOT.set(SHARED);
+    // Before the destructor is armed: the C library may allocate for that, from kmem.
+    thread::this().slot.set(slot);
+    if slot != SHARED && !arm(1) {
+        thread::this().slot.set(SHARED);
         hand_back(slot);
         return SHARED;
+    }
+    if slot != SHARED
+        && let Some(cpu) = CpuId::new(usize::from(slot))
+    {
+        thread::this().row.set(local::row_of(cpu));
     }
     slot
 }
@@ -133,17 +179,125 @@ pub(super) fn enter() {
     }
 }
 
-/// Ends what the matching [`enter`] began.
-#[inline]
-pub(super) fn leave() {
-    if SLOT.get() == SHARED {
+/// [`enter`] and [`current`] in one look at the thread.
+#[inline(always)]
+pub(super) fn enter_here() -> CpuId {
+    let slot = thread::slot();
+    if slot >= SHARED {
+        return enter_here_slowly();
+    }
+    // There is one for each slot, which the compiler sees here.
+    CpuId::new(usize::from(slot)).unwrap_or(CpuId::BOOT)
+}
+
+#[cold]
+#[inline(never)]
+fn enter_here_slowly() -> CpuId {
+    enter();
+    current()
+}
+
+/// Ends what [`enter_here`] began, which said `cpu`.
+#[inline(always)]
+pub(super) fn leave_from(cpu: CpuId) {
+    if cpu.index() == usize::from(SHARED) {
         leave_shared();
     }
 }
 
+/// Ends what the matching [`enter`] began.
+#[inline]
+pub(super) fn leave() {
+    if thread::slot() == SHARED {
+        leave_shared();
+    }
+}
+
+/// Marks this thread as one that uses a lock of kmem, unless a fork is under way: then it waits until that is over.
+/// Nests.
+pub(super) fn enter_locks() {
+    enter();
+    let this = thread::this();
+    let locks = this.locks.get();
+    this.locks.set(locks + 1);
+    // A handler that comes from here on finds the mark.
+    compiler_fence(Ordering::SeqCst);
+    if locks == 0 {
+        let inside = &INSIDE[usize::from(thread::slot()) % MAX_CPUS].0;
+        // SeqCst: of this thread and one that forks, each of which sets its mark and then looks at the other's, at
+        // least one sees the other's.
+        inside.store(true, Ordering::SeqCst);
+        while IS_FORKING.load(Ordering::SeqCst) {
+            inside.store(false, Ordering::Release);
+            system::yield_now();
+            inside.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Undoes one [`enter_locks`].
+pub(super) fn leave_locks() {
+    let this = thread::this();
+    let locks = this.locks.get().saturating_sub(1);
+    if locks == 0 {
+        INSIDE[usize::from(thread::slot()) % MAX_CPUS].0.store(false, Ordering::Release);
+    }
+    compiler_fence(Ordering::SeqCst);
+    this.locks.set(locks);
+    leave();
+}
+
+/// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or [`resume_alone`].
+pub(super) fn quiesce() {
+    while IS_FORKING.swap(true, Ordering::SeqCst) {
+        // Another thread forks.
+        system::yield_now();
+    }
+    let own = usize::from(index());
+    // A handler that forks on top of an allocation has locks itself; nothing can be done about those.
+    for (slot, inside) in INSIDE.iter().enumerate() {
+        while inside.0.load(Ordering::SeqCst) && slot != own {
+            system::yield_now();
+        }
+    }
+}
+
+/// Ends what [`quiesce`] began.
+pub(super) fn resume() {
+    IS_FORKING.store(false, Ordering::SeqCst);
+}
+
+/// Ends what [`quiesce`] began, in a process that has only this thread. `abandon` is told each slot whose thread
+/// is not there any more, and then it is free.
+pub(super) fn resume_alone(abandon: impl Fn(CpuId)) {
+    let own = thread::slot();
+    for number in 0..SHARED {
+        let (word, bit) = (usize::from(number) / 64, number % 64);
+        if number == own || TAKEN[word].load(Ordering::Relaxed) >> bit & 1 == 0 {
+            continue;
+        }
+        if let Some(cpu) = CpuId::new(usize::from(number)) {
+            abandon(cpu);
+        }
+        hand_back(number);
+    }
+    if own != SHARED
+        && SHARED_OWNER.swap(0, Ordering::Relaxed) != 0
+        && let Some(cpu) = CpuId::new(usize::from(SHARED))
+    {
+        abandon(cpu);
+    }
+    for (slot, inside) in INSIDE.iter().enumerate() {
+        if slot != usize::from(own) {
+            inside.0.store(false, Ordering::Relaxed);
+        }
+    }
+    resume();
+}
+
 /// This thread as it stands in `SHARED_OWNER`.
 fn token() -> usize {
-    NESTED.with(|nested| core::ptr::from_ref(nested).addr())
+    ptr::from_ref::<Thread>(thread::this()).addr()
 }
 
 #[cold]
@@ -152,7 +306,8 @@ fn enter_shared() {
     // The owner is compared, not a depth, so that a signal handler on top of this function finds either
     // a lock that it can take or one that its thread has.
     if SHARED_OWNER.load(Ordering::Relaxed) == token {
-        NESTED.set(NESTED.get() + 1);
+        let nested = &thread::this().nested;
+        nested.set(nested.get() + 1);
         return;
     }
     // Acquire pairs with the Release in `leave_shared`.
@@ -160,14 +315,15 @@ fn enter_shared() {
         .compare_exchange_weak(0, token, Ordering::Acquire, Ordering::Relaxed)
         .is_err()
     {
-        std::thread::yield_now();
+        system::yield_now();
     }
 }
 
 #[cold]
 fn leave_shared() {
-    match NESTED.get().checked_sub(1) {
-        Some(nested) => NESTED.set(nested),
+    let nested: &Cell<usize> = &thread::this().nested;
+    match nested.get().checked_sub(1) {
+        Some(fewer) => nested.set(fewer),
         None => SHARED_OWNER.store(0, Ordering::Release),
     }
 }

@@ -5,9 +5,9 @@
 //! takes memory only where it is touched.
 
 use core::ops::Range;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
-use rustix::mm::{self, Advice, MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
 
 use super::platform::MAX_SPAN_BYTES;
@@ -93,6 +93,26 @@ impl Span {
 pub(super) unsafe fn purge(start: *mut u8, bytes: usize) -> bool {
     // SAFETY: the caller says that this is a mapping of ours and unused.
     unsafe { mm::madvise(start.cast(), bytes, Advice::LinuxDontNeed) }.is_ok()
+}
+
+/// Makes the addresses `to` mean what `from` means, and `from` zero; `false`, and nothing has changed, if the system refuses.
+///
+/// # Safety
+///
+/// Both were opened and have `bytes` bytes; nobody else uses them or cares for what is in `to`.
+pub(super) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
+    let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+    // SAFETY: the caller says that both are mappings of ours; `from` stays mapped.
+    unsafe { mm::mremap_fixed(from.cast(), bytes, bytes, flags, to.cast()) }.is_ok()
+}
+
+/// Zero memory for good, outside every span.
+pub(super) fn map_zeroed(bytes: usize) -> Option<NonNull<u8>> {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: the mapping is new; without `FIXED` it replaces no other.
+    let start = unsafe { mm::mmap_anonymous(ptr::null_mut(), bytes, access, flags) };
+    NonNull::new(start.ok()?.cast())
 }
 
 /// How much is reserved at a time, if it can be had.

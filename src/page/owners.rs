@@ -64,7 +64,7 @@ impl OwnerTables {
     }
 
     /// The record of `frame`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, frame: Frame) -> Option<&AtomicU32> {
         self.get_first(frame)
             .or_else(|| self.further.iter().map_while(Once::get).find_map(|table| table.get(frame)))

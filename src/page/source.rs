@@ -87,8 +87,20 @@ pub unsafe trait FrameSource: Sync {
         owner: BlockOwner,
     ) -> Result<FrameRange, ResizeError>;
 
-    /// The owner record of a frame: 0 until its taker writes it, and to be written back to 0 before
-    /// it is given back. `None` outside all spans.
+    /// Moves the content of `from` to `to` by changing what addresses mean, as far as the shorter of both goes; `false`, and
+    /// nothing has changed, where that cannot be done or does not pay, which is the default.
+    ///
+    /// # Safety
+    ///
+    /// Both are runs that were taken and not given back, they do not overlap, and nobody else uses them. What is in `from` afterwards is
+    /// undefined.
+    unsafe fn move_content(&self, from: FrameRange, to: FrameRange) -> bool {
+        let _ = (from, to);
+        false
+    }
+
+    /// The owner record of a frame: 0 until its taker writes it, and to be written back to 0 before it is
+    /// given back. `None` outside all spans.
     fn owner(&self, frame: Frame) -> Option<&AtomicU32>;
 
     /// The same where it is found at once, for callers in a hurry: `None` says only that

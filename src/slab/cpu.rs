@@ -19,7 +19,7 @@ use core::sync::atomic::{
     compiler_fence,
 };
 
-use super::descriptor::Entry;
+use super::descriptor::{CACHED, Entry, Slab, USER};
 use super::magazine::{self, Magazine};
 use crate::buddy::AllocError;
 use crate::page::records::{self, NONE, Records};
@@ -28,7 +28,7 @@ use crate::platform::{CpuId, MAX_CPUS, Pinning, Platform};
 
 /// One CPU's magazines of one cache: a cache line.
 #[repr(C, align(64))]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     busy: AtomicBool,
     drain: AtomicBool,
     /// Rounds in the loaded magazine.
@@ -43,6 +43,8 @@ pub(super) struct Slot {
     /// Objects to take from the slabs next time, doubled each time: a cache that is hardly used
     /// strands little.
     batch: AtomicU32,
+    /// The record of the cache.
+    cache: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Slot>() == 64);
@@ -66,7 +68,72 @@ impl Slot {
             loaded: AtomicU32::new(NONE),
             previous: AtomicU32::new(NONE),
             batch: AtomicU32::new(1),
+            cache: AtomicU32::new(NONE),
         }
+    }
+
+    /// An object from the loaded magazine, for its user; `None`, and nothing has changed, if there is none or the slot is
+    /// being used.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs on the slot's CPU and stays there, and nothing else uses the slot on that CPU but interrupt handlers.
+    /// The cache watches none of its objects.
+    #[inline(always)]
+    pub(crate) unsafe fn pop_hit(&self) -> Option<NonNull<u8>> {
+        if self.busy.load(Relaxed) {
+            return None;
+        }
+        self.busy.store(true, Relaxed);
+        compiler_fence(SeqCst);
+        let rounds = self.rounds.load(Relaxed);
+        let mut object = None;
+        if rounds != 0 {
+            let entries = self.entries.load(Relaxed);
+            // SAFETY: the slot is the caller's and owns the loaded magazine, whose entries these are; the index is below
+            // its rounds.
+            let entry = unsafe { magazine::read(NonNull::new_unchecked(entries), rounds - 1) };
+            // Whatever is wrong with an object is the slow path's to report.
+            if entry.state().load(Relaxed) == CACHED {
+                entry.state().store(USER, Relaxed);
+                self.rounds.store(rounds - 1, Relaxed);
+                object = Some(entry.object);
+            }
+        }
+        compiler_fence(SeqCst);
+        self.busy.store(false, Relaxed);
+        object
+    }
+
+    /// Puts a user's object into the loaded magazine; `false`, and nothing has changed, if there is no room, the slot is being
+    /// used, or `object` is no user's object of this slot's cache.
+    ///
+    /// # Safety
+    ///
+    /// As [`pop_hit`](Self::pop_hit). `slab` is where `object` lies. If it is an allocated object, nobody uses it any more.
+    #[inline(always)]
+    pub(crate) unsafe fn push_hit(&self, slab: Slab<'_>, object: NonNull<u8>) -> bool {
+        if self.busy.load(Relaxed) {
+            return false;
+        }
+        let Some(index) = slab.index_at(object.as_ptr() as usize) else { return false };
+        let entry = slab.entry_at(object, index);
+        self.busy.store(true, Relaxed);
+        compiler_fence(SeqCst);
+        let rounds = self.rounds.load(Relaxed);
+        let is_good = rounds < self.capacity.load(Relaxed)
+            && slab.cache() == self.cache.load(Relaxed)
+            && entry.state().load(Relaxed) == USER;
+        if is_good {
+            entry.state().store(CACHED, Relaxed);
+            let entries = self.entries.load(Relaxed);
+            // SAFETY: the slot is the caller's and owns the loaded magazine, which has room for `capacity` entries.
+            unsafe { entries.add(rounds as usize).write(entry) };
+            self.rounds.store(rounds + 1, Relaxed);
+        }
+        compiler_fence(SeqCst);
+        self.busy.store(false, Relaxed);
+        is_good
     }
 
     /// Whether this is a CPU's slot.
@@ -77,6 +144,18 @@ impl Slot {
     /// The rounds in both magazines, as far as another CPU can tell.
     pub(super) fn total_rounds(&self) -> usize {
         (self.rounds.load(Relaxed) + self.previous_rounds.load(Relaxed)) as usize
+    }
+
+    /// As new.
+    fn forget(&self) {
+        self.drain.store(false, Relaxed);
+        self.rounds.store(0, Relaxed);
+        self.capacity.store(0, Relaxed);
+        self.previous_rounds.store(0, Relaxed);
+        self.loaded.store(NONE, Relaxed);
+        self.previous.store(NONE, Relaxed);
+        self.batch.store(1, Relaxed);
+        self.busy.store(false, Relaxed);
     }
 
     /// Asks the slot's CPU to give its objects back at its next free.
@@ -90,6 +169,8 @@ impl Slot {
 pub(super) struct Held<'a, P: Platform> {
     slot: &'a Slot,
     platform: &'a P,
+    /// Where this was made.
+    cpu: CpuId,
 }
 
 impl<'a, P: Platform> Held<'a, P> {
@@ -100,9 +181,9 @@ impl<'a, P: Platform> Held<'a, P> {
     /// The slot's CPU does not use the cache until this is dropped, and neither does anybody
     /// else the slot.
     pub(super) unsafe fn absent(slot: &'a Slot, platform: &'a P) -> Self {
-        platform.pin();
+        let cpu = platform.pin_here();
         slot.busy.store(true, Relaxed);
-        Self { slot, platform }
+        Self { slot, platform, cpu }
     }
 
     /// An object from the loaded magazine.
@@ -285,7 +366,7 @@ impl<P: Platform> Drop for Held<'_, P> {
         compiler_fence(SeqCst);
         // Release, for the Acquire in `hold` where threads migrate.
         self.slot.busy.store(false, Release);
-        self.platform.unpin();
+        self.platform.unpin_from(self.cpu);
     }
 }
 
@@ -334,6 +415,11 @@ impl Cpus {
         unsafe { &*self.cell(cpu).load(Acquire) }
     }
 
+    /// The CPU's slot, which lives as long as the cache, if it has one.
+    pub(super) fn local(&self, cpu: CpuId) -> Option<NonNull<Slot>> {
+        Some(self.at(cpu)).filter(|slot| slot.is_present()).map(NonNull::from)
+    }
+
     /// The CPU's slot, if it has one.
     pub(super) fn slot<P: Platform>(&self, platform: &P, cpu: CpuId) -> Option<&Slot> {
         (cpu.index() < Self::len(platform)).then(|| self.at(cpu)).filter(|slot| slot.is_present())
@@ -348,15 +434,15 @@ impl Cpus {
     /// use.
     #[inline(always)]
     pub(super) fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Held<'a, P>> {
-        platform.pin();
-        let slot = self.at(platform.cpu_id());
+        let cpu = platform.pin_here();
+        let slot = self.at(cpu);
         let is_free = match P::PINNING {
             Pinning::Pinned => !slot.busy.load(Relaxed),
             // Acquire, for the Release of the thread that had the slot before, and has moved away.
             Pinning::Migrating => slot.busy.compare_exchange(false, true, Acquire, Relaxed).is_ok(),
         };
         if !is_free {
-            platform.unpin();
+            platform.unpin_from(cpu);
             return None;
         }
         if P::PINNING == Pinning::Pinned {
@@ -364,7 +450,7 @@ impl Cpus {
         }
         // No handler on this CPU sees the magazines change before it can see the mark.
         compiler_fence(SeqCst);
-        Some(Held { slot, platform })
+        Some(Held { slot, platform, cpu })
     }
 
     /// Counts a call on the shared path; whether the running CPU should have a slot by now.
@@ -384,6 +470,7 @@ impl Cpus {
         &self,
         source: &S,
         records: &Records,
+        cache: u32,
         flags: AllocFlags,
     ) -> Result<bool, AllocError> {
         let platform = source.platform();
@@ -399,7 +486,10 @@ impl Cpus {
         let record = records.take(source, size_of::<Slot>(), flags)?;
         let slot = record.address.cast::<Slot>().as_ptr();
         // SAFETY: the record was just taken; granules have a slot's size and alignment.
-        unsafe { slot.write(Slot::new(false)) };
+        unsafe {
+            slot.write(Slot::new(false));
+            (*slot).cache.store(cache, Relaxed);
+        }
         // Release, for the Acquire in `at`.
         if self.cell(cpu).compare_exchange(absent, slot, AcqRel, Relaxed).is_ok() {
             return Ok(true);
@@ -431,6 +521,14 @@ impl Cpus {
             unsafe { records.give(source, record.id) };
         }
         Ok(())
+    }
+
+    /// Makes the slot of a CPU that has none any more ready for another: without magazines.
+    pub(super) fn abandon(&self, cpu: CpuId) {
+        let slot = self.at(cpu);
+        if slot.is_present() {
+            slot.forget();
+        }
     }
 
     /// Gives the slots and the table back.

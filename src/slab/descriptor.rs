@@ -48,10 +48,12 @@ struct Header {
     available: AtomicU16,
     order: Order,
     list: AtomicU8,
+    /// The cache's tag: it says which of a heap's caches this is without a look at the cache.
+    tag: u32,
 }
 
 const _: () = {
-    assert!(size_of::<Header>() == 40);
+    assert!(size_of::<Header>() == 48);
     assert!(record_bytes(MAX_OBJECTS) <= MAX_GRANULES * GRANULE);
 };
 
@@ -99,7 +101,7 @@ pub(super) struct Taken {
 
 /// A slab that lives for `'r`.
 #[derive(Clone, Copy)]
-pub(super) struct Slab<'r> {
+pub(crate) struct Slab<'r> {
     record: NonNull<Header>,
     id: u32,
     lives: PhantomData<&'r Header>,
@@ -118,6 +120,7 @@ impl<'r> Slab<'r> {
         geometry: &Geometry,
         base: NonNull<u8>,
         cache: u32,
+        tag: u32,
     ) -> Self {
         let header = record.cast::<Header>();
         // SAFETY: the caller's promise; records are aligned to granules.
@@ -132,6 +135,7 @@ impl<'r> Slab<'r> {
                 available: AtomicU16::new(geometry.objects as u16),
                 order: geometry.order,
                 list: AtomicU8::new(0),
+                tag,
             });
             header.add(1).cast::<u8>().write_bytes(IN_SLAB, geometry.objects);
             let bits = record.add(bits_offset(geometry.objects)).cast::<u64>();
@@ -191,6 +195,12 @@ impl<'r> Slab<'r> {
         self.header().cache
     }
 
+    /// The tag of the slab's cache.
+    #[inline]
+    pub(crate) fn tag(self) -> u32 {
+        self.header().tag
+    }
+
     #[inline]
     pub(super) fn objects(self) -> usize {
         self.header().objects as usize
@@ -238,6 +248,13 @@ impl<'r> Slab<'r> {
         (index < header.objects as usize).then_some(index)
     }
 
+    /// Whether an object in a user's hands begins at `address`.
+    #[inline]
+    pub(crate) fn is_users_at(self, address: NonNull<u8>) -> bool {
+        self.index_at(address.as_ptr() as usize)
+            .is_some_and(|index| self.entry_at(address, index).state().load(Relaxed) == USER)
+    }
+
     /// The object `index`, which is below [`objects`](Self::objects).
     #[inline]
     pub(super) fn object(self, index: usize) -> NonNull<u8> {
@@ -274,9 +291,16 @@ impl<'r> Slab<'r> {
         Entry { object, state }
     }
 
-    /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and
-    /// hands them to `sink`. An object whose byte contradicts its bit is taken out and handed
-    /// to nobody. The caller holds the cache's lock.
+    /// Which object an entry is of, if it is one of this slab's.
+    #[inline]
+    pub(super) fn index_of_entry(self, entry: Entry) -> Option<usize> {
+        let states = self.states();
+        let index = (entry.state.as_ptr() as usize).wrapping_sub(states.as_ptr() as usize);
+        (index < states.len()).then_some(index)
+    }
+
+    /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and hands them to
+    /// `sink`. An object whose byte contradicts its bit is taken out and handed to nobody. The caller holds the cache's lock.
     #[inline]
     pub(super) fn take(self, wanted: usize, state: u8, mut sink: impl FnMut(Entry)) -> Taken {
         let (bits, states) = (self.bits(), self.states());
@@ -292,7 +316,8 @@ impl<'r> Slab<'r> {
                 match states.get(index) {
                     Some(byte) if byte.load(Relaxed) == IN_SLAB => {
                         byte.store(state, Relaxed);
-                        sink(self.entry(index));
+                        let state = NonNull::from(byte).cast();
+                        sink(Entry { object: self.object(index), state });
                         taken.objects += 1;
                     }
                     _ => taken.damaged += 1,
@@ -345,8 +370,8 @@ impl<'r> Slab<'r> {
 /// The slab that `address` lies in, if any.
 ///
 /// One load answers it: the owner record of the frame.
-#[inline]
-pub(super) fn find<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
+#[inline(always)]
+pub(crate) fn find<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
     let platform = source.platform();
     let phys = platform.virt_to_phys(address.as_ptr())?;
     named(source, source.owner(Frame::containing(phys)?)?)

@@ -58,7 +58,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let Some(base) = NonNull::new(base) else { return Err(AllocError::OutOfMemory.into()) };
         // SAFETY: the record was just taken for so many objects. It lives until `release`, which
         // follows the slab's removal from the lists; nobody else holds on to slabs.
-        let slab = unsafe { Slab::create(record.address, record.id, &geometry, base, cache) };
+        let slab =
+            unsafe { Slab::create(record.address, record.id, &geometry, base, cache, self.tag) };
         unfinished.slab = Some(slab);
         self.prepare(slab);
         if L::CONSTRUCTS {

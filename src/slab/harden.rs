@@ -45,6 +45,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
 
     /// Readies the bytes of a new slab's objects, before any is constructed.
     pub(super) fn prepare(&self, slab: Slab<'_>) {
+        if !self.fills() && !self.flags.contains(CacheFlags::RED_ZONE) {
+            return;
+        }
         for index in 0..slab.objects() {
             let object = slab.object(index);
             for (offset, len) in self.red_zones() {

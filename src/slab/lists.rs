@@ -51,6 +51,35 @@ impl Fill {
     }
 }
 
+/// A slab that objects are put back into, one after the other, before it is sorted into its list anew.
+pub(super) struct Filling<'s> {
+    slab: Slab<'s>,
+    before: Fill,
+    objects: usize,
+}
+
+impl<'s> Filling<'s> {
+    pub(super) fn new(slab: Slab<'s>) -> Self {
+        Self { slab, before: Fill::of(slab), objects: 0 }
+    }
+
+    /// Which of the slab's objects this is, if it is one.
+    #[inline]
+    pub(super) fn index_of(&self, entry: Entry) -> Option<usize> {
+        self.slab.index_of_entry(entry)
+    }
+
+    /// Puts an object back that is not in the slab.
+    #[inline]
+    pub(super) fn put<P: Platform>(&mut self, platform: &P, index: usize) {
+        if self.slab.put(index) {
+            self.objects += 1;
+        } else {
+            super::corrupted(platform, self.slab.object(index).as_ptr() as usize, None);
+        }
+    }
+}
+
 /// The slabs of one cache.
 pub(super) struct Lists {
     chains: [Chain; 3],
@@ -134,6 +163,12 @@ impl Lists {
         }
         self.available += 1;
         self.relink(platform, slab, before);
+    }
+
+    /// Sorts a slab into its list after objects were put into it.
+    pub(super) fn finish<P: Platform>(&mut self, platform: &P, filling: Filling<'_>) {
+        self.available += filling.objects;
+        self.relink(platform, filling.slab, filling.before);
     }
 
     /// The slab behind `slab` in its list, or the first of the list.

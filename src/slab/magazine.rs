@@ -20,8 +20,11 @@ struct Header {
     rounds: AtomicU32,
 }
 
-/// How many rounds the magazines of a cache of such objects have: fewer the larger the objects,
-/// so that what lies idle in a CPU stays small. Records of these sizes fill frames well.
+/// Free objects that the depot of a cache keeps beyond two magazines a CPU, in bytes.
+const WAVE_BYTES: usize = 128 << 10;
+
+/// How many rounds the magazines of a cache of such objects have: fewer the larger the objects, so that what lies idle in a
+/// CPU stays small. Records of these sizes fill frames well.
 pub(super) const fn rounds_for(object_bytes: usize) -> u32 {
     let granules = match object_bytes {
         0..=64 => 15,
@@ -154,8 +157,7 @@ impl Magazines {
 pub(super) struct Depot {
     pub(super) full: Magazines,
     pub(super) empty: Magazines,
-    /// CPUs with slots: the depot keeps two full magazines for each, and what is more goes back
-    /// to the slabs.
+    /// CPUs with slots.
     pub(super) cpus: usize,
 }
 
@@ -164,9 +166,12 @@ impl Depot {
         Self { full: Magazines::new(), empty: Magazines::new(), cpus: 0 }
     }
 
-    /// Whether another full magazine has a place.
-    pub(super) fn has_room(&self) -> bool {
-        self.full.len() < 2 * self.cpus
+    /// Whether another full magazine, of a cache of such objects, has a place: two for each CPU, and as many again as make a wave
+    /// of [`WAVE_BYTES`] pass without touching the slabs.
+    pub(super) fn has_room(&self, object_bytes: usize) -> bool {
+        let magazine_bytes =
+            rounds_for(object_bytes) as usize * object_bytes.max(size_of::<Entry>());
+        self.full.len() < 2 * self.cpus + WAVE_BYTES / magazine_bytes.max(1)
     }
 }
 

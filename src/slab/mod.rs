@@ -95,6 +95,8 @@ mod stock;
 mod typed;
 mod verify;
 
+pub(crate) use cpu::Slot;
+pub(crate) use descriptor::find;
 pub use error::{Busy, LEAKS_NAMED, ObjectError};
 pub use flags::CacheFlags;
 pub use geometry::{MAX_OBJECT_BYTES, MAX_OBJECTS};

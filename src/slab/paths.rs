@@ -26,7 +26,7 @@ use crate::platform::Platform;
 const ATTEMPTS: usize = 8;
 
 /// Flags under which a free looks at more than the object's state.
-const WATCHED: CacheFlags = CacheFlags::STRICT
+pub(super) const WATCHED: CacheFlags = CacheFlags::STRICT
     .union(CacheFlags::POISON)
     .union(CacheFlags::RED_ZONE)
     .union(CacheFlags::ZERO_ON_FREE);

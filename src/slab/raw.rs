@@ -18,6 +18,9 @@ use crate::lock::{Guard, IrqLock};
 use crate::page::records::Records;
 use crate::page::{AllocFlags, FrameSource, Shrinker};
 
+/// Memory in empty slabs that a cache keeps whatever is in use.
+const KEPT_BYTES: usize = 64 << 10;
+
 /// A cache of objects of one size and alignment.
 ///
 /// `L` says what objects hold while they are free; plain bytes unless it is given.
@@ -221,9 +224,10 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// An empty slab more than the cache keeps, taken out of the lists.
     pub(super) fn surplus(&self, lists: &mut Lists) -> Option<Slab<'static>> {
         let empty = lists.chain(Fill::Empty).len();
-        // An eighth of what is in use is kept against the next wave, so giving back is paid for
-        // by at least as many frees, and a cache that empties gives back all but one.
-        let kept = 1 + (lists.slabs() - empty) / 8;
+        // An eighth of what is in use is kept against the next wave, so giving back is paid for by at least as
+        // many frees; and some, so that a cache that empties and fills does not give back and take.
+        let small = self.geometry.map_or(0, |geometry| KEPT_BYTES >> 12 >> geometry.order.get());
+        let kept = (1 + (lists.slabs() - empty) / 8).max(small);
         if L::CONSTRUCTS || empty <= kept { None } else { lists.remove_empty(self.platform()) }
     }
 
@@ -267,6 +271,22 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         // SAFETY: there is no slab; the borrow is exclusive.
         unsafe { self.identity.give(self.source, self.records()) };
         Ok(())
+    }
+
+    /// Calls `visit` with every object in a user's hands. The lists' lock is held: `visit` must not call the cache.
+    pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>)) {
+        let lists = self.lists.lock(self.platform());
+        for fill in Fill::ALL {
+            let mut at = lists.walk(self.platform(), fill, None);
+            while let Some(slab) = at {
+                for (index, state) in slab.states().iter().enumerate() {
+                    if state.load(Relaxed) == USER {
+                        visit(slab.object(index));
+                    }
+                }
+                at = lists.walk(self.platform(), fill, Some(slab));
+            }
+        }
     }
 
     #[cold]

@@ -8,13 +8,15 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
-use super::cpu::Held;
+use super::cpu::{Held, Slot};
 use super::descriptor::{self, CACHED, Entry};
 use super::flags::CacheFlags;
 use super::lifecycle::{ConstructError, Lifecycle};
-use super::lists::Lists;
+use super::lists::{Filling, Lists};
 use super::magazine::{self, Magazine, magazine_bytes, rounds_for};
+use super::paths::WATCHED;
 use crate::buddy::AllocError;
+use crate::page::records::NONE;
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::CpuId;
 use core::ptr::NonNull;
@@ -197,7 +199,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return Turn::Ready;
         }
         let mut depot = self.depot.lock(platform);
-        if held.has_previous() && !depot.has_room() {
+        if held.has_previous() && !depot.has_room(self.object_bytes()) {
             drop(depot);
             let (previous, rounds) = held.take_previous();
             self.empty(&mut self.lists.lock(platform), &previous, rounds);
@@ -234,6 +236,11 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         Ok(())
     }
 
+    /// The slot of a CPU for as long as the cache lives, if it has one and hits need look at nothing else.
+    pub(crate) fn local_slot(&self, cpu: CpuId) -> Option<NonNull<Slot>> {
+        if self.flags.intersects(WATCHED) { None } else { self.cpus.local(cpu) }
+    }
+
     /// Gives the running CPU a slot if the cache is used often enough.
     pub(super) fn want_slot(&self, flags: AllocFlags) {
         if self.flags.contains(CacheFlags::NO_MAGAZINES)
@@ -243,32 +250,50 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return;
         }
         let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
-        if let Ok(true) = self.cpus.add_slot(self.source, self.records(), flags) {
+        let cache = self.identity.id();
+        if cache == NONE {
+            return;
+        }
+        if let Ok(true) = self.cpus.add_slot(self.source, self.records(), cache, flags) {
             self.depot.lock(self.platform()).cpus += 1;
         }
     }
 
-    /// Puts the rounds of a magazine back into their slabs.
+    /// Puts the rounds of a magazine back into their slabs. Neighbours in a magazine are often neighbours in a slab: that one
+    /// is found, and sorted into its list, once for all of them.
     pub(super) fn empty(&self, lists: &mut Lists, magazine: &Magazine, rounds: u32) {
         let Some(entries) = NonNull::new(magazine.entries(self.platform())) else { return };
-        for index in 0..rounds {
+        let mut filling: Option<Filling<'_>> = None;
+        for round in 0..rounds {
             // SAFETY: the caller owns the magazine, and it has so many rounds.
-            self.put_entry(lists, unsafe { magazine::read(entries, index) });
-        }
-    }
-
-    /// Puts an object from a magazine back into its slab.
-    fn put_entry(&self, lists: &mut Lists, entry: Entry) {
-        if entry.state().load(Relaxed) != CACHED {
-            return self.report_twice(entry);
-        }
-        let slab = descriptor::find(self.source, entry.object);
-        let at = slab.and_then(|slab| Some((slab, slab.index_of(entry.object.as_ptr() as usize)?)));
-        match at {
-            Some((slab, (index, _))) => lists.put(self.platform(), slab, index),
-            None => {
-                super::corrupted(self.platform(), entry.object.as_ptr() as usize, Some(self.name))
+            let entry = unsafe { magazine::read(entries, round) };
+            if entry.state().load(Relaxed) != CACHED {
+                self.report_twice(entry);
+                continue;
             }
+            if let Some(current) = &mut filling
+                && let Some(index) = current.index_of(entry)
+            {
+                current.put(self.platform(), index);
+                continue;
+            }
+            if let Some(done) = filling.take() {
+                lists.finish(self.platform(), done);
+            }
+            let slab = descriptor::find(self.source, entry.object).map(Filling::new);
+            match slab.and_then(|slab| Some((slab.index_of(entry)?, slab))) {
+                Some((index, mut slab)) => {
+                    slab.put(self.platform(), index);
+                    filling = Some(slab);
+                }
+                None => {
+                    let address = entry.object.as_ptr() as usize;
+                    super::corrupted(self.platform(), address, Some(self.name));
+                }
+            }
+        }
+        if let Some(done) = filling {
+            lists.finish(self.platform(), done);
         }
     }
 
@@ -342,6 +367,12 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         self.give_magazine(loaded);
         self.give_magazine(previous);
         self.trim();
+    }
+
+    /// Forgets a CPU's magazines and their objects: see [`Heap::abandon_cpu`](crate::heap::Heap::abandon_cpu). Other CPUs are not
+    /// touched, so at worst objects are lost.
+    pub fn abandon_cpu(&self, cpu: CpuId) {
+        self.cpus.abandon(cpu);
     }
 
     /// Empties every magazine and gives its memory back.

@@ -1,0 +1,140 @@
+//! Which available frames have memory behind them: one bit a frame.
+//!
+//! A frame that was handed out and came back is **dirty**: the system has given it memory, and it may hold anything. One that was
+//! never handed out, or whose memory went back to the system, is clean: it reads as zero. So the bits say what can be given back,
+//! and what need not be cleared.
+//!
+//! # Invariants
+//!
+//! 1. A frame that is available and not dirty reads as zero.
+//! 2. Bits of frames that are not available mean nothing: taking a frame clears its bit, giving it sets it.
+
+use core::ptr;
+use core::sync::atomic::{
+    AtomicPtr, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use super::span;
+use crate::frame::{Frame, FrameRange};
+
+/// The bits of the first span of addresses. Frames of other spans count as dirty and are never given back: those spans
+/// exist only where addresses are scarce.
+pub(super) struct Dirty {
+    words: AtomicPtr<AtomicU64>,
+    first: AtomicUsize,
+    frames: AtomicUsize,
+    /// How many bits are set.
+    count: AtomicUsize,
+    /// No bit from here on was ever set.
+    high: AtomicUsize,
+}
+
+impl Dirty {
+    pub(super) const fn new() -> Self {
+        Self {
+            words: AtomicPtr::new(ptr::null_mut()),
+            first: AtomicUsize::new(0),
+            frames: AtomicUsize::new(0),
+            count: AtomicUsize::new(0),
+            high: AtomicUsize::new(0),
+        }
+    }
+
+    /// Begins with all frames of `cover` clean; without memory for the bits all frames stay dirty.
+    pub(super) fn begin(&self, cover: FrameRange) {
+        let Some(words) = span::map_zeroed(cover.frames().div_ceil(64) * 8) else { return };
+        self.first.store(cover.start().number(), Relaxed);
+        self.words.store(words.cast().as_ptr(), Relaxed);
+        // Release, for the Acquire in `word`: the other fields are written.
+        self.frames.store(cover.frames(), Release);
+    }
+
+    /// The frames that have bits.
+    pub(super) fn cover(&self) -> FrameRange {
+        let frames = self.frames.load(Acquire);
+        let start = Frame::new(self.first.load(Relaxed));
+        start.and_then(|start| FrameRange::from_len(start, frames)).unwrap_or(FrameRange::EMPTY)
+    }
+
+    /// How many frames are dirty.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        // SAFETY: callers pass indices below `frames` / 64, rounded up, after they have read `frames` by Acquire; the words are
+        // mapped for good.
+        unsafe { &*self.words.load(Relaxed).add(index) }
+    }
+
+    /// Bit numbers of the frames of `range` that have bits; the others in number.
+    fn bits(&self, range: FrameRange) -> (core::ops::Range<usize>, usize) {
+        let first = self.first.load(Relaxed);
+        let frames = self.frames.load(Acquire);
+        let start = range.start().number().wrapping_sub(first);
+        if start >= frames {
+            return (0..0, range.frames());
+        }
+        let end = (start + range.frames()).min(frames);
+        (start..end, range.frames() - (end - start))
+    }
+
+    /// Calls `work` with each word that has bits of `range`, and those bits.
+    fn for_each(&self, bits: core::ops::Range<usize>, mut work: impl FnMut(&AtomicU64, u64)) {
+        let mut at = bits.start;
+        while at < bits.end {
+            let end = (at / 64 * 64 + 64).min(bits.end);
+            let mask = u64::MAX >> (64 - (end - at)) << (at % 64);
+            work(self.word(at / 64), mask);
+            at = end;
+        }
+    }
+
+    /// Frames came back.
+    pub(super) fn mark(&self, range: FrameRange) {
+        let mut added = 0;
+        let (bits, _) = self.bits(range);
+        self.high.fetch_max(bits.end, Relaxed);
+        self.for_each(bits, |word, mask| {
+            added += (mask & !word.fetch_or(mask, Relaxed)).count_ones() as usize;
+        });
+        self.count.fetch_add(added, Relaxed);
+    }
+
+    /// Frames were taken, or their memory was: how many of them were dirty.
+    pub(super) fn clear(&self, range: FrameRange) -> usize {
+        let (bits, unknown) = self.bits(range);
+        let mut cleared = 0;
+        self.for_each(bits, |word, mask| {
+            if word.load(Relaxed) & mask != 0 {
+                cleared += (word.fetch_and(!mask, Relaxed) & mask).count_ones() as usize;
+            }
+        });
+        self.count.fetch_sub(cleared, Relaxed);
+        cleared + unknown
+    }
+
+    /// The first dirty frames from number `from` on that are neighbours, at most `limit` of them.
+    pub(super) fn next(&self, from: usize, limit: usize) -> Option<FrameRange> {
+        let first = self.first.load(Relaxed);
+        let frames = self.frames.load(Acquire).min(self.high.load(Relaxed));
+        let start = self.find(from.saturating_sub(first), frames, 0)?;
+        let end = self.find(start, frames.min(start.saturating_add(limit)), u64::MAX);
+        let end = end.unwrap_or(frames.min(start.saturating_add(limit)));
+        FrameRange::from_len(Frame::new(first + start)?, end - start)
+    }
+
+    /// The first bit from `at` on and below `end` that differs from those of `pattern`.
+    fn find(&self, mut at: usize, end: usize, pattern: u64) -> Option<usize> {
+        while at < end {
+            let word = (self.word(at / 64).load(Relaxed) ^ pattern) >> (at % 64);
+            if word != 0 {
+                let found = at + word.trailing_zeros() as usize;
+                return (found < end).then_some(found);
+            }
+            at = at / 64 * 64 + 64;
+        }
+        None
+    }
+}

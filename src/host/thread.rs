@@ -1,0 +1,152 @@
+//! What a thread knows of itself, in its own memory.
+//!
+//! The first instructions of every allocation look here, so on x86_64 the variable has a fixed distance from the thread
+//! pointer (the *initial-exec* model of ELF), which is one load to find. Rust's `thread_local!` in a shared library is a
+//! function call, and the attribute that asks for this model is not stable; assembly is. Elsewhere `thread_local!` serves.
+
+use core::cell::Cell;
+
+use super::local::Row;
+
+/// No slot yet: the thread has not called kmem.
+pub(super) const UNASSIGNED: u16 = u16::MAX;
+
+/// One thread's own.
+#[repr(C)]
+pub(super) struct Thread {
+    /// How many calls of `slot::enter` are open inside the outermost, while this thread owns the shared slot.
+    pub(super) nested: Cell<usize>,
+    /// Its slot.
+    pub(super) slot: Cell<u16>,
+    /// How many of kmem's locks it holds or waits for.
+    pub(super) locks: Cell<u32>,
+    /// Its row of slots; null while it has no slot of its own.
+    pub(super) row: Cell<*const Row>,
+}
+
+pub(super) use imp::{row, slot, this};
+
+/// Whether this thread holds or waits for a lock of kmem: whoever finds that so in a call to kmem is a signal handler on
+/// top of another call.
+#[inline(always)]
+pub(super) fn is_locking() -> bool {
+    this().locks.get() != 0
+}
+
+#[cfg(target_arch = "x86_64")]
+mod imp {
+    use core::arch::{asm, global_asm};
+    use core::mem::offset_of;
+
+    use super::{Row, Thread, UNASSIGNED};
+
+    // What every thread begins with: a `Thread` that is not nested and has no slot.
+    global_asm!(
+        ".pushsection .tdata.kmem_thread,\"awT\",@progbits",
+        ".balign 16",
+        ".globl kmem_thread",
+        ".hidden kmem_thread",
+        ".type kmem_thread, @object",
+        ".size kmem_thread, 24",
+        "kmem_thread:",
+        ".quad 0",
+        ".quad {unassigned}",
+        ".quad 0",
+        ".popsection",
+        unassigned = const UNASSIGNED as u64,
+    );
+
+    const _: () = assert!(
+        size_of::<Thread>() == 24
+            && offset_of!(Thread, slot) == 8
+            && offset_of!(Thread, locks) == 12
+            && offset_of!(Thread, row) == 16
+    );
+
+    /// This thread's own.
+    #[inline]
+    pub(in super::super) fn this() -> &'static Thread {
+        let address: *const Thread;
+        // SAFETY: the thread pointer is stored at its own start (the ABI's rule), and the linker's constant is
+        // the variable's distance from it.
+        unsafe {
+            asm!(
+                "mov {address}, qword ptr [rip + kmem_thread@GOTTPOFF]",
+                "add {address}, qword ptr fs:[0]",
+                address = out(reg) address,
+                options(pure, readonly, nostack),
+            );
+            // Only this thread has a reference to it, and none that outlives the thread is kept.
+            &*address
+        }
+    }
+
+    /// This thread's slot.
+    #[inline(always)]
+    pub(in super::super) fn slot() -> u16 {
+        let slot: u32;
+        // SAFETY: as in `this`: it reads the variable's field.
+        unsafe {
+            asm!(
+                "mov {offset}, qword ptr [rip + kmem_thread@GOTTPOFF]",
+                "movzx {slot:e}, word ptr fs:[{offset} + 8]",
+                offset = out(reg) _,
+                slot = lateout(reg) slot,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        slot as u16
+    }
+
+    /// This thread's row.
+    #[inline(always)]
+    pub(in super::super) fn row() -> *const Row {
+        let row: *const Row;
+        // SAFETY: as in `this`: it reads the variable's field.
+        unsafe {
+            asm!(
+                "mov {row}, qword ptr [rip + kmem_thread@GOTTPOFF]",
+                "mov {row}, qword ptr fs:[{row} + 16]",
+                row = out(reg) row,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        row
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod imp {
+    use core::cell::Cell;
+    use core::ptr;
+    use std::thread_local;
+
+    use super::{Row, Thread, UNASSIGNED};
+
+    thread_local! {
+        static THREAD: Thread =
+            const {
+                Thread { nested: Cell::new(0), slot: Cell::new(UNASSIGNED), locks: Cell::new(0),
+                    row: Cell::new(ptr::null()) }
+            };
+    }
+
+    /// This thread's own.
+    #[inline]
+    pub(in super::super) fn this() -> &'static Thread {
+        // SAFETY: it has no destructor, so it lives as long as the thread, and no reference to it is kept longer.
+        THREAD.with(|thread| unsafe { &*ptr::from_ref(thread) })
+    }
+
+    /// This thread's slot.
+    #[inline]
+    pub(in super::super) fn slot() -> u16 {
+        this().slot.get()
+    }
+
+    /// This thread's row.
+    #[inline]
+    pub(in super::super) fn row() -> *const Row {
+        this().row.get()
+    }
+}
