@@ -140,7 +140,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return Turn::Ready;
         }
         let mut depot = self.depot.lock(platform);
-        if held.has_previous() && !depot.has_room() {
+        if held.has_previous() && !depot.has_room(self.object_bytes()) {
             return Turn::Nothing;
         }
         let Some((empty, _)) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };

@@ -1,0 +1,214 @@
+//! kmem's malloc beside the C library's and five others, on the workloads of `workloads.c`, in one run.
+//!
+//! ```text
+//! cargo bench -p kmem-malloc                         all workloads, all allocators, 5 rounds
+//! cargo bench -p kmem-malloc -- --rounds 9 ints pipe
+//! cargo bench -p kmem-malloc -- --only glibc,kmem
+//! ```
+//!
+//! Rounds are interleaved: every allocator runs a workload before any runs it again, so that what else the machine does hits all
+//! alike. A cell is the median over the rounds. CPU is user and system time together. Allocators that are not installed are named and left
+//! out; snmalloc and rpmalloc are built from the registry, in a workspace of their own.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+const WORKLOADS: &[&str] = &[
+    "ints", "trees", "numbers", "tail", "server", "pipe", "arrays", "buffers", "threads",
+    "scratch", "strings",
+];
+
+/// An allocator, and the library to preload for it.
+struct Allocator {
+    name: &'static str,
+    library: Option<PathBuf>,
+}
+
+/// One run of a workload.
+#[derive(Clone, Copy)]
+struct Sample {
+    wall: Duration,
+    cpu: Duration,
+    peak_kib: u64,
+}
+
+fn main() -> ExitCode {
+    let mut rounds = 5;
+    let mut only: Option<Vec<String>> = None;
+    let mut wanted = Vec::new();
+    let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--rounds" => {
+                rounds = arguments.next().and_then(|n| n.parse().ok()).expect("--rounds NUMBER");
+            }
+            "--only" => {
+                let names = arguments.next().expect("--only NAME,NAME");
+                only = Some(names.split(',').map(String::from).collect());
+            }
+            name if WORKLOADS.contains(&name) => wanted.push(name.to_owned()),
+            other => panic!("{other:?} is neither an option nor one of {WORKLOADS:?}"),
+        }
+    }
+    let workloads: Vec<&str> = WORKLOADS
+        .iter()
+        .copied()
+        .filter(|name| wanted.is_empty() || wanted.iter().any(|one| one == name))
+        .collect();
+    let mut allocators = allocators();
+    if let Some(only) = only {
+        allocators.retain(|allocator| only.iter().any(|name| name == allocator.name));
+    }
+    let program = build_workloads();
+
+    let mut table = BTreeMap::<(&str, &str), Vec<Sample>>::new();
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        for workload in &workloads {
+            for allocator in &allocators {
+                let sample = run(&program, workload, allocator);
+                table.entry((workload, allocator.name)).or_default().push(sample);
+            }
+        }
+    }
+    print(&workloads, &allocators, &table);
+    ExitCode::SUCCESS
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+/// Where the workspace's products lie.
+fn target() -> PathBuf {
+    let program = env::current_exe().expect("this program has a path");
+    program.ancestors().nth(3).expect("target/release/deps/program").to_owned()
+}
+
+fn build_workloads() -> PathBuf {
+    let program = target().join("workloads");
+    let status = Command::new("gcc")
+        .args(["-O2", "-pthread", "-o"])
+        .arg(&program)
+        .arg(root().join("benches/workloads.c"))
+        .status()
+        .expect("gcc is needed: apt-get install gcc");
+    assert!(status.success(), "gcc failed");
+    program
+}
+
+fn cargo_build(arguments: &[&str], directory: &Path) -> bool {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release"])
+        .args(arguments)
+        .current_dir(directory)
+        .env_remove("CARGO_TARGET_DIR")
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// kmem, the C library's, and whichever peers there are.
+fn allocators() -> Vec<Allocator> {
+    assert!(cargo_build(&["-p", "kmem-malloc"], &root()), "kmem-malloc does not build");
+    let mut all = vec![
+        Allocator { name: "glibc", library: None },
+        Allocator {
+            name: "kmem",
+            library: Some(root().join("../target/release/libkmem_malloc.so")),
+        },
+    ];
+    let peers = root().join("peers");
+    if !cargo_build(&[], &peers) {
+        eprintln!("snmalloc and rpmalloc do not build here: left out");
+    }
+    let debian = Path::new("/usr/lib/x86_64-linux-gnu");
+    let candidates = [
+        ("mimalloc", debian.join("libmimalloc.so.2"), "apt-get install libmimalloc2.0"),
+        ("jemalloc", debian.join("libjemalloc.so.2"), "apt-get install libjemalloc2"),
+        ("snmalloc", peers.join("target/release/libpeer_snmalloc.so"), "the registry"),
+        ("rpmalloc", peers.join("target/release/libpeer_rpmalloc.so"), "the registry"),
+    ];
+    for (name, library, source) in candidates {
+        if library.exists() {
+            all.push(Allocator { name, library: Some(library) });
+        } else {
+            eprintln!("{name} is left out; it comes from {source}");
+        }
+    }
+    all
+}
+
+fn run(program: &Path, workload: &str, allocator: &Allocator) -> Sample {
+    let mut command = Command::new(program);
+    command.arg(workload).stdout(Stdio::piped());
+    if let Some(library) = &allocator.library {
+        command.env("LD_PRELOAD", library);
+    }
+    let cpu_before = children_cpu();
+    let start = Instant::now();
+    let output = command.output().expect("the workloads run");
+    let wall = start.elapsed();
+    let cpu = children_cpu() - cpu_before;
+    assert!(output.status.success(), "{workload} failed on {}: {output:?}", allocator.name);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let peak_kib = text.trim().parse().expect("workloads print their peak");
+    Sample { wall, cpu, peak_kib }
+}
+
+/// CPU time of the children that have ended.
+fn children_cpu() -> Duration {
+    // SAFETY: integers, for which zero bytes are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the call fills the structure.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage) };
+    [usage.ru_utime, usage.ru_stime]
+        .iter()
+        .map(|time| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000))
+        .sum()
+}
+
+fn median<T: Ord + Copy>(samples: &[Sample], value: impl Fn(&Sample) -> T) -> T {
+    let mut values: Vec<T> = samples.iter().map(value).collect();
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+/// A title, and the figure of a cell.
+type View = (&'static str, fn(&[Sample]) -> f64);
+type Results<'a> = BTreeMap<(&'a str, &'a str), Vec<Sample>>;
+
+fn print(workloads: &[&str], allocators: &[Allocator], results: &Results<'_>) {
+    let views: [View; 3] = [
+        ("CPU time, ms", |samples| median(samples, |sample| sample.cpu).as_secs_f64() * 1e3),
+        ("wall time, ms", |samples| median(samples, |sample| sample.wall).as_secs_f64() * 1e3),
+        ("peak memory, KiB", |samples| median(samples, |sample| sample.peak_kib) as f64),
+    ];
+    for (title, view) in views {
+        print!("\n{title:<18}");
+        for allocator in allocators {
+            print!("{:>20}", allocator.name);
+        }
+        println!();
+        let mut logarithms = vec![0.0; allocators.len()];
+        for workload in workloads {
+            print!("{workload:<18}");
+            let value = |allocator: &Allocator| view(&results[&(*workload, allocator.name)]);
+            let base = value(&allocators[0]);
+            for (allocator, sum) in allocators.iter().zip(&mut logarithms) {
+                let ratio = value(allocator) / base;
+                *sum += ratio.ln();
+                print!("{:>12.0} ({ratio:>5.2})", value(allocator));
+            }
+            println!();
+        }
+        print!("{:<18}", "geometric mean");
+        for sum in logarithms {
+            print!("{:>20.3}", (sum / workloads.len() as f64).exp());
+        }
+        println!();
+    }
+}

@@ -1,0 +1,20 @@
+//! snmalloc as a library to preload.
+
+use core::ffi::c_void;
+
+mod peer {
+    use super::c_void;
+    pub unsafe fn memalign(alignment: usize, size: usize) -> *mut c_void {
+        unsafe { snmalloc_sys::sn_rust_alloc(alignment, size.max(1)) }
+    }
+    pub use snmalloc_sys::{
+        sn_calloc as calloc, sn_free as free, sn_malloc as malloc,
+        sn_malloc_usable_size as usable_const, sn_realloc as realloc,
+    };
+    pub unsafe fn usable(block: *mut c_void) -> usize {
+        unsafe { usable_const(block) }
+    }
+}
+
+#[path = "../../face.rs"]
+mod face;

@@ -1,0 +1,280 @@
+//! What meets requests: kmem's heap over `mmap`, and a reserve for signal handlers.
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+use crate::options::Options;
+use crate::reserve;
+use kmem::check::Violation;
+use kmem::heap::{Heap, HeapFreeError, ReallocError, SizeClass};
+use kmem::host::{HostFault, HostFrames, MmapAllocator};
+use kmem::page::AllocFlags;
+
+/// kmem's allocator of this process.
+const KMEM: MmapAllocator = MmapAllocator::new();
+
+/// What a new block holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Contents {
+    Undefined,
+    Zero,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Request {
+    bytes: usize,
+    alignment: usize,
+    contents: Contents,
+}
+
+impl Request {
+    /// `bytes` bytes, aligned to what any object of that size can need.
+    #[inline(always)]
+    pub(crate) const fn of(bytes: usize) -> Self {
+        Self { bytes, alignment: if bytes <= 8 { 8 } else { 16 }, contents: Contents::Undefined }
+    }
+
+    /// The same, aligned to at least `alignment`, a power of two.
+    #[inline]
+    pub(crate) const fn aligned_to(self, alignment: usize) -> Self {
+        let least = self.alignment;
+        Self { alignment: if alignment > least { alignment } else { least }, ..self }
+    }
+
+    /// The same, cleared.
+    #[inline(always)]
+    pub(crate) const fn zeroed(self) -> Self {
+        Self { contents: Contents::Zero, ..self }
+    }
+
+    /// The same with so many bytes more; `None` if no block can be that large.
+    pub(crate) const fn grown_by(self, bytes: usize) -> Option<Self> {
+        match self.bytes.checked_add(bytes) {
+            Some(bytes) => {
+                let grown = Self::of(bytes).aligned_to(self.alignment);
+                Some(Self { contents: self.contents, ..grown })
+            }
+            None => None,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) const fn contents(self) -> Contents {
+        self.contents
+    }
+
+    /// As Rust's traits say it; `None` if no block can be that large.
+    #[inline(always)]
+    fn layout(self) -> Option<Layout> {
+        Layout::from_size_align(self.bytes.max(1), self.alignment).ok()
+    }
+
+    #[inline(always)]
+    fn flags(self) -> AllocFlags {
+        match self.contents {
+            Contents::Undefined => AllocFlags::empty(),
+            Contents::Zero => AllocFlags::ZERO,
+        }
+    }
+}
+
+#[inline(always)]
+fn heap() -> &'static Heap<'static, HostFrames> {
+    KMEM.heap()
+}
+
+/// Takes from the options what concerns the heap.
+pub(crate) fn configure(options: &Options) {
+    KMEM.set_trim_delay(options.purge_delay);
+}
+
+/// Whether this call comes from a signal handler on top of one that holds a lock of the heap.
+#[inline]
+fn is_interrupted() -> bool {
+    KMEM.is_interrupted()
+}
+
+/// A block of undefined contents from what this thread has at hand.
+#[inline(always)]
+pub(crate) fn allocate_hit(bytes: usize) -> Option<NonNull<u8>> {
+    KMEM.allocate_hit(SizeClass::for_bytes(bytes)?)
+}
+
+/// Frees a block to what this thread has at hand; `false`, and nothing has changed, if that cannot be.
+///
+/// # Safety
+///
+/// If the block is allocated, nobody uses it any more.
+#[inline(always)]
+pub(crate) unsafe fn free_hit(block: NonNull<u8>) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { KMEM.deallocate_hit(block) }
+}
+
+/// A block from the heap.
+#[inline]
+pub(crate) fn allocate(request: Request) -> Option<NonNull<u8>> {
+    if is_interrupted() {
+        return reserve::allocate(request.bytes, request.alignment);
+    }
+    let block = KMEM.allocate(request.layout()?, request.flags()).ok()?;
+    Some(block.cast())
+}
+
+/// As [`allocate`], for paths that are not the common one.
+#[inline(never)]
+pub(crate) fn allocate_slowly(request: Request) -> Option<NonNull<u8>> {
+    allocate(request)
+}
+
+/// Frees a block, or says what was wrong.
+///
+/// # Safety
+///
+/// If the block is allocated, nobody uses it any more.
+pub(crate) unsafe fn free_slowly(block: NonNull<u8>) -> Result<(), Violation<'static>> {
+    if reserve::owns(block) {
+        // Small, and rare: it is not used again.
+        return Ok(());
+    }
+    if is_interrupted() {
+        reserve::defer(block);
+        return Ok(());
+    }
+    while let Some(deferred) = reserve::take_deferred() {
+        // SAFETY: whoever freed it made the promise.
+        unsafe { KMEM.deallocate(deferred) }.map_err(violation(deferred))?;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { KMEM.deallocate(block) }.map_err(violation(block))
+}
+
+fn violation(block: NonNull<u8>) -> impl Fn(HeapFreeError) -> Violation<'static> {
+    move |error| error.violation(block.addr().get())
+}
+
+/// Gives a block another size, perhaps elsewhere; `None`, and nothing has changed, if there is no memory.
+///
+/// # Safety
+///
+/// As [`free_slowly`], if this succeeds.
+#[inline(always)]
+pub(crate) unsafe fn reallocate(
+    old: NonNull<u8>,
+    request: Request,
+) -> Result<Option<NonNull<u8>>, Violation<'static>> {
+    if let Some(usable) = KMEM.usable_hit(old) {
+        if request.bytes <= usable && request.bytes > usable / 2 {
+            return Ok(Some(old));
+        }
+        if let Some(new) = allocate_hit(request.bytes) {
+            // SAFETY: both blocks have so many bytes and are different ones; the old one is the caller's.
+            unsafe {
+                new.copy_from_nonoverlapping(old, usable.min(request.bytes));
+                if !free_hit(old) {
+                    free_slowly(old)?;
+                }
+            }
+            return Ok(Some(new));
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { reallocate_slowly(old, request) }
+}
+
+/// # Safety
+///
+/// As [`reallocate`].
+#[cold]
+#[inline(never)]
+unsafe fn reallocate_slowly(
+    old: NonNull<u8>,
+    request: Request,
+) -> Result<Option<NonNull<u8>>, Violation<'static>> {
+    let Some(layout) = request.layout() else {
+        return usable_bytes(old).map(|_| None);
+    };
+    if reserve::owns(old) || is_interrupted() {
+        let kept_bytes = usable_bytes(old)?.min(request.bytes);
+        let Some(new) = allocate(request) else { return Ok(None) };
+        // SAFETY: both blocks have so many bytes and are different ones; the old one is the caller's.
+        unsafe {
+            new.copy_from_nonoverlapping(old, kept_bytes);
+            free_slowly(old)?;
+        }
+        return Ok(Some(new));
+    }
+    // SAFETY: the caller's promise.
+    match unsafe { KMEM.reallocate(old, layout) } {
+        Ok(block) => Ok(Some(block.cast())),
+        Err(ReallocError::Free(error)) => Err(violation(old)(error)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Bytes of a block that its owner may use.
+pub(crate) fn usable_bytes(block: NonNull<u8>) -> Result<usize, Violation<'static>> {
+    if let Some(bytes) = reserve::usable_bytes(block) {
+        return Ok(bytes);
+    }
+    heap().usable_bytes(block).map_err(violation(block))
+}
+
+/// Bytes of the block at an address, if it is a block's.
+pub(crate) fn class_bytes(address: usize) -> Option<usize> {
+    heap().usable_bytes(NonNull::new(core::ptr::with_exposed_provenance_mut(address))?).ok()
+}
+
+/// Gives back to the system what can be; how many bytes.
+pub(crate) fn trim() -> usize {
+    KMEM.trim()
+}
+
+/// Before the process is copied: nobody is inside the allocator after this.
+pub(crate) fn before_fork() {
+    KMEM.before_fork();
+}
+
+/// In the process that was copied.
+pub(crate) fn after_fork_in_parent() {
+    KMEM.after_fork_in_parent();
+}
+
+/// In the copy, which has only the thread that asked for it.
+pub(crate) fn after_fork_in_child() {
+    KMEM.after_fork_in_child();
+}
+
+/// How full the heap is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    pub(crate) live_bytes: usize,
+    pub(crate) held_bytes: usize,
+    pub(crate) large_blocks: usize,
+    pub(crate) large_bytes: usize,
+}
+
+pub(crate) fn usage() -> Usage {
+    let stats = KMEM.stats();
+    Usage {
+        live_bytes: stats.live_bytes(),
+        held_bytes: stats.held_bytes(),
+        large_blocks: stats.runs,
+        large_bytes: stats.run_frames * kmem::frame::FRAME_SIZE,
+    }
+}
+
+/// Recounts everything.
+pub(crate) fn verify() -> Result<(), HostFault> {
+    KMEM.verify()
+}
+
+/// Calls `visit` with address and usable bytes of every live block.
+pub(crate) fn for_each_live(visit: &mut dyn FnMut(usize, usize)) {
+    KMEM.for_each_live(&mut |block, bytes| visit(block.addr().get(), bytes));
+}

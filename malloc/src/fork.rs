@@ -1,0 +1,40 @@
+//! `fork`: the child has the memory of all threads but only one of them, so every lock is held by that one while the
+//! process is copied.
+
+use crate::blocks::BOOKS;
+use crate::{engine, log};
+
+unsafe extern "C" {
+    fn pthread_atfork(
+        prepare: unsafe extern "C" fn(),
+        parent: unsafe extern "C" fn(),
+        child: unsafe extern "C" fn(),
+    ) -> libc::c_int;
+}
+
+/// Registered with the first allocation, so that these run last before a fork and first after it: handlers of
+/// others may allocate.
+pub(crate) fn install() {
+    // SAFETY: the handlers stay as long as the library.
+    unsafe { pthread_atfork(prepare, parent, child) };
+}
+
+unsafe extern "C" fn prepare() {
+    // What has gathered is written once, not by both processes.
+    log::flush();
+    BOOKS.acquire();
+    log::LOCK.acquire();
+    engine::before_fork();
+}
+
+unsafe extern "C" fn parent() {
+    engine::after_fork_in_parent();
+    log::LOCK.release();
+    BOOKS.release();
+}
+
+unsafe extern "C" fn child() {
+    engine::after_fork_in_child();
+    log::LOCK.release();
+    BOOKS.release();
+}

@@ -1,0 +1,85 @@
+//! A line for every call, gathered in a buffer and written when that is full, when the program ends and when it is
+//! stopped: a system call in a few hundred lines.
+//!
+//! ```text
+//! malloc 24 0x7f3a5c001040 4711
+//! free 24 0x7f3a5c001040 4711
+//! ```
+//!
+//! The call, the bytes asked for, the address, and the thread as the system numbers it.
+
+use core::ffi::CStr;
+use core::fmt;
+
+use crate::lock::Lock;
+use crate::text::{Descriptor, STDERR, Text, line, say, write};
+
+const BUFFER_BYTES: usize = 32 << 10;
+
+struct Log {
+    file: Option<Descriptor>,
+    buffer: Text<BUFFER_BYTES>,
+}
+
+pub(crate) static LOCK: LogLock = LogLock(Lock::new(Log { file: None, buffer: Text::new() }));
+
+/// The log, behind its lock.
+pub(crate) struct LogLock(Lock<Log>);
+
+impl LogLock {
+    pub(crate) fn acquire(&self) -> bool {
+        self.0.acquire()
+    }
+
+    pub(crate) fn release(&self) {
+        self.0.release();
+    }
+}
+
+/// Begins the log.
+pub(crate) fn open(path: &CStr) {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
+    // SAFETY: the path is a string.
+    let file = unsafe { libc::open(path.as_ptr(), flags, 0o644) };
+    if file < 0 {
+        let shown = path.to_str().unwrap_or("KMEM_LOG");
+        return say(STDERR, format_args!("kmem: cannot write the log {shown:?}; there is none"));
+    }
+    LOCK.0.with(|log| log.file = Some(Descriptor(above_standard(file))));
+}
+
+/// Moves a descriptor out of the way of programs that count on low ones.
+fn above_standard(file: libc::c_int) -> libc::c_int {
+    const FIRST: libc::c_int = 1000;
+    // SAFETY: it duplicates a descriptor of ours.
+    let moved = unsafe { libc::fcntl(file, libc::F_DUPFD_CLOEXEC, FIRST) };
+    if moved < 0 {
+        return file;
+    }
+    // SAFETY: the descriptor is ours and not used any more.
+    unsafe { libc::close(file) };
+    moved
+}
+
+/// Adds a line.
+pub(crate) fn record(message: fmt::Arguments<'_>) {
+    LOCK.0.with(|log| {
+        let Some(file) = log.file else { return };
+        let line = line(message);
+        if log.buffer.room() < line.as_bytes().len() {
+            write(file, log.buffer.as_bytes());
+            log.buffer.clear();
+        }
+        log.buffer.push(line.as_bytes());
+    });
+}
+
+/// Writes what has gathered.
+pub(crate) fn flush() {
+    LOCK.0.with(|log| {
+        if let Some(file) = log.file {
+            write(file, log.buffer.as_bytes());
+        }
+        log.buffer.clear();
+    });
+}

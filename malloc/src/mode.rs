@@ -1,0 +1,114 @@
+//! Whether calls go straight to the heap, or past the observers that the environment has asked for.
+//!
+//! One word says so, and it is all that a call looks at when nothing was asked for.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{
+    AtomicU8,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::options::{self, Options, Wish};
+use crate::{engine, fork, log, stop};
+
+/// Nothing was asked for.
+const PLAIN: u8 = 0;
+/// The environment has not been read.
+const UNREAD: u8 = 1;
+/// A thread is reading it.
+const READING: u8 = 2;
+/// Calls are observed.
+const OBSERVED: u8 = 3;
+/// As `PLAIN`, but some blocks have names.
+const NAMED: u8 = 4;
+
+static MODE: AtomicU8 = AtomicU8::new(UNREAD);
+
+/// The options, once `MODE` is past `READING`.
+static OPTIONS: Settled = Settled(UnsafeCell::new(Options::DEFAULT));
+
+struct Settled(UnsafeCell<Options>);
+
+// SAFETY: written only by the one thread that moved `MODE` to `READING`, before it moves on; read only after that.
+unsafe impl Sync for Settled {}
+
+/// How a call is to be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// By the heap, and nothing else.
+    Plain,
+    /// By the heap; a freed block may have a name to be forgotten.
+    Named,
+    /// As the options say.
+    Observed(&'static Options),
+}
+
+/// Whether calls go straight to the heap.
+#[inline(always)]
+pub(crate) fn is_plain() -> bool {
+    MODE.load(Relaxed) == PLAIN
+}
+
+/// How this call is to be served.
+#[cold]
+pub(crate) fn mode() -> Mode {
+    // Acquire pairs with the Release in `settle`: the options are written.
+    match MODE.load(Acquire) {
+        OBSERVED => Mode::Observed(options()),
+        NAMED => Mode::Named,
+        UNREAD => settle(),
+        _ => Mode::Plain,
+    }
+}
+
+/// What the environment asked for; the defaults before it was read.
+pub(crate) fn options() -> &'static Options {
+    match MODE.load(Acquire) {
+        UNREAD | READING => &Options::DEFAULT,
+        // SAFETY: past `READING` nobody writes.
+        _ => unsafe { &*OPTIONS.0.get() },
+    }
+}
+
+/// From now on frees look for names.
+pub(crate) fn note_names() {
+    // Relaxed: the name itself is under a lock.
+    let _ = MODE.compare_exchange(PLAIN, NAMED, Relaxed, Relaxed);
+}
+
+/// Reads the environment, if it is there yet.
+fn settle() -> Mode {
+    if MODE.compare_exchange(UNREAD, READING, Acquire, Relaxed).is_err() {
+        return Mode::Plain;
+    }
+    let Some(options) = options::read() else {
+        MODE.store(UNREAD, Release);
+        return Mode::Plain;
+    };
+    // SAFETY: this thread alone moved `MODE` to `READING`.
+    unsafe { *OPTIONS.0.get() = options };
+    stop::install();
+    fork::install();
+    engine::configure(&options);
+    if let Some(path) = options.log {
+        log::open(path);
+    }
+    // Release pairs with the Acquires of readers: the options are written.
+    MODE.store(if is_observed(&options) { OBSERVED } else { PLAIN }, Release);
+    mode()
+}
+
+fn is_observed(options: &Options) -> bool {
+    let wishes = [
+        options.statistics,
+        options.leaks,
+        options.track,
+        options.scribble,
+        options.zero_on_free,
+        options.red_zones,
+    ];
+    wishes.contains(&Wish::Yes)
+        || options.log.is_some()
+        || options.quarantine_bytes > 0
+        || options.limit_bytes != usize::MAX
+}

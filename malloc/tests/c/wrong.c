@@ -1,0 +1,77 @@
+/*
+ * One wrong call, named by the first argument. The second, a size, is that of the block.
+ */
+#include "check.h"
+#include "kmem.h"
+#include <pthread.h>
+
+static void *volatile block;
+
+static void *free_it(void *argument)
+{
+    free(argument);
+    return NULL;
+}
+
+int main(int count, char **arguments)
+{
+    CHECK(count == 3);
+    const char *what = arguments[1];
+    size_t size = strtoul(arguments[2], NULL, 10);
+    int on_stack = 0;
+    static int in_data[64];
+    block = malloc(size);
+    void *volatile other = malloc(size);
+    printf("%p\n", block);
+    fflush(stdout);
+    if (strcmp(what, "twice") == 0) {
+        free(block);
+        free(block);
+    } else if (strcmp(what, "twice-later") == 0) {
+        free(block);
+        for (int i = 0; i < 1000; i++)
+            free(malloc(size + 64 + (size_t)i * 16));
+        free(block);
+    } else if (strcmp(what, "twice-elsewhere") == 0) {
+        pthread_t thread;
+        free(block);
+        CHECK(pthread_create(&thread, NULL, free_it, block) == 0);
+        pthread_join(thread, NULL);
+    } else if (strcmp(what, "inside") == 0) {
+        free((char *)block + 8);
+    } else if (strcmp(what, "deep-inside") == 0) {
+        free((char *)block + size / 2);
+    } else if (strcmp(what, "misaligned") == 0) {
+        free((char *)block + 1);
+    } else if (strcmp(what, "stack") == 0) {
+        void *volatile foreign = &on_stack;
+        free(foreign);
+    } else if (strcmp(what, "data") == 0) {
+        void *volatile foreign = in_data;
+        free(foreign);
+    } else if (strcmp(what, "wild") == 0) {
+        void *volatile foreign = (void *)0x123456789000;
+        free(foreign);
+    } else if (strcmp(what, "realloc-freed") == 0) {
+        free(block);
+        block = realloc(block, size + 100);
+    } else if (strcmp(what, "realloc-foreign") == 0) {
+        void *volatile foreign = &on_stack;
+        block = realloc(foreign, 100);
+    } else if (strcmp(what, "overrun") == 0) {
+        memset(block, 1, size + 1);
+        free(block);
+    } else if (strcmp(what, "write-after-free") == 0) {
+        free(block);
+        ((char *)block)[size / 2] = 5;
+        for (int i = 0; i < 100000; i++)
+            free(malloc(size));
+    } else if (strcmp(what, "wrong-size") == 0) {
+        free_sized(block, size * 3);
+    } else {
+        return 2;
+    }
+    free(other);
+    puts("went on");
+    return 0;
+}

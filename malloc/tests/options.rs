@@ -1,0 +1,105 @@
+//! What the environment can ask for, and the functions beyond the standards.
+
+#[allow(dead_code, reason = "each test program uses its own part")]
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use support::{build, preloaded, run, stderr, stdout};
+
+#[test]
+fn help_lists_every_variable() {
+    let output = run(preloaded("/bin/echo").env("KMEM_HELP", "1"));
+    for name in [
+        "KMEM_STATS",
+        "KMEM_LEAKS",
+        "KMEM_LOG",
+        "KMEM_SCRIBBLE",
+        "KMEM_RED_ZONES",
+        "KMEM_QUARANTINE",
+        "KMEM_ON_ERROR",
+        "KMEM_LIMIT",
+        "KMEM_PURGE_DELAY",
+        "ALLOCATOR_SCRIBBLE",
+    ] {
+        assert!(stderr(&output).contains(name), "{name}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_wrong_value_gets_one_line_and_the_default() {
+    for (name, value) in [
+        ("KMEM_STATS", "maybe"),
+        ("KMEM_QUARANTINE", "-5"),
+        ("KMEM_QUARANTINE", "99999999999999999999G"),
+        ("KMEM_ON_ERROR", ""),
+        ("KMEM_PURGE_DELAY", "soon"),
+        ("ALLOCATOR_SCRIBBLE", "2"),
+    ] {
+        let output = run(preloaded("/bin/echo").arg("fine").env(name, value));
+        assert_eq!(stdout(&output), "fine\n");
+        let message = stderr(&output);
+        // Once for `timeout`, once for `echo`.
+        assert_eq!(message.matches(name).count(), 2, "{message}");
+        assert!(message.contains("the default stays in force"), "{message}");
+    }
+    let output = run(preloaded("/bin/echo").env("KMEM_NONSENSE", "1"));
+    assert!(stderr(&output).contains("there is no KMEM_NONSENSE"));
+}
+
+#[test]
+fn live_blocks_are_printed_with_their_names() {
+    for track in ["0", "1"] {
+        let output = run(preloaded(build("names.c", &[])).env("KMEM_TRACK", track));
+        let text = stdout(&output);
+        let (before, after) = text.split_once("after\n").expect("both lists");
+        for name in ["\"the first block\"", "\"second\"", "\"grows\""] {
+            assert!(before.contains(name) && !after.contains(name), "{text}");
+        }
+        assert_eq!(after.matches("\"leaked\"").count(), 3, "{text}");
+        assert!(!before.contains("freed and gone"), "{text}");
+    }
+}
+
+#[test]
+fn leaks_are_grouped_by_name_and_size() {
+    let output = run(preloaded(build("names.c", &[])).env("KMEM_LEAKS", "1"));
+    let line = stderr(&output).lines().find(|line| line.contains("\"leaked\"")).map(String::from);
+    let words: Vec<String> = line.expect("a group").split_whitespace().map(String::from).collect();
+    assert_eq!(words[..3], ["231", "3", "77"], "three blocks of 77 bytes");
+}
+
+#[test]
+fn the_log_has_a_line_for_every_call() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("calls.log");
+    let _ = fs::remove_file(&path);
+    run(preloaded(build("names.c", &[])).env("KMEM_LOG", &path));
+    let log = fs::read_to_string(&path).expect("the log");
+    assert_eq!(log.matches("malloc_named 77 0x").count(), 3);
+    for line in log.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(words.len(), 4, "{line}");
+        assert!(words[1].parse::<usize>().is_ok() && words[3].parse::<u32>().is_ok(), "{line}");
+        assert!(words[2].starts_with("0x"), "{line}");
+    }
+}
+
+#[test]
+fn statistics_come_at_the_end() {
+    let output = run(preloaded(build("names.c", &[])).env("KMEM_STATS", "1"));
+    assert!(stderr(&output).contains("kmem: statistics of process"));
+    assert!(stderr(&output).contains("allocations"));
+}
+
+#[test]
+fn real_programs_run_under_every_observer_at_once() {
+    let output = run(preloaded("/bin/sort")
+        .arg(support::root().join("src/c.rs"))
+        .env("KMEM_SCRIBBLE", "1")
+        .env("KMEM_RED_ZONES", "1")
+        .env("KMEM_ZERO_ON_FREE", "1")
+        .env("KMEM_QUARANTINE", "1M")
+        .env("KMEM_LIMIT", "1G"));
+    assert!(stdout(&output).contains("malloc"));
+}
