@@ -1,5 +1,7 @@
 //! `cargo xtask`: the chores of kmem.
 
+mod preload;
+
 use std::env;
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
@@ -16,6 +18,8 @@ cargo xtask setup                    install what the kernel needs, or name it
 cargo xtask run [-m MIB] [--smp N]   boot the demonstration in QEMU (128 MiB, 1 CPU)
 cargo xtask test [ARGUMENTS]         run all tests; ARGUMENTS go to `cargo test`
 cargo xtask accept                   record how many instructions operations take now
+cargo xtask preload PROGRAM [ARGUMENTS]
+                                     run a program on kmem's malloc, and compare it with the system's
 ";
 
 /// A chore.
@@ -25,6 +29,7 @@ enum Chore {
     Run(Machine),
     Test(Vec<OsString>),
     Accept,
+    Preload(OsString, Vec<OsString>),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +52,10 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Chore> {
         Value(name) if name == "run" => Chore::Run(parse_machine(&mut arguments)?),
         Value(name) if name == "test" => Chore::Test(arguments.raw_args()?.collect()),
         Value(name) if name == "accept" => Chore::Accept,
+        Value(name) if name == "preload" => {
+            let program = arguments.value().context("preload takes a program")?;
+            Chore::Preload(program, arguments.raw_args()?.collect())
+        }
         other => bail!("{}\n\n{HELP}", other.unexpected()),
     };
     if let Chore::Help | Chore::Setup | Chore::Accept = chore
@@ -94,6 +103,9 @@ fn perform(chore: Chore) -> Result<ExitCode> {
                 End::Success => {}
                 other => bail!("the kernel did not come to its end: {other:?}"),
             }
+        }
+        Chore::Preload(program, arguments) => {
+            return preload::run(project_root(), &program, &arguments);
         }
         Chore::Test(arguments) => {
             setup::ensure()?;

@@ -1,0 +1,91 @@
+//! `cargo xtask preload PROGRAM ARGS…`: a program on kmem's malloc, beside the system's.
+//!
+//! The program runs on the system's malloc first and then on kmem's, each time with this terminal; a
+//! comparison of time, CPU time and peak memory follows on standard error.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::mem;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+/// What one run took.
+struct Cost {
+    wall: Duration,
+    cpu: Duration,
+    peak_kib: u64,
+}
+
+/// Runs `program` on both allocators and compares.
+///
+/// # Errors
+///
+/// If the library cannot be built or the program cannot be started.
+pub(crate) fn run(root: &Path, program: &OsString, arguments: &[OsString]) -> Result<ExitCode> {
+    let library = build(root)?;
+    let (_, system) = measure(program, arguments, None)?;
+    let (status, kmem) = measure(program, arguments, Some(&library))?;
+    eprintln!("\n{:<14}{:>12}{:>12}{:>10}", "", "system", "kmem", "ratio");
+    let row = |what: &str, system: f64, kmem: f64, unit: &str| {
+        let ratio = kmem / system.max(f64::MIN_POSITIVE);
+        eprintln!("{what:<14}{system:>9.0} {unit}{kmem:>9.0} {unit}{ratio:>10.2}");
+    };
+    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+    row("time", ms(system.wall), ms(kmem.wall), "ms");
+    row("CPU time", ms(system.cpu), ms(kmem.cpu), "ms");
+    row("peak memory", system.peak_kib as f64, kmem.peak_kib as f64, "K ");
+    let code = status.code().unwrap_or(128 + status.signal().unwrap_or(0));
+    Ok(ExitCode::from(code as u8))
+}
+
+fn build(root: &Path) -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--release", "-p", "kmem-malloc"])
+        .current_dir(root)
+        .status()
+        .context("cargo does not start")?;
+    ensure!(status.success(), "kmem-malloc does not build");
+    Ok(root.join("target/release/libkmem_malloc.so"))
+}
+
+fn measure(
+    program: &OsString,
+    arguments: &[OsString],
+    library: Option<&Path>,
+) -> Result<(ExitStatus, Cost)> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    if let Some(library) = library {
+        command.env("LD_PRELOAD", library);
+    }
+    let start = Instant::now();
+    let child = command.spawn().with_context(|| format!("{} does not start", program.display()))?;
+    let (status, usage) = wait(child.id())?;
+    let cpu = [usage.ru_utime, usage.ru_stime]
+        .iter()
+        .map(|time| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000))
+        .sum();
+    Ok((status, Cost { wall: start.elapsed(), cpu, peak_kib: usage.ru_maxrss as u64 }))
+}
+
+/// Waits for a child; how it ended and what it and its own children used.
+fn wait(child: u32) -> Result<(ExitStatus, libc::rusage)> {
+    // SAFETY: integers, for which zero bytes are valid.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    let mut status = 0;
+    loop {
+        // SAFETY: the call fills both variables.
+        let ended = unsafe { libc::wait4(child as libc::pid_t, &mut status, 0, &mut usage) };
+        if ended >= 0 {
+            return Ok((ExitStatus::from_raw(status), usage));
+        }
+        let error = io::Error::last_os_error();
+        ensure!(error.kind() == io::ErrorKind::Interrupted, "waiting for the program: {error}");
+    }
+}
