@@ -332,12 +332,19 @@ fn leave_shared() {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
-    use std::sync::Barrier;
+    use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
     use std::thread;
+
+    /// The slots belong to the whole process: tests that count them run one at a time.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     #[test]
     fn threads_at_the_same_time_hold_different_slots() {
         const THREADS: usize = 16;
+        let _alone = alone();
         let barrier = Barrier::new(THREADS);
         let slots: BTreeSet<CpuId> = thread::scope(|scope| {
             let threads: std::vec::Vec<_> = (0..THREADS)
@@ -364,6 +371,7 @@ mod tests {
         // More threads at a time than slots: all add to a plain counter per slot.
         const THREADS: usize = MAX_CPUS + 44;
         const ROUNDS: usize = 50;
+        let _alone = alone();
         struct Counters([Cell<usize>; MAX_CPUS]);
         // SAFETY: a cell is touched only between `enter` and `leave` by the thread of that slot,
         // which is the property under test.
