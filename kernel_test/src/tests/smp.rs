@@ -166,43 +166,25 @@ pub(super) fn stopped_timers_stay_silent() {
     assert!(HOOKS.load(Ordering::Relaxed) > 0);
 }
 
-/// Of two CPUs that each write and then read the other's, at least one sees the other's write, with
-/// the barrier on one side only: what kmem's CPU slots rest on.
-pub(super) fn barrier_reaches_every_cpu() {
-    const ROUNDS: u64 = 200;
-    static ASKED: AtomicU64 = AtomicU64::new(0);
-    static INSIDE: [AtomicU64; acpi::MOST_CPUS] = [const { AtomicU64::new(0) }; acpi::MOST_CPUS];
-    static DONE: AtomicUsize = AtomicUsize::new(0);
+/// A CPU that masks interrupts serves no barrier, so one must not be said to be passed before it
+/// has opened them.
+pub(super) fn barrier_waits_for_cpus_that_mask_interrupts() {
+    let masked = AtomicUsize::new(0);
+    let about_to_open = AtomicUsize::new(0);
     on_every_cpu(&|id| {
-        let inside = &INSIDE[id.index()];
-        if id != CpuId::BOOT {
-            // Works unless it is asked to stay out, and says so before it looks.
-            while DONE.load(Ordering::Relaxed) == 0 {
-                inside.store(1, Ordering::Relaxed);
-                core::sync::atomic::compiler_fence(Ordering::SeqCst);
-                if ASKED.load(Ordering::Relaxed) == 0 {
-                    inside.store(2, Ordering::Relaxed);
-                }
-                core::sync::atomic::compiler_fence(Ordering::SeqCst);
-                inside.store(0, Ordering::Relaxed);
+        if id == CpuId::BOOT {
+            while masked.load(Ordering::Acquire) < cpu::count() - 1 {
+                core::hint::spin_loop();
             }
+            assert!(barrier::synchronize());
+            assert_eq!(about_to_open.load(Ordering::Acquire), cpu::count() - 1);
             return;
         }
-        for _ in 0..ROUNDS {
-            ASKED.store(1, Ordering::Relaxed);
-            assert!(barrier::synchronize());
-            for other in &INSIDE[1..cpu::count()] {
-                while other.load(Ordering::Acquire) != 0 {
-                    core::hint::spin_loop();
-                }
-                // Nobody is inside, and nobody enters: 1 may come up again, but never 2.
-                for _ in 0..100 {
-                    assert_ne!(other.load(Ordering::Acquire), 2, "entered against the request");
-                }
-            }
-            ASKED.store(0, Ordering::Relaxed);
-        }
-        DONE.store(1, Ordering::Relaxed);
+        without_interrupts(|| {
+            masked.fetch_add(1, Ordering::AcqRel);
+            (0..1_000_000).for_each(|_| core::hint::spin_loop());
+            about_to_open.fetch_add(1, Ordering::AcqRel);
+        });
     });
 }
 
