@@ -140,6 +140,7 @@ macro_rules! kernel_tests {
                 exhaustion_and_recovery_on_all_cpus_at_once: ALL_CPUS, Pass;
                 timers_allocate_on_every_cpu: ALL_CPUS, Pass;
                 drain_while_others_allocate: ALL_CPUS, Pass;
+                frame_lists_are_drained_while_others_use_them: ALL_CPUS, Pass;
                 cpus_come_and_go: ALL_CPUS, Pass;
                 ten_million_operations: &[CPUS4], Pass;
             }

@@ -256,29 +256,41 @@ pub(super) fn timers_allocate_on_every_cpu() {
     before.is_restored();
 }
 
-/// The CPU that booted takes everything back from the others, all the time.
-pub(super) fn drain_while_others_allocate() {
+/// Has the CPU that booted `drain` without a pause, while the others work, so many operations each.
+fn drain_while_others(mix: Mix, operations: usize, drain: &(dyn Fn() + Sync)) {
     let before = Before::new();
     let working = AtomicUsize::new(cpu::count() - 1);
     with_timers(|| {
         on_every_cpu(&|cpu| {
             if cpu != CpuId::BOOT {
-                Worker::new(cpu, Mix::EVERYTHING).run(60_000);
+                Worker::new(cpu, mix).run(operations);
                 working.fetch_sub(1, Ordering::Relaxed);
                 return;
             }
             let mut rounds = 0;
             while working.load(Ordering::Relaxed) > 0 || rounds < 20 {
-                // It may not reach every CPU: the emulator lets one stand still anywhere.
-                PAGES.drain();
-                HEAP.reclaim();
-                CACHE.reap();
-                CACHE.shrink();
+                drain();
                 rounds += 1;
             }
         });
     });
     before.is_restored();
+}
+
+pub(super) fn drain_while_others_allocate() {
+    drain_while_others(Mix::EVERYTHING, 60_000, &|| {
+        // It may not reach every CPU: the emulator lets one stand still anywhere.
+        PAGES.drain();
+        HEAP.reclaim();
+        CACHE.reap();
+        CACHE.shrink();
+    });
+}
+
+/// Blocks that CPUs keep ready, and lists that overflow and run dry all the time.
+pub(super) fn frame_lists_are_drained_while_others_use_them() {
+    let mix = Mix { held: 150, sent_of_ten: 2, ..Mix::blocks(&[0, 0, 0, 0, 0, 1, 2, 3]) };
+    drain_while_others(mix, 300_000, &|| _ = PAGES.drain());
 }
 
 /// CPUs leave the allocator, one after the other or several at once, and return.
