@@ -19,7 +19,9 @@ use core::sync::atomic::{
     compiler_fence,
 };
 
-use super::descriptor::{CACHED, Entry, Slab, USER};
+use super::descriptor::Entry;
+#[cfg(feature = "mmap")]
+use super::descriptor::{CACHED, Slab, USER};
 use super::magazine::{self, Magazine};
 use crate::buddy::AllocError;
 use crate::page::records::{self, NONE, Records};
@@ -79,6 +81,7 @@ impl Slot {
     ///
     /// The caller runs on the slot's CPU and stays there, and nothing else uses the slot on that CPU but interrupt handlers.
     /// The cache watches none of its objects.
+    #[cfg(feature = "mmap")]
     #[inline(always)]
     pub(crate) unsafe fn pop_hit(&self) -> Option<NonNull<u8>> {
         if self.busy.load(Relaxed) {
@@ -111,6 +114,7 @@ impl Slot {
     /// # Safety
     ///
     /// As [`pop_hit`](Self::pop_hit). `slab` is where `object` lies. If it is an allocated object, nobody uses it any more.
+    #[cfg(feature = "mmap")]
     #[inline(always)]
     pub(crate) unsafe fn push_hit(&self, slab: Slab<'_>, object: NonNull<u8>) -> bool {
         if self.busy.load(Relaxed) {
@@ -416,6 +420,7 @@ impl Cpus {
     }
 
     /// The CPU's slot, which lives as long as the cache, if it has one.
+    #[cfg(feature = "mmap")]
     pub(super) fn local(&self, cpu: CpuId) -> Option<NonNull<Slot>> {
         Some(self.at(cpu)).filter(|slot| slot.is_present()).map(NonNull::from)
     }

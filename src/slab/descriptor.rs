@@ -196,6 +196,7 @@ impl<'r> Slab<'r> {
     }
 
     /// The tag of the slab's cache.
+    #[cfg(feature = "mmap")]
     #[inline]
     pub(crate) fn tag(self) -> u32 {
         self.header().tag
@@ -249,6 +250,7 @@ impl<'r> Slab<'r> {
     }
 
     /// Whether an object in a user's hands begins at `address`.
+    #[cfg(feature = "mmap")]
     #[inline]
     pub(crate) fn is_users_at(self, address: NonNull<u8>) -> bool {
         self.index_at(address.as_ptr() as usize)

@@ -95,7 +95,10 @@ mod stock;
 mod typed;
 mod verify;
 
+// What the host takes its hits by, past the heap.
+#[cfg(feature = "mmap")]
 pub(crate) use cpu::Slot;
+#[cfg(feature = "mmap")]
 pub(crate) use descriptor::find;
 pub use error::{Busy, LEAKS_NAMED, ObjectError};
 pub use flags::CacheFlags;

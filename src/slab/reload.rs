@@ -8,12 +8,15 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
-use super::cpu::{Held, Slot};
+use super::cpu::Held;
+#[cfg(feature = "mmap")]
+use super::cpu::Slot;
 use super::descriptor::{self, CACHED, Entry};
 use super::flags::CacheFlags;
 use super::lifecycle::{ConstructError, Lifecycle};
 use super::lists::{Filling, Lists};
 use super::magazine::{self, Magazine, magazine_bytes, rounds_for};
+#[cfg(feature = "mmap")]
 use super::paths::WATCHED;
 use crate::buddy::AllocError;
 use crate::page::records::NONE;
@@ -237,6 +240,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 
     /// The slot of a CPU for as long as the cache lives, if it has one and hits need look at nothing else.
+    #[cfg(feature = "mmap")]
     pub(crate) fn local_slot(&self, cpu: CpuId) -> Option<NonNull<Slot>> {
         if self.flags.intersects(WATCHED) { None } else { self.cpus.local(cpu) }
     }
