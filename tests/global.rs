@@ -1,7 +1,7 @@
 //! A whole test program whose allocator is kmem: the harness, its threads, and these.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use kmem::host::MmapAllocator;
@@ -17,8 +17,16 @@ fn numbers(seed: u64) -> impl Iterator<Item = u64> {
     })
 }
 
+/// The allocator serves the whole process, and can be verified only while nobody else uses it: one
+/// test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn collections_hold_what_was_put_into_them() {
+    let _alone = alone();
     let mut tree = BTreeMap::new();
     let mut map = HashMap::new();
     let mut queue = VecDeque::new();
@@ -41,6 +49,7 @@ fn collections_hold_what_was_put_into_them() {
 
 #[test]
 fn strings_grow_and_vectors_of_all_sizes_are_sorted() {
+    let _alone = alone();
     let mut text = String::new();
     for number in numbers(2).take(300_000) {
         text.push_str(&number.to_string());
@@ -61,6 +70,7 @@ fn strings_grow_and_vectors_of_all_sizes_are_sorted() {
 
 #[test]
 fn threads_share_and_hand_over() {
+    let _alone = alone();
     let shared: Arc<Mutex<HashMap<String, Arc<[u64]>>>> = Arc::default();
     let (sender, receiver) = mpsc::channel::<Box<[u64]>>();
     let threads: Vec<_> = (0..8)
@@ -87,6 +97,7 @@ fn threads_share_and_hand_over() {
 
 #[test]
 fn large_blocks_come_zeroed_and_go_back() {
+    let _alone = alone();
     for mib in [1, 3, 7, 20, 5] {
         let zeroed = vec![0_u8; mib << 20];
         assert!(zeroed.iter().all(|byte| *byte == 0));
@@ -102,6 +113,7 @@ fn large_blocks_come_zeroed_and_go_back() {
 
 #[test]
 fn the_report_shows_what_there_is() {
+    let _alone = alone();
     let kept: Vec<Box<[u8; 48]>> = (0..100).map(|_| Box::new([7; 48])).collect();
     let text = KMEM.report().to_string();
     assert!(text.contains("heap-48") && text.contains("KiB live"), "{text}");
