@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use kmem::arena::{
-    AddError, AllocError, Arena, Config, Constraint, Fit, FreeError, Kept, Segment, SegmentInfo,
-    SegmentState, Source,
+    AddError, AllocError, Arena, Config, ConfigError, Constraint, Fit, FreeError, Kept,
+    ResizeError, Segment, SegmentInfo, SegmentState, Source,
 };
 use proptest::prelude::*;
 
@@ -254,6 +254,15 @@ enum Step {
     Add {
         range: Range<u64>,
     },
+    /// The n-th live segment, to any length.
+    Resize {
+        nth: usize,
+        len: u64,
+    },
+    /// A pool with so many records more.
+    GrowPool {
+        more: usize,
+    },
 }
 
 fn constraints() -> impl Strategy<Value = Constraint> {
@@ -288,6 +297,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (any::<usize>(), 0_u64..80).prop_map(|(nth, len)| Step::WrongLength { nth, len }),
         1 => (0..LIMIT / 16, 1_u64..9)
             .prop_map(|(start, len)| Step::Add { range: start * 16..(start + len) * 16 }),
+        3 => (any::<usize>(), lengths()).prop_map(|(nth, len)| Step::Resize { nth, len }),
+        1 => (0_usize..20).prop_map(|more| Step::GrowPool { more }),
     ];
     proptest::collection::vec(step, 1..160)
 }
@@ -334,6 +345,8 @@ impl Pair<'_, '_> {
                     prop_assert_eq!(self.arena.free(start, len), Err(expected));
                 }
             }
+            Step::Resize { nth, len } => self.resize(nth, len)?,
+            Step::GrowPool { more } => self.grow_pool(more)?,
             Step::Add { range } => {
                 let hits = |other: &Range<u64>| {
                     !other.is_empty() && other.start < range.end && range.start < other.end
@@ -358,6 +371,45 @@ impl Pair<'_, '_> {
         }
         prop_assert_eq!(self.arena.verify(), Ok(()));
         prop_assert_eq!(self.arena.segments().collect::<Vec<_>>(), self.model.segments());
+        Ok(())
+    }
+
+    fn resize(&mut self, nth: usize, len: u64) -> Result<(), TestCaseError> {
+        let Some((start, old)) = self.nth_live(nth) else { return Ok(()) };
+        let rounded = len.next_multiple_of(QUANTUM);
+        let end_of_span =
+            self.model.spans.iter().find(|span| span.range.contains(&start)).unwrap().range.end;
+        let behind = self
+            .model
+            .available()
+            .into_iter()
+            .find(|range| range.start == start + old && range.end <= end_of_span);
+        let room = behind.map_or(start + old, |range| range.end) - start;
+        let answer = self.arena.resize(start, len);
+        if len == 0 {
+            prop_assert_eq!(answer, Err(ResizeError::Alloc(AllocError::ZeroLength)));
+        } else if rounded > room {
+            prop_assert_eq!(answer, Err(ResizeError::Blocked { room }));
+        } else {
+            prop_assert_eq!(answer, Ok(rounded));
+            self.model.live.insert(start, rounded);
+        }
+        Ok(())
+    }
+
+    fn grow_pool(&mut self, more: usize) -> Result<(), TestCaseError> {
+        let (used, before) = self.arena.segments_used();
+        // Not given back: each lasts as long as the arena, and the test is short.
+        let larger = vec![Segment::SPARE; before + more].leak();
+        match self.arena.grow_pool(larger) {
+            Ok(smaller) => prop_assert!(more > 0 && smaller.len() == before),
+            Err(error) => {
+                prop_assert_eq!(more, 0);
+                let (given, need) = (before, before + 1);
+                prop_assert_eq!(error, ConfigError::PoolTooSmall { given, need });
+            }
+        }
+        prop_assert_eq!(self.arena.segments_used(), (used, before + more));
         Ok(())
     }
 
@@ -524,6 +576,10 @@ fn cached_agrees(fit: Fit, cached_quanta: usize, steps: Vec<Step>) -> Result<(),
                 let again = arena.free(start, len);
                 prop_assert!(matches!(again, Err(FreeError::NotAllocated { .. })), "{again:?}");
                 model.live.remove(&start);
+            }
+            Step::GrowPool { more } => {
+                let records = arena.segments_used().1 + more + 1;
+                prop_assert!(arena.grow_pool(vec![Segment::SPARE; records].leak()).is_ok());
             }
             Step::WrongFree { .. } => {
                 arena.drain_caches();

@@ -151,6 +151,26 @@ pub enum FreeError {
     },
 }
 
+/// Why a segment kept its length. The arena is unchanged.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ResizeError {
+    /// No allocated segment starts there: what [`free`](super::Arena::free) would say.
+    Free(FreeError),
+    /// No segment can be so long: [`AllocError::ZeroLength`] or [`AllocError::TooLong`].
+    Alloc(AllocError),
+    /// What lies behind the segment is not available so far.
+    Blocked {
+        /// The longest that the segment could be.
+        room: u64,
+    },
+    /// The pool has no record left for what a shorter segment leaves behind.
+    NoSegments {
+        /// Records in the pool.
+        pool: usize,
+    },
+}
+
 /// A range in hexadecimal.
 struct Hex<'r>(&'r Range<u64>);
 
@@ -255,7 +275,21 @@ impl fmt::Display for FreeError {
     }
 }
 
+impl fmt::Display for ResizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Free(error) => error.fmt(f),
+            Self::Alloc(error) => error.fmt(f),
+            Self::Blocked { room } => write!(f, "expected room to grow, found {room:#x} at most"),
+            Self::NoSegments { pool } => {
+                write!(f, "expected a spare record, found all {pool} of the pool in use")
+            }
+        }
+    }
+}
+
 impl core::error::Error for ConfigError {}
 impl core::error::Error for AddError {}
 impl core::error::Error for AllocError {}
 impl core::error::Error for FreeError {}
+impl core::error::Error for ResizeError {}

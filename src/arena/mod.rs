@@ -61,6 +61,8 @@
 //! | `alloc`, Best and Worst | tree by length and address | O(log n) |
 //! | `alloc`, First and Next | tree by address, each node with the longest below it | O(log n) |
 //! | requests of few quanta, if cached | a stack for each length | O(1) |
+//! | `resize` in place | the neighbour's, as above | O(log n), Instant O(1) |
+//! | `grow_pool` | every record copied | O(1) amortised, if doubled |
 //! | what a wrong `free` hit, `lookup`, overlap of `add` | tree by address | O(log n) |
 //!
 //! A constrained request looks at the segments that are long enough in the order of the fit until
@@ -88,6 +90,7 @@
 mod bins;
 mod constraint;
 mod error;
+mod grow;
 mod hash;
 mod policy;
 mod quantum_cache;
@@ -100,7 +103,7 @@ mod verify;
 use core::ops::Range;
 
 pub use constraint::Constraint;
-pub use error::{AddError, AllocError, ConfigError, FreeError};
+pub use error::{AddError, AllocError, ConfigError, FreeError, ResizeError};
 pub use policy::Fit;
 pub use quantum_cache::{CACHE_DEPTH, MAX_CACHED_QUANTA};
 pub use segment::Segment;

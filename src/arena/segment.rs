@@ -168,12 +168,36 @@ impl<'m> Pool<'m> {
         if (len as usize) < Self::MIN_LEN {
             return None;
         }
+        let mut pool = Self::wiped(&mut records[..len as usize]);
+        pool[Slot::NIL].kind = Kind::Border;
+        Some(pool)
+    }
+
+    /// Nothing but spare records, at most `u32::MAX` of them.
+    fn wiped(records: &'m mut [Segment]) -> Self {
+        let len = u32::try_from(records.len()).unwrap_or(u32::MAX);
         let records = &mut records[..len as usize];
         for record in records.iter_mut().filter(|record| **record != Segment::SPARE) {
             *record = Segment::SPARE;
         }
-        records[0].kind = Kind::Border;
-        Some(Self { records, spare: Slot::NIL, untouched: 1, spares: len - 1 })
+        Self { records, spare: Slot::NIL, untouched: 1, spares: len - 1 }
+    }
+
+    /// Moves every record to `larger`, which has more of them, and returns the records used so far. Each keeps its number; the
+    /// hash buckets in them are empty.
+    pub(super) fn move_to(&mut self, larger: &'m mut [Segment]) -> &'m mut [Segment] {
+        let used = self.untouched as usize;
+        let mut moved = Self { untouched: self.untouched, ..Self::wiped(larger) };
+        moved.records[..used].copy_from_slice(&self.records[..used]);
+        moved.records[..used].iter_mut().for_each(|record| record.bucket = Slot::NIL);
+        moved.spare = self.spare;
+        moved.spares = self.spares + (moved.len() - self.len()) as u32;
+        core::mem::replace(self, moved).into_records()
+    }
+
+    /// The ring's first record.
+    pub(super) fn first(&self) -> Slot {
+        self[Slot::NIL].after
     }
 
     /// All records, to be used for something else.

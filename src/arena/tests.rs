@@ -3,6 +3,7 @@
 extern crate alloc;
 
 use alloc::string::ToString;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::segment::{BY_ADDRESS, BY_POLICY, Kind, Slot};
@@ -389,4 +390,47 @@ fn errors_say_what_was_expected_and_what_was_found() {
     assert_eq!(text, "expected length 0x40 for 0x100..0x140, found 0x8");
     let text = AllocError::Fragmented { len: 64, available: 128 }.to_string();
     assert_eq!(text, "expected 0x40 in one piece, found 0x80 in pieces");
+}
+
+#[test]
+fn a_resize_of_what_is_no_segment_is_refused() {
+    let mut pool = [Segment::SPARE; 4];
+    for fit in FITS {
+        let mut arena = arena_over(fit, &mut pool, 0x100..0x200);
+        let a = arena.alloc(0x100).unwrap();
+        let inside = FreeError::NotAStart { start: a + 8, allocated: a..a + 0x100 };
+        assert_eq!(arena.resize(a + 8, 8), Err(ResizeError::Free(inside)));
+        let outside = FreeError::OutOfRange { start: 0x200 };
+        assert_eq!(arena.resize(0x200, 8), Err(ResizeError::Free(outside)));
+        let too_long = AllocError::TooLong { len: u64::MAX };
+        assert_eq!(arena.resize(a, u64::MAX), Err(ResizeError::Alloc(too_long)));
+        assert_eq!(arena.resize(a, 0x108), Err(ResizeError::Blocked { room: 0x100 }));
+        assert_eq!(arena.resize(a, 0x80), Ok(0x80), "takes the last record");
+        let b = arena.alloc(0x80).unwrap();
+        assert_eq!(arena.resize(b, 8), Err(ResizeError::NoSegments { pool: 4 }));
+        arena.verify().unwrap();
+    }
+}
+
+#[test]
+fn an_arena_in_a_grown_pool_goes_on_where_it_was() {
+    for fit in FITS {
+        let mut pools = [vec![Segment::SPARE; 8], vec![Segment::SPARE; 64]];
+        let [small, large] = &mut pools;
+        let mut arena = arena_over(fit, small, 0..0x1000);
+        let taken: Vec<u64> = (0..5).map(|_| arena.alloc(16).unwrap()).collect();
+        arena.free_at(taken[1]).unwrap();
+        assert_eq!(arena.free_at(taken[3]), Ok(16));
+        let before: Vec<_> = arena.segments().collect();
+        let smaller = arena.grow_pool(large).unwrap();
+        assert_eq!(smaller.len(), 8);
+        smaller.fill(Segment::SPARE);
+        arena.verify().unwrap();
+        assert_eq!(arena.segments().collect::<Vec<_>>(), before);
+        for start in [taken[0], taken[2], taken[4]] {
+            assert_eq!(arena.free_at(start), Ok(16));
+            arena.verify().unwrap();
+        }
+        assert_eq!(arena.stats().available, 0x1000);
+    }
 }
