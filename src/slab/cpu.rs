@@ -245,10 +245,11 @@ impl<'a, P: Platform> Held<'a, P> {
         false
     }
 
-    /// Puts an object into a loaded magazine that the caller knows to have room. A drain that
+    /// Puts objects into a loaded magazine that the caller knows to have room. A drain that
     /// is asked for in between clears the capacity, but not the room.
-    pub(super) fn refill(&self, entry: Entry) {
-        self.write(self.slot.rounds.load(Relaxed), entry);
+    pub(super) fn refill(&self) -> Refill<'_, 'a, P> {
+        let rounds = self.slot.rounds.load(Relaxed);
+        Refill { held: self, entries: self.slot.entries.load(Relaxed), rounds }
     }
 
     #[inline]
@@ -360,6 +361,29 @@ impl<P: Platform> Room<'_, '_, P> {
     #[inline]
     pub(super) fn fill(self, entry: Entry) {
         self.held.write(self.rounds, entry);
+    }
+}
+
+/// A loaded magazine that is being filled: see [`Held::refill`].
+pub(super) struct Refill<'h, 'a, P: Platform> {
+    held: &'h Held<'a, P>,
+    entries: *mut Entry,
+    rounds: u32,
+}
+
+impl<P: Platform> Refill<'_, '_, P> {
+    /// Puts an object behind the others.
+    #[inline(always)]
+    pub(super) fn put(&mut self, entry: Entry) {
+        // SAFETY: the slot is held (invariant 2) and owns the loaded magazine, whose entries these are; whoever fills it knows
+        // that there is room.
+        unsafe { self.entries.add(self.rounds as usize).write(entry) };
+        self.rounds += 1;
+    }
+
+    /// Makes them the magazine's.
+    pub(super) fn finish(self) {
+        self.held.slot.rounds.store(self.rounds, Relaxed);
     }
 }
 

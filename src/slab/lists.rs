@@ -9,7 +9,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::descriptor::{Entry, Slab};
+use super::descriptor::{Entry, IN_SLAB, Slab};
 use crate::page::records::NONE;
 use crate::platform::Platform;
 
@@ -52,29 +52,47 @@ impl Fill {
 }
 
 /// A slab that objects are put back into, one after the other, before it is sorted into its list anew.
+///
+/// Neighbours' bits go into the free set together: see [`flush`](Self::flush).
 pub(super) struct Filling<'s> {
     slab: Slab<'s>,
     before: Fill,
     objects: usize,
+    /// Bits of the word `word` of the free set that are still to be set.
+    bits: u64,
+    word: usize,
 }
 
 impl<'s> Filling<'s> {
     pub(super) fn new(slab: Slab<'s>) -> Self {
-        Self { slab, before: Fill::of(slab), objects: 0 }
+        Self { slab, before: Fill::of(slab), objects: 0, bits: 0, word: 0 }
     }
 
     /// Which of the slab's objects this is, if it is one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn index_of(&self, entry: Entry) -> Option<usize> {
         self.slab.index_of_entry(entry)
     }
 
     /// Puts an object back that is not in the slab.
+    #[inline(always)]
+    pub(super) fn put<P: Platform>(&mut self, platform: &P, entry: Entry, index: usize) {
+        entry.state().store(IN_SLAB, Relaxed);
+        if index / 64 != self.word {
+            self.flush(platform);
+            self.word = index / 64;
+        }
+        self.bits |= 1 << (index % 64);
+    }
+
+    /// Sets the bits that are still to be set.
     #[inline]
-    pub(super) fn put<P: Platform>(&mut self, platform: &P, index: usize) {
-        if self.slab.put(index) {
-            self.objects += 1;
-        } else {
+    fn flush<P: Platform>(&mut self, platform: &P) {
+        let bits = core::mem::take(&mut self.bits);
+        let set_before = self.slab.put_word(self.word, bits);
+        self.objects += (bits & !set_before).count_ones() as usize;
+        if set_before != 0 {
+            let index = self.word * 64 + set_before.trailing_zeros() as usize;
             super::corrupted(platform, self.slab.object(index).as_ptr() as usize, None);
         }
     }
@@ -166,7 +184,8 @@ impl Lists {
     }
 
     /// Sorts a slab into its list after objects were put into it.
-    pub(super) fn finish<P: Platform>(&mut self, platform: &P, filling: Filling<'_>) {
+    pub(super) fn finish<P: Platform>(&mut self, platform: &P, mut filling: Filling<'_>) {
+        filling.flush(platform);
         self.available += filling.objects;
         self.relink(platform, filling.slab, filling.before);
     }

@@ -105,7 +105,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let mut lists = self.lock(flags)?;
         // The loaded magazine is empty, and a batch is no more than it holds.
         let batch = held.next_batch(capacity);
-        let taken = lists.take(platform, batch, CACHED, |entry| held.refill(entry));
+        let mut refill = held.refill();
+        let taken = lists.take(platform, batch, CACHED, |entry| refill.put(entry));
+        refill.finish();
         Ok(if taken == 0 { Turn::Nothing } else { Turn::Ready })
     }
 
@@ -278,7 +280,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             if let Some(current) = &mut filling
                 && let Some(index) = current.index_of(entry)
             {
-                current.put(self.platform(), index);
+                current.put(self.platform(), entry, index);
                 continue;
             }
             if let Some(done) = filling.take() {
@@ -287,7 +289,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             let slab = descriptor::find(self.source, entry.object).map(Filling::new);
             match slab.and_then(|slab| Some((slab.index_of(entry)?, slab))) {
                 Some((index, mut slab)) => {
-                    slab.put(self.platform(), index);
+                    slab.put(self.platform(), entry, index);
                     filling = Some(slab);
                 }
                 None => {
