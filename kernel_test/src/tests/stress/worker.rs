@@ -56,7 +56,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(cpu: CpuId, mix: Mix) -> Self {
-        let random = Random::new(0x5eed << 8 | cpu.index() as u64 + 1);
+        let random = Random::new((0x5eed << 8) | (cpu.index() as u64 + 1));
         Self { cpu, mix, random, held: Vec::with_capacity(mix.held), operations: 0 }
     }
 
