@@ -30,7 +30,11 @@ void *malloc_named(size_t size, const char *name);
  *     0x7f2a9c001040        24      32    4711  "node"
  *
  * `bytes` is what was asked for where blocks are tracked (KMEM_TRACK=1, or any option that observes calls),
- * otherwise the usable size. What is not known is shown as `-`.
+ * otherwise the usable size. What is not known is shown as `-`. Under an arena engine (KMEM_ENGINE) its spans follow,
+ * with what is available in each:
+ *
+ *     span 0x7f2a9c000000
+ *       0x7f2a9c001060-0x7f2a9c040000       258976 available
  */
 void print_memory(FILE *file);
 

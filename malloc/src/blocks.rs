@@ -83,6 +83,13 @@ impl Books {
         Some(block)
     }
 
+    /// Takes back that a block was forgotten.
+    pub(crate) fn reenter(&mut self, block: Block) {
+        self.blocks.insert(block);
+        self.frees -= 1;
+        self.live_bytes += block.bytes;
+    }
+
     /// Gives a block a name.
     pub(crate) fn name(&mut self, address: usize, bytes: usize, thread: u32, text: &[u8]) {
         let name = self.names.intern(text);

@@ -1,10 +1,13 @@
-//! What meets requests: kmem's heap over `mmap`, and a reserve for signal handlers.
+//! What meets requests: kmem's heap over `mmap`, or an arena where one was chosen, and a reserve for signal handlers.
 
 use core::alloc::Layout;
+use core::fmt;
 use core::ptr::NonNull;
 
-use crate::options::Options;
-use crate::reserve;
+use crate::options::{Engine, Options};
+use crate::text::{STDERR, say};
+use crate::{arenas, reserve};
+use kmem::arena::{Corruption, SegmentState};
 use kmem::check::Violation;
 use kmem::heap::{Heap, HeapFreeError, ReallocError, SizeClass};
 use kmem::host::{HostFault, HostFrames, MmapAllocator};
@@ -64,13 +67,17 @@ impl Request {
         self.bytes
     }
 
+    pub(crate) const fn alignment(self) -> usize {
+        self.alignment
+    }
+
     pub(crate) const fn contents(self) -> Contents {
         self.contents
     }
 
     /// As Rust's traits say it; `None` if no block can be that large.
     #[inline(always)]
-    fn layout(self) -> Option<Layout> {
+    pub(crate) fn layout(self) -> Option<Layout> {
         Layout::from_size_align(self.bytes.max(1), self.alignment).ok()
     }
 
@@ -88,9 +95,14 @@ fn heap() -> &'static Heap<'static, HostFrames> {
     KMEM.heap()
 }
 
-/// Takes from the options what concerns the heap.
+/// Takes from the options what concerns the heap, and chooses the engine.
 pub(crate) fn configure(options: &Options) {
     KMEM.set_trim_delay(options.purge_delay);
+    if let Engine::Arena(fit) = options.engine
+        && !arenas::choose(fit)
+    {
+        say(STDERR, format_args!("kmem: no memory for the engine; slab serves"));
+    }
 }
 
 /// Whether this call comes from a signal handler on top of one that holds a lock of the heap.
@@ -126,10 +138,16 @@ pub(crate) fn allocate(request: Request) -> Option<NonNull<u8>> {
     Some(block.cast())
 }
 
-/// As [`allocate`], for paths that are not the common one.
+/// A block from the engine that was chosen.
 #[inline(never)]
 pub(crate) fn allocate_slowly(request: Request) -> Option<NonNull<u8>> {
-    allocate(request)
+    if !arenas::is_chosen() {
+        return allocate(request);
+    }
+    if is_interrupted() || arenas::is_interrupted() {
+        return reserve::allocate(request.bytes, request.alignment);
+    }
+    arenas::allocate(request)
 }
 
 /// Frees a block, or says what was wrong.
@@ -142,13 +160,26 @@ pub(crate) unsafe fn free_slowly(block: NonNull<u8>) -> Result<(), Violation<'st
         // Small, and rare: it is not used again.
         return Ok(());
     }
-    if is_interrupted() {
+    if is_interrupted() || arenas::is_interrupted() {
         reserve::defer(block);
         return Ok(());
     }
     while let Some(deferred) = reserve::take_deferred() {
         // SAFETY: whoever freed it made the promise.
-        unsafe { KMEM.deallocate(deferred) }.map_err(violation(deferred))?;
+        unsafe { free_to_owner(deferred) }?;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { free_to_owner(block) }
+}
+
+/// # Safety
+///
+/// As [`free_slowly`].
+unsafe fn free_to_owner(block: NonNull<u8>) -> Result<(), Violation<'static>> {
+    if arenas::is_chosen()
+        && let Some(freed) = arenas::free(block)
+    {
+        return freed;
     }
     // SAFETY: the caller's promise.
     unsafe { KMEM.deallocate(block) }.map_err(violation(block))
@@ -200,14 +231,8 @@ unsafe fn reallocate_slowly(
         return usable_bytes(old).map(|_| None);
     };
     if reserve::owns(old) || is_interrupted() {
-        let kept_bytes = usable_bytes(old)?.min(request.bytes);
-        let Some(new) = allocate(request) else { return Ok(None) };
-        // SAFETY: both blocks have so many bytes and are different ones; the old one is the caller's.
-        unsafe {
-            new.copy_from_nonoverlapping(old, kept_bytes);
-            free_slowly(old)?;
-        }
-        return Ok(Some(new));
+        // SAFETY: the caller's promise.
+        return unsafe { move_to_new(old, request) };
     }
     // SAFETY: the caller's promise.
     match unsafe { KMEM.reallocate(old, layout) } {
@@ -217,25 +242,75 @@ unsafe fn reallocate_slowly(
     }
 }
 
+/// As [`reallocate`], by the engine that was chosen.
+///
+/// # Safety
+///
+/// As there.
+#[inline(never)]
+pub(crate) unsafe fn reallocate_by_engine(
+    old: NonNull<u8>,
+    request: Request,
+) -> Result<Option<NonNull<u8>>, Violation<'static>> {
+    if !arenas::is_chosen() {
+        // SAFETY: the caller's promise.
+        return unsafe { reallocate(old, request) };
+    }
+    if request.layout().is_none() {
+        return usable_bytes(old).map(|_| None);
+    }
+    let is_interrupted = is_interrupted() || arenas::is_interrupted();
+    if !is_interrupted
+        && let Some(resized) = arenas::resize(old, request)
+        && resized?.is_some()
+    {
+        return Ok(Some(old));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { move_to_new(old, request) }
+}
+
+/// # Safety
+///
+/// As [`reallocate`].
+unsafe fn move_to_new(
+    old: NonNull<u8>,
+    request: Request,
+) -> Result<Option<NonNull<u8>>, Violation<'static>> {
+    let kept_bytes = usable_bytes(old)?.min(request.bytes);
+    let Some(new) = allocate_slowly(request) else { return Ok(None) };
+    // SAFETY: both blocks have so many bytes and are different ones; the old one is the caller's.
+    unsafe {
+        new.copy_from_nonoverlapping(old, kept_bytes);
+        free_slowly(old)?;
+    }
+    Ok(Some(new))
+}
+
 /// Bytes of a block that its owner may use.
 pub(crate) fn usable_bytes(block: NonNull<u8>) -> Result<usize, Violation<'static>> {
     if let Some(bytes) = reserve::usable_bytes(block) {
         return Ok(bytes);
+    }
+    if arenas::is_chosen()
+        && let Some(usable) = arenas::usable_bytes(block)
+    {
+        return usable;
     }
     heap().usable_bytes(block).map_err(violation(block))
 }
 
 /// Bytes of the block at an address, if it is a block's.
 pub(crate) fn class_bytes(address: usize) -> Option<usize> {
-    heap().usable_bytes(NonNull::new(core::ptr::with_exposed_provenance_mut(address))?).ok()
+    usable_bytes(NonNull::new(core::ptr::with_exposed_provenance_mut(address))?).ok()
 }
 
 /// Gives back to the system what can be; how many bytes.
 pub(crate) fn trim() -> usize {
-    KMEM.trim()
+    arenas::trim() + KMEM.trim()
 }
 
-/// Before the process is copied: nobody is inside the allocator after this.
+/// Before the process is copied: nobody is inside the heap after this.
 pub(crate) fn before_fork() {
     KMEM.before_fork();
 }
@@ -261,20 +336,42 @@ pub(crate) struct Usage {
 
 pub(crate) fn usage() -> Usage {
     let stats = KMEM.stats();
+    let (live_bytes, held_bytes) = arenas::usage();
     Usage {
-        live_bytes: stats.live_bytes(),
-        held_bytes: stats.held_bytes(),
+        live_bytes: stats.live_bytes() + live_bytes,
+        held_bytes: stats.held_bytes() + held_bytes,
         large_blocks: stats.runs,
         large_bytes: stats.run_frames * kmem::frame::FRAME_SIZE,
     }
 }
 
+/// What a recount found wrong.
+pub(crate) enum Fault {
+    Arena(Corruption),
+    Host(HostFault),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Arena(fault) => fault.fmt(f),
+            Self::Host(fault) => fault.fmt(f),
+        }
+    }
+}
+
 /// Recounts everything.
-pub(crate) fn verify() -> Result<(), HostFault> {
-    KMEM.verify()
+pub(crate) fn verify() -> Result<(), Fault> {
+    arenas::verify().map_err(Fault::Arena)?;
+    KMEM.verify().map_err(Fault::Host)
 }
 
 /// Calls `visit` with address and usable bytes of every live block.
 pub(crate) fn for_each_live(visit: &mut dyn FnMut(usize, usize)) {
+    arenas::for_each_segment(&mut |segment| {
+        if segment.state == SegmentState::Allocated {
+            visit(segment.range.start as usize, (segment.range.end - segment.range.start) as usize);
+        }
+    });
     KMEM.for_each_live(&mut |block, bytes| visit(block.addr().get(), bytes));
 }

@@ -5,7 +5,7 @@
 //!
 //! 1. [`c`]: the functions, and their edge cases as a table;
 //! 2. `serve`: what a call does, straight or observed;
-//! 3. `engine`: what meets requests; `reserve`: for signal handlers; `fork`;
+//! 3. `engine`: what meets requests; `arenas`: the engines with a fit policy; `reserve`: for signal handlers; `fork`;
 //! 4. `mode`, `options`: what the environment can ask for; `blocks`, `names`, `log`, `report`, `stop`: how it is done;
 //! 5. `text`, `lock`, `mapped`, `table`: the little that an allocator needs without allocating.
 //!
@@ -19,6 +19,7 @@
 // Where a panic ends the program anyway, Rust's `std` is left out: it would be most of the library.
 #![cfg_attr(panic = "abort", no_std)]
 
+mod arenas;
 mod blocks;
 pub mod c;
 mod engine;

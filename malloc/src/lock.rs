@@ -50,6 +50,11 @@ impl<T> Lock<T> {
         true
     }
 
+    /// Whether this thread holds the lock.
+    pub(crate) fn is_held(&self) -> bool {
+        self.owner.load(Relaxed) == this_thread()
+    }
+
     /// Frees the lock, which this thread has acquired.
     pub(crate) fn release(&self) {
         self.owner.store(0, Release);

@@ -8,6 +8,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use crate::arenas;
 use crate::options::{self, Options, Wish};
 use crate::{engine, fork, log, stop};
 
@@ -19,7 +20,7 @@ const UNREAD: u8 = 1;
 const READING: u8 = 2;
 /// Calls are observed.
 const OBSERVED: u8 = 3;
-/// As `PLAIN`, but some blocks have names.
+/// As `PLAIN`, but some blocks have names, or an arena serves.
 const NAMED: u8 = 4;
 
 static MODE: AtomicU8 = AtomicU8::new(UNREAD);
@@ -37,7 +38,7 @@ unsafe impl Sync for Settled {}
 pub(crate) enum Mode {
     /// By the heap, and nothing else.
     Plain,
-    /// By the heap; a freed block may have a name to be forgotten.
+    /// By the engine that was chosen; a freed block may have a name to be forgotten.
     Named,
     /// As the options say.
     Observed(&'static Options),
@@ -94,7 +95,12 @@ fn settle() -> Mode {
         log::open(path);
     }
     // Release pairs with the Acquires of readers: the options are written.
-    MODE.store(if is_observed(&options) { OBSERVED } else { PLAIN }, Release);
+    let mode_byte = match (is_observed(&options), arenas::is_chosen()) {
+        (true, _) => OBSERVED,
+        (false, true) => NAMED,
+        (false, false) => PLAIN,
+    };
+    MODE.store(mode_byte, Release);
     mode()
 }
 

@@ -7,6 +7,7 @@ use core::ffi::CStr;
 use core::time::Duration;
 
 use crate::text::{STDERR, say};
+use kmem::arena::Fit;
 
 unsafe extern "C" {
     static environ: *const *const libc::c_char;
@@ -33,9 +34,19 @@ impl Wish {
     }
 }
 
+/// What meets requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Engine {
+    /// The heap: size classes, slabs and page runs.
+    Slab,
+    /// An arena of bytes.
+    Arena(Fit),
+}
+
 /// What the environment asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Options {
+    pub(crate) engine: Engine,
     pub(crate) help: Wish,
     pub(crate) statistics: Wish,
     pub(crate) leaks: Wish,
@@ -50,8 +61,18 @@ pub(crate) struct Options {
     pub(crate) log: Option<&'static CStr>,
 }
 
+/// What an option does to the blocks themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Touch {
+    /// They are counted, listed, logged; each lies where it would lie otherwise.
+    Notes,
+    /// Their bytes are filled, guarded or kept back.
+    Bytes,
+}
+
 impl Options {
     pub(crate) const DEFAULT: Self = Self {
+        engine: Engine::Slab,
         help: Wish::No,
         statistics: Wish::No,
         leaks: Wish::No,
@@ -65,6 +86,12 @@ impl Options {
         purge_delay: Duration::from_millis(500),
         log: None,
     };
+
+    /// What these options do to blocks.
+    pub(crate) fn touch(&self) -> Touch {
+        let fills = [self.scribble, self.zero_on_free, self.red_zones].contains(&Wish::Yes);
+        if fills || self.quarantine_bytes > 0 { Touch::Bytes } else { Touch::Notes }
+    }
 }
 
 /// A variable: its name, what it takes, what it does, and how its value changes the options; `None` if it cannot.
@@ -82,6 +109,23 @@ const VARIABLES: &[Variable] = &[
         does: "list these variables",
         set: |options, value| {
             options.help = wish(value)?;
+            Some(())
+        },
+    },
+    Variable {
+        name: "KMEM_ENGINE",
+        takes: "slab|first|best|worst|next|instant",
+        does: "what serves requests: slabs, or an arena of bytes under a fit policy",
+        set: |options, value| {
+            options.engine = match value.to_bytes() {
+                b"slab" => Engine::Slab,
+                b"first" => Engine::Arena(Fit::First),
+                b"best" => Engine::Arena(Fit::Best),
+                b"worst" => Engine::Arena(Fit::Worst),
+                b"next" => Engine::Arena(Fit::Next),
+                b"instant" => Engine::Arena(Fit::Instant),
+                _ => return None,
+            };
             Some(())
         },
     },
@@ -188,6 +232,20 @@ const VARIABLES: &[Variable] = &[
         does: "how long free memory is kept before the system gets it back",
         set: |options, value| {
             options.purge_delay = Duration::from_millis(number(value.to_bytes())? as u64);
+            Some(())
+        },
+    },
+    Variable {
+        name: "ALLOCATOR_ALGORITHM",
+        takes: "first_fit|best_fit|worst_fit",
+        does: "as KMEM_ENGINE",
+        set: |options, value| {
+            options.engine = match value.to_bytes() {
+                b"first_fit" => Engine::Arena(Fit::First),
+                b"best_fit" => Engine::Arena(Fit::Best),
+                b"worst_fit" => Engine::Arena(Fit::Worst),
+                _ => return None,
+            };
             Some(())
         },
     },

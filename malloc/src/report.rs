@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::arenas::{self, Picture};
 use crate::blocks::{BOOKS, Block};
 use crate::engine;
 use crate::log;
@@ -10,6 +11,7 @@ use crate::mode;
 use crate::names::Name;
 use crate::table::{Record, Table};
 use crate::text::{STDERR, line, say};
+use kmem::arena::{SegmentInfo, SegmentState};
 
 /// The GNU C library's `struct mallinfo2`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,6 +92,9 @@ pub(crate) fn statistics() {
     say(STDERR, format_args!("  from system    {:>12} KiB", usage.held_bytes / kib));
     let (blocks, large) = (usage.large_blocks, usage.large_bytes / mib);
     say(STDERR, format_args!("  large blocks   {blocks:>12} ({large} MiB)"));
+    if let Some(picture) = arenas::picture() {
+        fragmentation(&picture);
+    }
     BOOKS.with(|books| {
         if books.allocations == 0 {
             return;
@@ -98,6 +103,46 @@ pub(crate) fn statistics() {
         say(STDERR, format_args!("  frees          {:>12}", books.frees));
         say(STDERR, format_args!("  peak asked for {:>12} KiB", books.peak_bytes / kib));
     });
+}
+
+/// What a fit has made of the memory.
+fn fragmentation(picture: &Picture) {
+    let kib = |bytes: usize| bytes.div_ceil(1 << 10);
+    let percent = |part: usize, whole: usize| part * 100 / whole.max(1);
+    say(STDERR, format_args!("  engine         {:>12?} fit", picture.fit));
+    let Picture { spans, live_segments, available_segments, .. } = picture;
+    let held = kib(picture.held_bytes);
+    say(STDERR, format_args!("  spans          {spans:>12} ({held} KiB)"));
+    say(
+        STDERR,
+        format_args!("  segments       {live_segments:>12} live, {available_segments} available"),
+    );
+    let (available, largest) = (picture.available_bytes, picture.largest_available_bytes);
+    let scattered = percent(available - largest, available);
+    let (available, largest) = (kib(available), kib(largest));
+    say(
+        STDERR,
+        format_args!(
+            "  available      {available:>12} KiB, largest {largest} KiB: {scattered} % lies elsewhere"
+        ),
+    );
+    BOOKS.with(|books| {
+        if books.allocations == 0 {
+            return;
+        }
+        let lost = picture.live_bytes.saturating_sub(books.live_bytes);
+        say(STDERR, format_args!("  lost in blocks {lost:>12} bytes beyond what was asked for"));
+    });
+    let (live, held) = (picture.peak_live_bytes, picture.held_at_peak_bytes);
+    let lost = percent(held.saturating_sub(live), held);
+    let (live, held, most) = (kib(live), kib(held), kib(picture.peak_held_bytes));
+    say(
+        STDERR,
+        format_args!(
+            "  peak live      {live:>12} KiB of {held} KiB held ({lost} % lost); held at most {most} KiB"
+        ),
+    );
+    say(STDERR, format_args!("  records        {:>12} KiB", kib(picture.record_bytes)));
 }
 
 /// For `kmem_verify`.
@@ -165,6 +210,32 @@ pub(crate) unsafe fn print_memory(file: *mut libc::FILE) {
         }
         let bytes: usize = blocks.as_slice().iter().map(|block| block.bytes).sum();
         put(file, format_args!("{} blocks, {bytes} bytes", blocks.as_slice().len()));
+        print_spans(file);
+    }
+}
+
+/// The spans of an arena, and what in them is available.
+///
+/// # Safety
+///
+/// `file` is an open stream.
+unsafe fn print_spans(file: *mut libc::FILE) {
+    let mut segments = Mapped::new();
+    arenas::for_each_segment(&mut |SegmentInfo { range, state }| {
+        if state != SegmentState::Allocated {
+            _ = segments.push((range.start, range.end));
+        }
+    });
+    for &(start, end) in segments.as_slice() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if start == end {
+                put(file, format_args!("span {start:#x}"));
+            } else {
+                let len = end - start;
+                put(file, format_args!("  {start:#x}-{end:#x} {len:>12} available"));
+            }
+        }
     }
 }
 

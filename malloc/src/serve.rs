@@ -8,7 +8,7 @@ use crate::blocks::{BOOKS, Block, Books};
 use crate::engine::{self, Contents, Request};
 use crate::mode::{self, Mode};
 use crate::names::Name;
-use crate::options::Options;
+use crate::options::{Options, Touch};
 use crate::{log, stop};
 use kmem::check::{Detail, Rule, Violation};
 
@@ -285,10 +285,10 @@ pub(crate) unsafe fn reallocate(call: &'static str, block: Pointer, bytes: usize
 #[cold]
 #[inline(never)]
 unsafe fn reallocate_slowly(call: &'static str, old: NonNull<u8>, bytes: usize) -> Pointer {
-    let Mode::Observed(_) = mode::mode() else {
+    let Mode::Observed(options) = mode::mode() else {
         let named = BOOKS.with(|books| books.blocks.remove(old.addr().get())).flatten();
         // SAFETY: the caller's promise.
-        let moved = match unsafe { engine::reallocate(old, Request::of(bytes)) } {
+        let moved = match unsafe { engine::reallocate_by_engine(old, Request::of(bytes)) } {
             Ok(moved) => moved,
             Err(violation) => {
                 stop::report(&violation);
@@ -302,7 +302,13 @@ unsafe fn reallocate_slowly(call: &'static str, old: NonNull<u8>, bytes: usize) 
         }
         return pointer(moved);
     };
-    // Observed blocks always move: so every size is noted, scribbled over and guarded.
+    if options.touch() == Touch::Notes
+        && let Some(Some(known)) = BOOKS.with(|books| books.leave(old.addr().get()))
+    {
+        // SAFETY: the caller's promise.
+        return unsafe { reallocate_noted(options, call, old, known, bytes) };
+    }
+    // Blocks whose bytes are filled or guarded always move.
     let known = BOOKS.with(|books| books.blocks.get(old.addr().get()).copied()).flatten();
     let kept_bytes = match known {
         Some(known) => known.bytes,
@@ -328,9 +334,46 @@ unsafe fn reallocate_slowly(call: &'static str, old: NonNull<u8>, bytes: usize) 
             });
         }
         // SAFETY: the caller's promise.
-        unsafe { free(call, old.as_ptr().cast()) };
+        unsafe { free("free", old.as_ptr().cast()) };
     }
     new
+}
+
+/// A block that has just left the books, where nothing is done to it but noting: it lies where it would lie otherwise.
+///
+/// # Safety
+///
+/// As [`reallocate`].
+unsafe fn reallocate_noted(
+    options: &Options,
+    call: &'static str,
+    old: NonNull<u8>,
+    known: Block,
+    bytes: usize,
+) -> Pointer {
+    let may_grow = BOOKS.with(|books| books.may_grow(options, bytes)) != Some(false);
+    let moved = if may_grow {
+        // SAFETY: the caller's promise.
+        unsafe { engine::reallocate_by_engine(old, Request::of(bytes)) }
+    } else {
+        Ok(None)
+    };
+    let new = match moved {
+        Ok(Some(new)) => new,
+        failed => {
+            BOOKS.with(|books| books.reenter(known));
+            note(options, call, bytes, 0);
+            stop::on_error(failed.map(|_| ()), old);
+            return out_of_memory();
+        }
+    };
+    let address = new.addr().get();
+    BOOKS.with(|books| books.enter(Block { address, bytes, thread: thread(), name: known.name }));
+    note(options, call, bytes, address);
+    if new != old {
+        note(options, "free", known.bytes, old.addr().get());
+    }
+    new.as_ptr().cast()
 }
 
 /// Bytes of a block that its owner may use.

@@ -3,12 +3,9 @@
 #[allow(dead_code, reason = "each test program uses its own part")]
 mod support;
 
-use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
 
-use support::{build, preloaded, stderr, stdout};
-
-const SIGABRT: i32 = 6;
+use support::{SIGABRT, build, is_ended_by, preloaded, stderr, stdout};
 
 /// A block of a slab, one of a slab of several frames, and a run of frames.
 const SIZES: [usize; 3] = [24, 5000, 200_000];
@@ -25,9 +22,7 @@ fn assert_stops(what: &str, size: usize, environment: &[(&str, &str)], words: &s
     let output = provoke(what, size, environment);
     let message = stderr(&output);
     let status = output.status;
-    // `timeout` ends by the same signal, or says so by a status.
-    let is_abort = status.signal() == Some(SIGABRT) || status.code() == Some(128 + SIGABRT);
-    assert!(is_abort, "{what} of {size} bytes ended with {status}: {message}");
+    assert!(is_ended_by(&output, SIGABRT), "{what} of {size} bytes ended with {status}: {message}");
     let lines: Vec<&str> = message.lines().filter(|line| line.starts_with("kmem:")).collect();
     assert_eq!(lines.len(), 1, "{what} of {size} bytes: {message}");
     assert!(lines[0].contains(words), "{what} of {size} bytes: {message}");

@@ -12,6 +12,7 @@ use support::{build, preloaded, run, stderr, stdout};
 fn help_lists_every_variable() {
     let output = run(preloaded("/bin/echo").env("KMEM_HELP", "1"));
     for name in [
+        "KMEM_ENGINE",
         "KMEM_STATS",
         "KMEM_LEAKS",
         "KMEM_LOG",
@@ -21,6 +22,7 @@ fn help_lists_every_variable() {
         "KMEM_ON_ERROR",
         "KMEM_LIMIT",
         "KMEM_PURGE_DELAY",
+        "ALLOCATOR_ALGORITHM",
         "ALLOCATOR_SCRIBBLE",
     ] {
         assert!(stderr(&output).contains(name), "{name}: {}", stderr(&output));
@@ -35,6 +37,8 @@ fn a_wrong_value_gets_one_line_and_the_default() {
         ("KMEM_QUARANTINE", "99999999999999999999G"),
         ("KMEM_ON_ERROR", ""),
         ("KMEM_PURGE_DELAY", "soon"),
+        ("KMEM_ENGINE", "fastest"),
+        ("ALLOCATOR_ALGORITHM", "first"),
         ("ALLOCATOR_SCRIBBLE", "2"),
     ] {
         let output = run(preloaded("/bin/echo").arg("fine").env(name, value));

@@ -4,46 +4,13 @@
 #[allow(dead_code, reason = "each test program uses its own part")]
 mod support;
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use support::{assert_same_output, library};
 
-use support::{library, root, stderr};
-
-/// Runs a shell script with and without kmem, in a folder of its own each; what it prints must be the same.
+/// Runs a shell script with and without kmem; what it prints must be the same.
 #[track_caller]
 fn same_output(program: &str, package: &str, script: &str) {
-    if Command::new("sh")
-        .args(["-c", &format!("command -v {program}")])
-        .output()
-        .is_ok_and(|output| !output.status.success())
-    {
-        eprintln!("{program} is not installed, so it is not tested: apt-get install {package}");
-        return;
-    }
-    let print = |name: &str, preload: Option<&PathBuf>| {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{program}-{name}"));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).expect("a folder");
-        let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", "100", "sh", "-ec", script]).current_dir(&folder);
-        command.env("SOURCES", root().join("..")).env("LC_ALL", "C").env("TMPDIR", &folder);
-        if let Some(library) = preload {
-            command.env("LD_PRELOAD", library);
-        }
-        let output = command.output().expect("sh starts");
-        assert!(
-            output.status.success(),
-            "{program} on {name}: {}: {}",
-            output.status,
-            stderr(&output)
-        );
-        assert!(!stderr(&output).contains("kmem:"), "{program}: {}", stderr(&output));
-        output.stdout
-    };
-    let expected = print("system", None);
-    let found = print("kmem", Some(&library().to_owned()));
-    assert!(!expected.is_empty() && expected == found, "{program} prints something else on kmem");
+    let kmem = vec![("LD_PRELOAD", library().to_owned())];
+    assert_same_output(program, package, script, &[(String::from("kmem"), kmem)]);
 }
 
 #[test]

@@ -4,11 +4,18 @@
 #include "check.h"
 #include "kmem.h"
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 static void *volatile block;
 
+static atomic_int is_free;
+
+/* Started before the first free: what a new thread needs could be given the very block. */
 static void *free_it(void *argument)
 {
+    while (!atomic_load(&is_free))
+        sched_yield();
     free(argument);
     return NULL;
 }
@@ -34,8 +41,9 @@ int main(int count, char **arguments)
         free(block);
     } else if (strcmp(what, "twice-elsewhere") == 0) {
         pthread_t thread;
-        free(block);
         CHECK(pthread_create(&thread, NULL, free_it, block) == 0);
+        free(block);
+        atomic_store(&is_free, 1);
         pthread_join(thread, NULL);
     } else if (strcmp(what, "inside") == 0) {
         free((char *)block + 8);

@@ -2,9 +2,16 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+
+/// The engines that are arenas, as `KMEM_ENGINE` names them.
+pub(crate) const ARENA_ENGINES: &[&str] = &["first", "best", "worst", "next", "instant"];
+
+pub(crate) const SIGABRT: i32 = 6;
 
 /// Where this package lies.
 pub(crate) fn root() -> &'static Path {
@@ -78,4 +85,48 @@ pub(crate) fn run(command: &mut Command) -> Output {
         stderr(&output)
     );
     output
+}
+
+/// Whether a program was ended by a signal. `timeout` ends by the same signal, or says so by a status.
+pub(crate) fn is_ended_by(output: &Output, signal: i32) -> bool {
+    output.status.signal() == Some(signal) || output.status.code() == Some(128 + signal)
+}
+
+/// Runs a shell script on the system's allocator and in each of the named environments, in a folder of its own each; what it
+/// prints must be the same. If `program` is not installed, this says how it is, and runs nothing.
+#[track_caller]
+pub(crate) fn assert_same_output(
+    program: &str,
+    package: &str,
+    script: &str,
+    environments: &[(String, Vec<(&str, PathBuf)>)],
+) {
+    if Command::new("sh")
+        .args(["-c", &format!("command -v {program}")])
+        .output()
+        .is_ok_and(|output| !output.status.success())
+    {
+        eprintln!("{program} is not installed, so it is not tested: apt-get install {package}");
+        return;
+    }
+    let print = |name: &str, environment: &[(&str, PathBuf)]| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{program}-{name}"));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", "100", "sh", "-ec", script]).current_dir(&folder);
+        command.env("SOURCES", root().join("..")).env("LC_ALL", "C").env("TMPDIR", &folder);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        let output = command.output().expect("sh starts");
+        let (status, message) = (output.status, stderr(&output));
+        assert!(status.success(), "{program} {name}: {status}: {message}");
+        assert!(!message.contains("kmem:"), "{program} {name}: {message}");
+        output.stdout
+    };
+    let expected = print("system", &[]);
+    assert!(!expected.is_empty(), "{program} prints nothing");
+    for (name, environment) in environments {
+        let found = print(name, environment);
+        assert!(expected == found, "{program} prints something else {name}");
+    }
 }
