@@ -42,7 +42,7 @@ pub unsafe extern "C" fn free(block: *mut c_void) {
 #[unsafe(no_mangle)]
 pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
-        Some(bytes) => serve::allocate("calloc", Request::of(bytes).zeroed()),
+        Some(bytes) => serve::allocate_zeroed("calloc", bytes),
         None => serve::out_of_memory(),
     }
 }

@@ -9,7 +9,7 @@ use crate::text::{STDERR, say};
 use crate::{arenas, reserve};
 use kmem::arena::{Corruption, SegmentState};
 use kmem::check::Violation;
-use kmem::heap::{Heap, HeapFreeError, ReallocError, SizeClass};
+use kmem::heap::{Heap, HeapFreeError, ReallocError};
 use kmem::host::{HostFault, HostFrames, MmapAllocator};
 use kmem::page::AllocFlags;
 
@@ -105,6 +105,16 @@ pub(crate) fn configure(options: &Options) {
     }
 }
 
+/// Has every call come to the functions below that are no hits.
+pub(crate) fn hold_hits_back() {
+    KMEM.hold_hits_back();
+}
+
+/// Ends what [`hold_hits_back`] began.
+pub(crate) fn allow_hits() {
+    KMEM.allow_hits();
+}
+
 /// Whether this call comes from a signal handler on top of one that holds a lock of the heap.
 #[inline]
 fn is_interrupted() -> bool {
@@ -114,7 +124,7 @@ fn is_interrupted() -> bool {
 /// A block of undefined contents from what this thread has at hand.
 #[inline(always)]
 pub(crate) fn allocate_hit(bytes: usize) -> Option<NonNull<u8>> {
-    KMEM.allocate_hit(SizeClass::for_bytes(bytes)?)
+    KMEM.allocate_hit(bytes)
 }
 
 /// Frees a block to what this thread has at hand; `false`, and nothing has changed, if that cannot be.
@@ -123,7 +133,7 @@ pub(crate) fn allocate_hit(bytes: usize) -> Option<NonNull<u8>> {
 ///
 /// If the block is allocated, nobody uses it any more.
 #[inline(always)]
-pub(crate) unsafe fn free_hit(block: NonNull<u8>) -> bool {
+pub(crate) unsafe fn free_hit(block: *mut u8) -> bool {
     // SAFETY: the caller's promise.
     unsafe { KMEM.deallocate_hit(block) }
 }
@@ -207,7 +217,7 @@ pub(crate) unsafe fn reallocate(
             // SAFETY: both blocks have so many bytes and are different ones; the old one is the caller's.
             unsafe {
                 new.copy_from_nonoverlapping(old, usable.min(request.bytes));
-                if !free_hit(old) {
+                if !free_hit(old.as_ptr()) {
                     free_slowly(old)?;
                 }
             }

@@ -1,6 +1,6 @@
 //! Whether calls go straight to the heap, or past the observers that the environment has asked for.
 //!
-//! One word says so, and it is all that a call looks at when nothing was asked for.
+//! One word says so. `malloc` and `free` do not even look at it when they are hits: where it is not `PLAIN` hits are held back.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{
@@ -74,7 +74,9 @@ pub(crate) fn options() -> &'static Options {
 /// From now on frees look for names.
 pub(crate) fn note_names() {
     // Relaxed: the name itself is under a lock.
-    let _ = MODE.compare_exchange(PLAIN, NAMED, Relaxed, Relaxed);
+    if MODE.compare_exchange(PLAIN, NAMED, Relaxed, Relaxed).is_ok() {
+        engine::hold_hits_back();
+    }
 }
 
 /// Reads the environment, if it is there yet.
@@ -82,6 +84,7 @@ fn settle() -> Mode {
     if MODE.compare_exchange(UNREAD, READING, Acquire, Relaxed).is_err() {
         return Mode::Plain;
     }
+    engine::hold_hits_back();
     let Some(options) = options::read() else {
         MODE.store(UNREAD, Release);
         return Mode::Plain;
@@ -100,6 +103,9 @@ fn settle() -> Mode {
         (false, true) => NAMED,
         (false, false) => PLAIN,
     };
+    if mode_byte == PLAIN {
+        engine::allow_hits();
+    }
     MODE.store(mode_byte, Release);
     mode()
 }

@@ -54,12 +54,24 @@ fn keeping_errno<R>(work: impl FnOnce() -> R) -> R {
 /// Allocates `bytes` bytes of undefined contents.
 #[inline(always)]
 pub(crate) fn allocate_bytes(call: &'static str, bytes: usize) -> Pointer {
-    if mode::is_plain()
-        && let Some(block) = engine::allocate_hit(bytes)
-    {
-        return block.as_ptr().cast();
+    // There are hits only where calls are not observed: see `mode`.
+    match engine::allocate_hit(bytes) {
+        Some(block) => block.as_ptr().cast(),
+        None => allocate_bytes_slowly(call, bytes),
     }
-    allocate_bytes_slowly(call, bytes)
+}
+
+/// Allocates `bytes` bytes of zeros.
+#[inline(always)]
+pub(crate) fn allocate_zeroed(call: &'static str, bytes: usize) -> Pointer {
+    match engine::allocate_hit(bytes) {
+        Some(block) => {
+            // SAFETY: the block is new and has so many bytes.
+            unsafe { block.write_bytes(0, bytes) };
+            block.as_ptr().cast()
+        }
+        None => allocate(call, Request::of(bytes).zeroed()),
+    }
 }
 
 #[cold]
@@ -120,15 +132,12 @@ fn observed_allocate(options: &Options, call: &'static str, request: Request) ->
 /// If the block is allocated, nobody uses it any more.
 #[inline(always)]
 pub(crate) unsafe fn free(call: &'static str, block: Pointer) {
-    let Some(block) = NonNull::new(block.cast::<u8>()) else { return };
-    if mode::is_plain()
-        // SAFETY: the caller's promise.
-        && unsafe { engine::free_hit(block) }
-    {
-        return;
-    }
+    // There are hits only where calls are not observed: see `mode`. The null pointer is none.
     // SAFETY: the caller's promise.
-    unsafe { free_slowly(call, block) };
+    if !unsafe { engine::free_hit(block.cast()) } {
+        // SAFETY: the caller's promise.
+        unsafe { free_slowly(call, block) };
+    }
 }
 
 /// Frees a block of which the caller says the size: held against the books where there are any.
@@ -155,7 +164,8 @@ pub(crate) unsafe fn free_sized(call: &'static str, block: Pointer, bytes: usize
 /// As [`free`].
 #[cold]
 #[inline(never)]
-unsafe fn free_slowly(call: &'static str, block: NonNull<u8>) {
+unsafe fn free_slowly(call: &'static str, block: Pointer) {
+    let Some(block) = NonNull::new(block.cast::<u8>()) else { return };
     keeping_errno(|| match mode::mode() {
         // SAFETY: the caller's promise.
         Mode::Observed(options) => unsafe { observed_free(options, call, block) },

@@ -52,23 +52,34 @@ impl MmapAllocator {
         &FRAMES
     }
 
-    /// A block of a class from what this thread has at hand, without a lock; `None` says to use
-    /// [`allocate`](Self::allocate).
+    /// A block of at least `bytes` bytes, aligned to 16 if there are more than 8, from what this thread has at hand, without a lock;
+    /// `None` says to use [`allocate`](Self::allocate).
     #[inline(always)]
-    pub fn allocate_hit(&self, class: SizeClass) -> Option<NonNull<u8>> {
-        local::allocate(class)
+    pub fn allocate_hit(&self, bytes: usize) -> Option<NonNull<u8>> {
+        local::allocate_bytes(bytes)
     }
 
     /// Gives a block back, by its address alone, to what this thread has at hand, without a lock; `false`, and nothing has changed,
-    /// says to use [`deallocate`](Self::deallocate), which also says what was wrong.
+    /// says to use [`deallocate`](Self::deallocate), which also says what was wrong. The null pointer is no block.
     ///
     /// # Safety
     ///
     /// If the block is allocated, nobody uses it any more.
     #[inline(always)]
-    pub unsafe fn deallocate_hit(&self, block: NonNull<u8>) -> bool {
+    pub unsafe fn deallocate_hit(&self, block: *mut u8) -> bool {
         // SAFETY: the caller's promise.
         unsafe { local::deallocate(block) }
+    }
+
+    /// From now on [`allocate_hit`](Self::allocate_hit) and [`deallocate_hit`](Self::deallocate_hit) serve nobody, until
+    /// [`allow_hits`](Self::allow_hits): for whoever has to see every call. Hits under way in other threads may still end.
+    pub fn hold_hits_back(&self) {
+        local::hold_hits_back();
+    }
+
+    /// Ends what [`hold_hits_back`](Self::hold_hits_back) began.
+    pub fn allow_hits(&self) {
+        local::allow_hits();
     }
 
     /// As the heap's [`allocate`](Heap::allocate).
@@ -217,7 +228,7 @@ unsafe impl GlobalAlloc for MmapAllocator {
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller gives the block up.
-        if !NonNull::new(block).is_some_and(|block| unsafe { local::deallocate(block) }) {
+        if !unsafe { local::deallocate(block) } {
             // SAFETY: passed on.
             unsafe { HEAP.dealloc(block, layout) }
         }

@@ -8,6 +8,7 @@ use core::sync::atomic::{
 };
 use core::time::Duration;
 
+use super::directory::Directory;
 use super::dirty::Dirty;
 use super::platform::HostPlatform;
 use super::slot;
@@ -67,6 +68,7 @@ pub struct HostFrames {
     /// Held while memory is given back.
     trimming: spin::Mutex<()>,
     dirty: Dirty,
+    directory: Directory,
     opened_bytes: AtomicUsize,
     /// When memory was last given back, in milliseconds of the system's clock.
     trimmed_at: AtomicU64,
@@ -93,6 +95,7 @@ impl HostFrames {
             growth: spin::Mutex::new(Growth { span: Span::EMPTY, opened_bytes: 0 }),
             trimming: spin::Mutex::new(()),
             dirty: Dirty::new(),
+            directory: Directory::new(),
             opened_bytes: AtomicUsize::new(0),
             trimmed_at: AtomicU64::new(0),
             trim_delay_ms: AtomicU64::new(TRIM_DELAY_MS),
@@ -104,6 +107,12 @@ impl HostFrames {
     /// The page allocator that keeps the frames.
     pub const fn pages(&self) -> &PageAllocator<HostPlatform> {
         &self.pages
+    }
+
+    /// Owner records by address.
+    #[inline(always)]
+    pub(super) const fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// The only zone that has memory.
@@ -448,6 +457,11 @@ impl Growth {
         unsafe { pages.init_with([region], options) }.ok()?;
         set_platform_hook(stop);
         host.dirty.begin(provision);
+        if let Some((first, records)) = pages.owners_at_hand() {
+            let start = pages.platform().phys_to_virt(first.start()).addr();
+            // SAFETY: the page allocator's records live as long as it does, and it lies beside the directory.
+            unsafe { host.directory.begin(start, records) };
+        }
         self.span = span;
         self.opened_bytes += range.len_bytes() as usize;
         Some(())
@@ -578,6 +592,10 @@ unsafe impl FrameSource for HostFrames {
     #[inline]
     fn owner_at_hand(&self, frame: Frame) -> Option<&AtomicU32> {
         self.pages.owner_at_hand(frame)
+    }
+
+    fn owners_at_hand(&self) -> Option<(Frame, &[AtomicU32])> {
+        self.pages.owners_at_hand()
     }
 
     #[inline]

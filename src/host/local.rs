@@ -2,47 +2,141 @@
 //!
 //! The heap's caches have a slot for each CPU; a thread *is* a CPU. So each thread slot has a **row** with the addresses of
 //! its slots in all of the heap's caches, and each thread the address of its row. A hit is then: the thread's row, the slot, the object.
+//! A row is read by the size of a request and by the tag of a block's slab: neither needs the class in between.
 //!
 //! # Invariants
 //!
-//! 1. A row is used by the one thread that holds its thread slot. Threads that share a slot have no row.
-//! 2. What is in a row is a slot of that CPU in the cache of that class, and lives as long as the heap: for ever.
+//! 1. A row is used by the one thread that holds its thread slot. Threads that share a slot, and those that have none yet, have
+//!    [`EMPTY`], which is never written.
+//! 2. What is in a row is a slot of that CPU in the cache of that class, which lives as long as the heap: for ever; or the slot
+//!    that no hit finds free ([`Slot::absent`]), which stands for none.
+//! 3. While hits are held back, all rows hold only that, or are about to.
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 
 use super::allocator::{FRAMES, HEAP};
 use super::frames::HostFrames;
 use super::thread;
 use crate::heap::{Heap, SizeClass};
 use crate::platform::{CpuId, MAX_CPUS};
-use crate::slab::{self, Slot};
+use crate::slab::{self, Slab, Slot};
 
-/// One thread slot's slots; null where there is none yet.
-pub(super) struct Row([AtomicPtr<Slot>; SizeClass::COUNT]);
+/// Requests of up to so many bytes find their slot by their size.
+const DIRECT_BYTES: usize = 1024;
 
-static ROWS: [Row; MAX_CPUS] =
-    [const { Row([const { AtomicPtr::new(ptr::null_mut()) }; SizeClass::COUNT]) }; MAX_CPUS];
+/// Tags of the heap's slabs are below this power of two: what is beyond wraps around, and is told by the slot's cache.
+const TAGS: usize = (SizeClass::COUNT + 1).next_power_of_two();
 
-/// The row of a thread slot.
-pub(super) fn row_of(cpu: CpuId) -> *const Row {
-    &raw const ROWS[cpu.index()]
+/// One thread slot's slots.
+#[repr(C, align(64))]
+pub(super) struct Row {
+    /// For requests of `8 * i + 1` to `8 * i + 8` bytes.
+    by_size: [AtomicPtr<Slot>; DIRECT_BYTES / 8],
+    /// For blocks of slabs with the tag.
+    by_tag: [AtomicPtr<Slot>; TAGS],
 }
 
-/// This thread's slot in the cache of `class`.
+const ABSENT: *mut Slot = Slot::absent().cast_mut();
+
+/// The row of threads that have no slot of their own.
+pub(super) static EMPTY: Row = Row {
+    by_size: [const { AtomicPtr::new(ABSENT) }; DIRECT_BYTES / 8],
+    by_tag: [const { AtomicPtr::new(ABSENT) }; TAGS],
+};
+
+/// The rows of thread slots: null until the slot is first taken, so that they take no memory before.
+static ROWS: [Row; MAX_CPUS] = [const {
+    Row {
+        by_size: [const { AtomicPtr::new(ptr::null_mut()) }; DIRECT_BYTES / 8],
+        by_tag: [const { AtomicPtr::new(ptr::null_mut()) }; TAGS],
+    }
+}; MAX_CPUS];
+
+/// Rows from this one on have not been begun.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
+
+/// Hits are held back.
+static HELD_BACK: AtomicBool = AtomicBool::new(false);
+
+impl Row {
+    fn places(&self) -> impl Iterator<Item = &AtomicPtr<Slot>> {
+        self.by_size.iter().chain(&self.by_tag)
+    }
+
+    /// Puts no slot into all places.
+    fn clear(&self) {
+        self.places().for_each(|place| place.store(ABSENT, Relaxed));
+    }
+
+    /// The slot that lies in a place.
+    #[inline(always)]
+    fn slot(place: &AtomicPtr<Slot>) -> &'static Slot {
+        // SAFETY: invariant 2: threads have rows that were begun.
+        unsafe { &*place.load(Relaxed) }
+    }
+
+    #[inline(always)]
+    fn for_class(&self, class: SizeClass) -> &'static Slot {
+        Self::slot(&self.by_tag[(class.index() + 1) % TAGS])
+    }
+
+    /// The slot for blocks of a slab, unless its cache is none of the heap's.
+    #[inline(always)]
+    fn for_slab(&self, slab: Slab<'_>) -> &'static Slot {
+        Self::slot(&self.by_tag[slab.tag() as usize % TAGS])
+    }
+
+    /// Puts `slot` into the places of `class`.
+    fn put(&self, class: SizeClass, slot: *mut Slot) {
+        let first =
+            class.index().checked_sub(1).and_then(SizeClass::new).map_or(0, SizeClass::bytes);
+        let end = class.bytes().min(DIRECT_BYTES);
+        for place in self.by_size.get(first / 8..end / 8).unwrap_or(&[]) {
+            place.store(slot, Relaxed);
+        }
+        self.by_tag[class.index() + 1].store(slot, Relaxed);
+    }
+}
+
+/// The row of a thread slot, which the caller holds.
+pub(super) fn row_of(cpu: CpuId) -> *const Row {
+    let row = &ROWS[cpu.index()];
+    // No slab of the heap has the tag 0.
+    if row.by_tag[0].load(Relaxed).is_null() {
+        BEGUN.fetch_max(cpu.index() + 1, SeqCst);
+        row.clear();
+    }
+    row
+}
+
+/// A block of at least `bytes` bytes from this thread's slot.
 #[inline(always)]
-fn slot(class: SizeClass) -> Option<&'static Slot> {
-    // SAFETY: a thread's row is one of `ROWS`, or null.
-    let row = unsafe { thread::row().as_ref() }?;
-    // SAFETY: invariant 2.
-    unsafe { row.0[class.index()].load(Relaxed).as_ref() }
+pub(super) fn allocate_bytes(bytes: usize) -> Option<NonNull<u8>> {
+    let row = thread::row();
+    let slot = match row.by_size.get(bytes.wrapping_sub(1) / 8) {
+        Some(place) => Row::slot(place),
+        None => row.for_class(SizeClass::for_bytes(bytes)?),
+    };
+    // SAFETY: the slot is this thread's (invariant 1), and in a row since its cache watches nothing.
+    unsafe { slot.pop_hit() }
 }
 
 /// A block of `class` from this thread's slot.
 #[inline(always)]
 pub(super) fn allocate(class: SizeClass) -> Option<NonNull<u8>> {
-    // SAFETY: the slot is this thread's (invariant 1), and in a row since its cache watches nothing.
-    unsafe { slot(class)?.pop_hit() }
+    // SAFETY: as above.
+    unsafe { thread::row().for_class(class).pop_hit() }
+}
+
+/// The slab that an address of the first span lies in.
+#[inline(always)]
+fn slab_of(address: usize) -> Option<Slab<'static>> {
+    slab::named(&FRAMES, FRAMES.directory().owner(address)?)
 }
 
 /// Gives a block back to this thread's slot; `false`, and nothing has changed, if that cannot be.
@@ -51,12 +145,13 @@ pub(super) fn allocate(class: SizeClass) -> Option<NonNull<u8>> {
 ///
 /// If the block is allocated, nobody uses it any more.
 #[inline(always)]
-pub(super) unsafe fn deallocate(block: NonNull<u8>) -> bool {
-    let Some(slab) = slab::find(&FRAMES, block) else { return false };
-    let Some(class) = Heap::<HostFrames>::class_of_tag(slab.tag()) else { return false };
-    let Some(slot) = slot(class) else { return false };
+pub(super) unsafe fn deallocate(block: *mut u8) -> bool {
+    // Nothing lies at the null pointer.
+    let Some(slab) = slab_of(block.addr()) else { return false };
+    // SAFETY: what lies in a slab is not null.
+    let block = unsafe { NonNull::new_unchecked(block) };
     // SAFETY: as above; the block lies in `slab`.
-    unsafe { slot.push_hit(slab, block) }
+    unsafe { thread::row().for_slab(slab).push_hit(slab, block) }
 }
 
 /// The class of the cache that a block's slab belongs to, if it lies in one.
@@ -67,19 +162,74 @@ pub(super) fn class_of(block: NonNull<u8>) -> Option<SizeClass> {
 /// Bytes of an allocated block of a class; `None` says to ask the heap.
 #[inline(always)]
 pub(super) fn usable_bytes(block: NonNull<u8>) -> Option<usize> {
-    let slab = slab::find(&FRAMES, block)?;
+    let slab = slab_of(block.addr().get())?;
     let class = Heap::<HostFrames>::class_of_tag(slab.tag())?;
     slab.is_users_at(block).then_some(class.bytes())
 }
 
 /// Notes this thread's slot in the cache of `class`, if it has got one.
 pub(super) fn note(class: SizeClass) {
-    // SAFETY: a thread's row is one of `ROWS`, or null.
-    let Some(row) = (unsafe { thread::row().as_ref() }) else { return };
-    let place = &row.0[class.index()];
-    if place.load(Relaxed).is_null()
-        && let Some(slot) = HEAP.local_slot(class, super::slot::current())
-    {
-        place.store(slot.as_ptr(), Relaxed);
+    let row = thread::row();
+    if ptr::eq(row, &EMPTY) || !ptr::eq(row.for_class(class), ABSENT) || HELD_BACK.load(Relaxed) {
+        return;
+    }
+    if let Some(slot) = HEAP.local_slot(class, super::slot::current()) {
+        row.put(class, slot.as_ptr());
+        // Between the fences of this thread and one that holds hits back each has written what the other then looks at, or
+        // overwrites: so at least one of them clears the row.
+        fence(SeqCst);
+        if HELD_BACK.load(Relaxed) {
+            row.put(class, ABSENT);
+        }
+    }
+}
+
+/// From now on no call is a hit, until [`allow_hits`].
+pub(super) fn hold_hits_back() {
+    HELD_BACK.store(true, SeqCst);
+    fence(SeqCst);
+    ROWS.iter().take(BEGUN.load(SeqCst)).for_each(Row::clear);
+}
+
+/// Ends what [`hold_hits_back`] began.
+pub(super) fn allow_hits() {
+    HELD_BACK.store(false, SeqCst);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_and_every_tag_finds_the_slot_of_its_class() {
+        let row = Row {
+            by_size: [const { AtomicPtr::new(ABSENT) }; DIRECT_BYTES / 8],
+            by_tag: [const { AtomicPtr::new(ABSENT) }; TAGS],
+        };
+        // Only told apart, never looked at.
+        let slot_of =
+            |class: SizeClass| ptr::without_provenance_mut::<Slot>(64 * (class.index() + 1));
+        for class in SizeClass::all() {
+            row.put(class, slot_of(class));
+        }
+        for bytes in 1..=DIRECT_BYTES {
+            let class = SizeClass::for_bytes(bytes).expect("has a class");
+            let place = &row.by_size[(bytes - 1) / 8];
+            assert_eq!(place.load(Relaxed), slot_of(class), "{bytes} bytes");
+        }
+        for class in SizeClass::all() {
+            let tag = class.index() + 1;
+            assert_eq!(Heap::<HostFrames>::class_of_tag(tag as u32), Some(class));
+            assert_eq!(row.by_tag[tag].load(Relaxed), slot_of(class));
+        }
+        assert_eq!(row.by_tag[0].load(Relaxed), ABSENT);
+    }
+
+    #[test]
+    fn a_row_without_slots_serves_nobody() {
+        for place in EMPTY.places() {
+            // SAFETY: it is nobody's slot.
+            assert_eq!(unsafe { Row::slot(place).pop_hit() }, None);
+        }
     }
 }

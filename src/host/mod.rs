@@ -56,6 +56,7 @@
 //! Linux `mmap(2)`, `madvise(2)`, `Documentation/mm/overcommit-accounting.rst`.
 
 mod allocator;
+mod directory;
 mod dirty;
 mod frames;
 mod local;

@@ -72,7 +72,7 @@ unsafe extern "C" fn hand_back_at_last(round: *mut c_void) {
     }
     // What the C library still allocates or frees for the thread goes by the shared slot.
     let this = thread::this();
-    this.row.set(ptr::null());
+    this.row.set(&raw const local::EMPTY);
     hand_back(this.slot.replace(SHARED));
 }
 

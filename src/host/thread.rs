@@ -20,7 +20,7 @@ pub(super) struct Thread {
     pub(super) slot: Cell<u16>,
     /// How many of kmem's locks it holds or waits for.
     pub(super) locks: Cell<u32>,
-    /// Its row of slots; null while it has no slot of its own.
+    /// Its row of slots; [`local::EMPTY`](super::local::EMPTY) while it has no slot of its own.
     pub(super) row: Cell<*const Row>,
 }
 
@@ -39,6 +39,7 @@ mod imp {
     use core::mem::offset_of;
 
     use super::{Row, Thread, UNASSIGNED};
+    use crate::host::local::EMPTY;
 
     // What every thread begins with: a `Thread` that is not nested and has no slot.
     global_asm!(
@@ -51,9 +52,10 @@ mod imp {
         "kmem_thread:",
         ".quad 0",
         ".quad {unassigned}",
-        ".quad 0",
+        ".quad {row}",
         ".popsection",
         unassigned = const UNASSIGNED as u64,
+        row = sym EMPTY,
     );
 
     const _: () = assert!(
@@ -100,7 +102,7 @@ mod imp {
 
     /// This thread's row.
     #[inline(always)]
-    pub(in super::super) fn row() -> *const Row {
+    pub(in super::super) fn row() -> &'static Row {
         let row: *const Row;
         // SAFETY: as in `this`: it reads the variable's field.
         unsafe {
@@ -110,8 +112,9 @@ mod imp {
                 row = out(reg) row,
                 options(pure, readonly, nostack, preserves_flags),
             );
+            // A thread's row is `EMPTY` or one of `local::ROWS`: statics.
+            &*row
         }
-        row
     }
 }
 
@@ -122,12 +125,13 @@ mod imp {
     use std::thread_local;
 
     use super::{Row, Thread, UNASSIGNED};
+    use crate::host::local::EMPTY;
 
     thread_local! {
         static THREAD: Thread =
             const {
                 Thread { nested: Cell::new(0), slot: Cell::new(UNASSIGNED), locks: Cell::new(0),
-                    row: Cell::new(ptr::null()) }
+                    row: Cell::new(&raw const EMPTY) }
             };
     }
 
@@ -146,7 +150,8 @@ mod imp {
 
     /// This thread's row.
     #[inline]
-    pub(in super::super) fn row() -> *const Row {
-        this().row.get()
+    pub(in super::super) fn row() -> &'static Row {
+        // SAFETY: a thread's row is `EMPTY` or one of `local::ROWS`: statics.
+        unsafe { &*this().row.get() }
     }
 }

@@ -70,6 +70,11 @@ impl OwnerTables {
             .or_else(|| self.further.iter().map_while(Once::get).find_map(|table| table.get(frame)))
     }
 
+    /// The first table: the frame of its first record, and the records.
+    pub(super) fn first(&self) -> Option<(Frame, &'static [AtomicU32])> {
+        self.first.get().and_then(|table| Some((Frame::new(table.start)?, table.records)))
+    }
+
     /// The record of `frame` if it is in the first table.
     #[inline]
     pub(super) fn get_first(&self, frame: Frame) -> Option<&AtomicU32> {

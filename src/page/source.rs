@@ -20,7 +20,7 @@ use crate::platform::Platform;
 ///    return belongs to the caller alone until it is given back.
 /// 2. [`Platform::phys_to_virt`] of the source's platform maps all of it to readable and writable
 ///    memory.
-/// 3. [`owner`](Self::owner) and [`owner_at_hand`](Self::owner_at_hand) answer the same cell for the same frame, and different cells for
+/// 3. [`owner`](Self::owner), [`owner_at_hand`](Self::owner_at_hand) and [`owners_at_hand`](Self::owners_at_hand) answer the same cell for the same frame, and different cells for
 ///    different frames, and nobody but the taker of the frame writes that cell.
 pub unsafe trait FrameSource: Sync {
     /// The machine whose frames these are.
@@ -110,6 +110,12 @@ pub unsafe trait FrameSource: Sync {
         self.owner(frame)
     }
 
+    /// The owner records that are found at once: those of one stretch of frames, from this one on. Always the same answer once
+    /// there are frames. `None`, which is the default, has every record looked up by [`owner`](Self::owner).
+    fn owners_at_hand(&self) -> Option<(Frame, &[AtomicU32])> {
+        None
+    }
+
     /// Where all takers keep their records together; `None` if each is to have frames of its own.
     /// Always the same answer.
     fn records(&self) -> Option<&Records> {
@@ -187,6 +193,10 @@ unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
     #[inline]
     fn owner_at_hand(&self, frame: Frame) -> Option<&AtomicU32> {
         self.owners.get_first(frame)
+    }
+
+    fn owners_at_hand(&self) -> Option<(Frame, &[AtomicU32])> {
+        self.owners.first()
     }
 
     #[inline]

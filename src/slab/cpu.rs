@@ -140,6 +140,12 @@ impl Slot {
         is_good
     }
 
+    /// What stands for the slot of a CPU that has none: no hit finds it free.
+    #[cfg(feature = "mmap")]
+    pub(crate) const fn absent() -> *const Self {
+        &raw const ABSENT
+    }
+
     /// Whether this is a CPU's slot.
     fn is_present(&self) -> bool {
         !core::ptr::eq(self, &ABSENT)

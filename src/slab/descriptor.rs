@@ -397,21 +397,20 @@ impl<'r> Slab<'r> {
 pub(crate) fn find<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
     let platform = source.platform();
     let phys = platform.virt_to_phys(address.as_ptr())?;
-    named(source, source.owner(Frame::containing(phys)?)?)
+    named(source, source.owner(Frame::containing(phys)?)?.load(Acquire))
 }
 
 /// The same where the owner record is at hand: `None` proves nothing.
 #[inline(always)]
 pub(super) fn find_at_hand<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
     let phys = source.platform().virt_to_phys(address.as_ptr())?;
-    named(source, source.owner_at_hand(Frame::containing(phys)?)?)
+    named(source, source.owner_at_hand(Frame::containing(phys)?)?.load(Acquire))
 }
 
-/// The slab that an owner record names.
+/// The slab whose id an owner record holds, loaded with Acquire: that pairs with the Release in `grow`, before which the
+/// slab's record was written.
 #[inline(always)]
-fn named<'s, S: FrameSource>(source: &'s S, owner: &AtomicU32) -> Option<Slab<'s>> {
-    // Acquire, for the Release in `grow`: the record was written before.
-    let id = owner.load(Acquire);
+pub(crate) fn named<'s, S: FrameSource>(source: &'s S, id: u32) -> Option<Slab<'s>> {
     if !names_record(id) {
         return None;
     }

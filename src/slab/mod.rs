@@ -99,7 +99,7 @@ mod verify;
 #[cfg(feature = "mmap")]
 pub(crate) use cpu::Slot;
 #[cfg(feature = "mmap")]
-pub(crate) use descriptor::find;
+pub(crate) use descriptor::{Slab, find, named};
 pub use error::{Busy, LEAKS_NAMED, ObjectError};
 pub use flags::CacheFlags;
 pub use geometry::{MAX_OBJECT_BYTES, MAX_OBJECTS};

@@ -1,0 +1,87 @@
+//! Owner records by address: what a free looks at first.
+//!
+//! The page allocator has several tables of owner records, and finds one by physical address. Nearly every block of a process lies in
+//! the first span of addresses; for those the directory answers by one subtraction, one comparison and one load.
+
+use core::ptr;
+use core::sync::atomic::{
+    AtomicPtr, AtomicU32, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::frame::FRAME_SHIFT;
+
+/// Where the owner records of the first span lie.
+#[repr(align(64))]
+pub(super) struct Directory {
+    /// The address of the first frame.
+    start: AtomicUsize,
+    /// How many frames have records; 0 until they do.
+    frames: AtomicUsize,
+    records: AtomicPtr<AtomicU32>,
+}
+
+impl Directory {
+    pub(super) const fn new() -> Self {
+        Self {
+            start: AtomicUsize::new(0),
+            frames: AtomicUsize::new(0),
+            records: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Takes the records of the frames from the address `start` on. Once, before any of the frames is handed out.
+    ///
+    /// # Safety
+    ///
+    /// The records live as long as this.
+    pub(super) unsafe fn begin(&self, start: usize, records: &[AtomicU32]) {
+        self.start.store(start, Relaxed);
+        self.records.store(records.as_ptr().cast_mut(), Relaxed);
+        // Release, for the Acquire in `owner`: the other fields are written.
+        self.frames.store(records.len(), Release);
+    }
+
+    /// What the owner record of the frame at an address holds; `None` says only that it is not in the first span.
+    #[inline(always)]
+    pub(super) fn owner(&self, address: usize) -> Option<u32> {
+        let frames = self.frames.load(Acquire);
+        // Below the span is beyond it.
+        let index = address.wrapping_sub(self.start.load(Relaxed)) >> FRAME_SHIFT;
+        if index >= frames {
+            return None;
+        }
+        // SAFETY: `begin` was given so many records, which live as long as this.
+        let record = unsafe { &*self.records.load(Relaxed).add(index) };
+        // Acquire: see `slab::named`.
+        Some(record.load(Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_leads_to_its_frames_record_and_no_other() {
+        let records: [AtomicU32; 4] = core::array::from_fn(|index| AtomicU32::new(index as u32));
+        let directory = Directory::new();
+        for address in [0, 1, 0x7000_0000, usize::MAX] {
+            assert!(directory.owner(address).is_none(), "{address:#x}");
+        }
+        let start = 0x7000_0000;
+        // SAFETY: they do.
+        unsafe { directory.begin(start, &records) };
+        for (index, offsets) in [[0, 0xfff], [0x1000, 0x1fff], [0x2000, 0x2abc], [0x3000, 0x3fff]]
+            .into_iter()
+            .enumerate()
+        {
+            for offset in offsets {
+                assert_eq!(directory.owner(start + offset), Some(index as u32), "{offset:#x}");
+            }
+        }
+        for address in [0, 1, start - 1, start + 0x4000, usize::MAX] {
+            assert!(directory.owner(address).is_none(), "{address:#x}");
+        }
+    }
+}
