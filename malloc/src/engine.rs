@@ -98,6 +98,9 @@ fn heap() -> &'static Heap<'static, HostFrames> {
 /// Takes from the options what concerns the heap, and chooses the engine.
 pub(crate) fn configure(options: &Options) {
     KMEM.set_trim_delay(options.purge_delay);
+    if options.huge_pages.is_yes() && !KMEM.use_huge_pages() {
+        say(STDERR, format_args!("kmem: the system has no huge pages to give; small ones serve"));
+    }
     if let Engine::Arena(fit) = options.engine
         && !arenas::choose(fit)
     {

@@ -58,6 +58,7 @@ pub(crate) struct Options {
     pub(crate) on_error: OnError,
     pub(crate) limit_bytes: usize,
     pub(crate) purge_delay: Duration,
+    pub(crate) huge_pages: Wish,
     pub(crate) log: Option<&'static CStr>,
 }
 
@@ -84,6 +85,7 @@ impl Options {
         on_error: OnError::Abort,
         limit_bytes: usize::MAX,
         purge_delay: Duration::from_millis(500),
+        huge_pages: Wish::No,
         log: None,
     };
 
@@ -232,6 +234,15 @@ const VARIABLES: &[Variable] = &[
         does: "how long free memory is kept before the system gets it back",
         set: |options, value| {
             options.purge_delay = Duration::from_millis(number(value.to_bytes())? as u64);
+            Some(())
+        },
+    },
+    Variable {
+        name: "KMEM_HUGE_PAGES",
+        takes: "0|1",
+        does: "ask the system for huge pages",
+        set: |options, value| {
+            options.huge_pages = wish(value)?;
             Some(())
         },
     },

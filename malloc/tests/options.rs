@@ -22,6 +22,7 @@ fn help_lists_every_variable() {
         "KMEM_ON_ERROR",
         "KMEM_LIMIT",
         "KMEM_PURGE_DELAY",
+        "KMEM_HUGE_PAGES",
         "ALLOCATOR_ALGORITHM",
         "ALLOCATOR_SCRIBBLE",
     ] {
@@ -50,6 +51,22 @@ fn a_wrong_value_gets_one_line_and_the_default() {
     }
     let output = run(preloaded("/bin/echo").env("KMEM_NONSENSE", "1"));
     assert!(stderr(&output).contains("there is no KMEM_NONSENSE"));
+}
+
+#[test]
+fn huge_pages_are_asked_for_where_they_are_wanted() {
+    if !Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+        eprintln!("this kernel has no huge pages, so they are not tested");
+        return;
+    }
+    let program = build("huge_pages.c", &[]);
+    for (wanted, expected) in [("0", "small\n"), ("1", "huge\n")] {
+        for engine in ["slab", "first"] {
+            let mut command = preloaded(&program);
+            command.env("KMEM_HUGE_PAGES", wanted).env("KMEM_ENGINE", engine);
+            assert_eq!(stdout(&run(&mut command)), expected, "{engine}");
+        }
+    }
 }
 
 #[test]

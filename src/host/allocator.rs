@@ -195,6 +195,11 @@ impl MmapAllocator {
         FRAMES.set_trim_delay(delay);
     }
 
+    /// Has the system back memory by huge pages: see [`HostFrames::use_huge_pages`].
+    pub fn use_huge_pages(&self) -> bool {
+        FRAMES.use_huge_pages()
+    }
+
     /// Recounts everything. Other threads may go on, one cache or zone at a time waits.
     ///
     /// # Errors

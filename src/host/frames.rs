@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use core::ptr::NonNull;
 use core::sync::atomic::{
-    AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Relaxed},
 };
 use core::time::Duration;
@@ -73,6 +73,8 @@ pub struct HostFrames {
     /// When memory was last given back, in milliseconds of the system's clock.
     trimmed_at: AtomicU64,
     trim_delay_ms: AtomicU64,
+    /// Whether huge pages are asked for.
+    is_huge: AtomicBool,
     /// How often pages were moved.
     moves: AtomicUsize,
     /// Runs that came back last, one for each power of two, for whoever wants one of that very length next: first frame and
@@ -99,6 +101,7 @@ impl HostFrames {
             opened_bytes: AtomicUsize::new(0),
             trimmed_at: AtomicU64::new(0),
             trim_delay_ms: AtomicU64::new(TRIM_DELAY_MS),
+            is_huge: AtomicBool::new(false),
             moves: AtomicUsize::new(0),
             recent: [const { AtomicU64::new(0) }; RECENT],
         }
@@ -225,6 +228,23 @@ impl HostFrames {
         }
         if let Some(start) = NonNull::new(self.pages.platform().phys_to_virt(run.start().start())) {
             visit(start, run.frames() * FRAME_SIZE);
+        }
+    }
+
+    /// Has the system back memory by huge pages, where it can, from now on: fewer misses of address translation, more memory for
+    /// little that is used. `false` if the system has none; nothing has changed then.
+    pub fn use_huge_pages(&self) -> bool {
+        with_lock(&self.growth, |growth| {
+            let is_granted = growth.span.start() == 0 || growth.span.use_huge_pages();
+            self.is_huge.store(is_granted, Relaxed);
+            is_granted
+        })
+    }
+
+    /// Asks for huge pages in a span that was just reserved, if they are wanted. If they cannot be had, small ones serve.
+    fn advise(&self, span: &Span) {
+        if self.is_huge.load(Relaxed) {
+            let _ = span.use_huge_pages();
         }
     }
 
@@ -429,6 +449,7 @@ impl Growth {
         let span = Span::reserve(with_metadata, self.span.start())?;
         let rest = span.rest();
         pages.platform().frames(rest.start, rest.end)?;
+        host.advise(&span);
         self.span = span;
         self.open(pages, with_metadata)
     }
@@ -437,6 +458,7 @@ impl Growth {
     fn begin(&mut self, host: &HostFrames, needed: usize) -> Option<()> {
         let pages = &host.pages;
         let mut span = Span::reserve(needed.checked_add(needed / METADATA_PART)?, 0)?;
+        host.advise(&span);
         let rest = span.rest();
         pages.platform().place_around(rest.start);
         let provision = pages.platform().frames(rest.start, rest.end)?;

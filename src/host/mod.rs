@@ -40,6 +40,8 @@
 //!
 //! *Moving.* A long run that cannot grow where it is moves by `mremap`: its pages change their address, nothing is copied.
 //!
+//! *Huge pages*, on request: the whole reservation is advised, so that memory is backed by them as it is first touched.
+//!
 //! *fork.* Every lock is taken between `irq_save` and `irq_restore`, so a thread says there that it uses one, and whoever forks
 //! waits until none does. The child forgets what lay in the magazines of threads that it does not have.
 //!

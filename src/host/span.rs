@@ -66,6 +66,16 @@ impl Span {
         self.opened..self.end
     }
 
+    /// Asks the system to back what is opened by huge pages, where it can, from now on; `false` if it has none.
+    pub(super) fn use_huge_pages(&self) -> bool {
+        let bytes = self.end - self.start;
+        // SAFETY: the range is this span's own mapping; the advice changes no content.
+        unsafe {
+            mm::madvise(ptr::with_exposed_provenance_mut(self.start), bytes, Advice::LinuxHugepage)
+        }
+        .is_ok()
+    }
+
     /// Opens the next `bytes` bytes, rounded up to [`GRAIN_BYTES`]: zero, readable and writable until the process
     /// ends. `None`, and nothing changed, if so many are not left or the system refuses.
     pub(super) fn open(&mut self, bytes: usize) -> Option<Range<usize>> {
