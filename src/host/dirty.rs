@@ -138,3 +138,84 @@ impl Dirty {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    use super::*;
+
+    const FIRST: usize = 1000;
+    const FRAMES: usize = 500;
+
+    fn range(start: usize, frames: usize) -> FrameRange {
+        FrameRange::from_len(Frame::new(start).unwrap(), frames).unwrap()
+    }
+
+    fn all(dirty: &Dirty, limit: usize) -> Vec<FrameRange> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(next) = dirty.next(at, limit) {
+            assert!(next.frames() > 0 && next.frames() <= limit && next.start().number() >= at);
+            at = next.end().number();
+            found.push(next);
+        }
+        found
+    }
+
+    #[test]
+    fn the_bits_are_a_set_of_frames() {
+        let dirty = Dirty::new();
+        dirty.begin(range(FIRST, FRAMES));
+        assert_eq!(dirty.cover(), range(FIRST, FRAMES));
+        let mut model = BTreeSet::new();
+        let mut random = 88172645463325252_u64;
+        let mut below = |limit: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % limit as u64) as usize
+        };
+        for _ in 0..5000 {
+            let start = below(FRAMES);
+            let frames = 1 + below((FRAMES - start).min(if start % 4 == 0 { 300 } else { 9 }));
+            let (frames, numbers) =
+                (range(FIRST + start, frames), FIRST + start..FIRST + start + frames);
+            if below(2) == 0 {
+                dirty.mark(frames);
+                model.extend(numbers);
+            } else {
+                let cleared = numbers.filter(|number| model.remove(number)).count();
+                assert_eq!(dirty.clear(frames), cleared);
+            }
+            assert_eq!(dirty.count(), model.len());
+            let limit = 1 + below(200);
+            let found = all(&dirty, limit);
+            let numbers: Vec<usize> =
+                found.iter().flat_map(|run| run.iter()).map(Frame::number).collect();
+            assert_eq!(numbers, model.iter().copied().collect::<Vec<_>>());
+            for pair in found.windows(2) {
+                let is_apart = pair[0].end() < pair[1].start();
+                assert!(is_apart || pair[0].frames() == limit, "neighbours come together");
+            }
+        }
+    }
+
+    #[test]
+    fn frames_without_bits_count_as_dirty_and_are_never_found() {
+        let dirty = Dirty::new();
+        dirty.mark(range(FIRST, 10));
+        assert_eq!(dirty.clear(range(FIRST, 10)), 10);
+        assert_eq!((dirty.count(), dirty.next(0, 100)), (0, None));
+        dirty.begin(range(FIRST, FRAMES));
+        let past = range(FIRST + FRAMES - 4, 10);
+        dirty.mark(past);
+        assert_eq!(dirty.count(), 4);
+        assert_eq!(dirty.clear(past), 10, "4 that were marked, 6 that have no bits");
+        assert_eq!(dirty.clear(range(FIRST - 100, 50)), 50);
+        assert_eq!((dirty.count(), dirty.next(0, 100)), (0, None));
+    }
+}
