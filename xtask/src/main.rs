@@ -14,7 +14,7 @@ use xtask::qemu::End;
 use xtask::{counts, image, project_root, qemu, setup};
 
 const HELP: &str = "\
-cargo xtask setup                    install what the kernel needs, or name it
+cargo xtask setup                    install what kernel and tests need, or name it
 cargo xtask run [-m MIB] [--smp N]   boot the demonstration in QEMU (128 MiB, 1 CPU)
 cargo xtask test [ARGUMENTS]         run all tests; ARGUMENTS go to `cargo test`
 cargo xtask accept                   record how many instructions operations take now
@@ -90,6 +90,7 @@ fn perform(chore: Chore) -> Result<ExitCode> {
         Chore::Help => print!("{HELP}"),
         Chore::Setup => {
             setup::ensure()?;
+            setup::ensure_compared();
             eprintln!("xtask: everything is there");
         }
         Chore::Run(machine) => {
@@ -109,6 +110,7 @@ fn perform(chore: Chore) -> Result<ExitCode> {
         }
         Chore::Test(arguments) => {
             setup::ensure()?;
+            setup::ensure_compared();
             return cargo(cargo_test().args(["--workspace", "--all-features"]).args(arguments));
         }
         Chore::Accept => {

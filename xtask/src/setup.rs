@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::qemu;
 use crate::say;
@@ -13,6 +13,20 @@ use crate::toolchain::Toolchain;
 
 /// Debian's matching set of a Rust compiler, its source and LLVM's tools.
 const DEBIAN_TOOLCHAIN: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "llvm-22", "lld-22"];
+
+/// Programs that the tests of kmem's malloc compare, and Debian's packages of them, as far as these are small. Where one is
+/// missing and cannot be installed its test says so and is left out.
+const COMPARED: &[(&str, &str)] = &[
+    ("g++", "g++"),
+    ("git", "git"),
+    ("make", "make"),
+    ("gawk", "gawk"),
+    ("perl", "perl"),
+    ("python3", "python3"),
+    ("xz", "xz-utils"),
+    ("sqlite3", "sqlite3"),
+    ("redis-benchmark", "redis-tools"),
+];
 
 /// How the package managers name QEMU for x86-64, and how it is installed by hand.
 const QEMU_PACKAGES: &[(&str, &str)] = &[
@@ -97,6 +111,24 @@ pub fn ensure() -> Result<Toolchain> {
         Toolchain::link_debian()?;
     }
     Ok(find()?)
+}
+
+/// Installs those of the programs that kmem's malloc is compared on that are missing, where Debian's packages can be
+/// installed; quick where nothing is missing. Otherwise says what is left out.
+pub fn ensure_compared() {
+    let missing = COMPARED.iter().filter(|(program, _)| !is_program(program));
+    let packages: Vec<_> = missing.map(|&(_, package)| package).collect();
+    if packages.is_empty() {
+        return;
+    }
+    let installed = if is_program("apt-get") {
+        apt_install(&packages)
+    } else {
+        Err(anyhow!("there is no apt-get"))
+    };
+    if let Err(error) = installed {
+        say(&format!("tests with {} are left out: {error:#}", packages.join(", ")));
+    }
 }
 
 /// Whether there is a rustup that is not told to leave its downloads alone.
