@@ -2,7 +2,8 @@
 //!
 //! Calls are numbered. A caller takes the next number, interrupts all others, and waits until each
 //! has served a call of that number or a later one. To serve is to look up the last number, to
-//! pass a barrier, and to note the number: so one barrier serves all calls that began before it.
+//! forget the translations that were taken out of the page tables, to pass a barrier, and to note
+//! the number: so one barrier serves all calls that began before it.
 //!
 //! Those who wait serve, too, so calls on several CPUs at once do not wait for each other, even with
 //! interrupts masked. A wait has an end: a CPU that masks interrupts for very long makes the call
@@ -15,6 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst, fence};
 
 use crate::apic::{self, Command};
 use crate::cpu::{self, Cpu};
+use crate::tlb;
 
 /// The number of the last call.
 static LAST_CALL: AtomicU64 = AtomicU64::new(0);
@@ -51,6 +53,7 @@ pub(crate) fn serve() {
     let call = LAST_CALL.load(SeqCst);
     let served = &cpu::current().barrier;
     if served.load(SeqCst) < call {
+        tlb::catch_up();
         fence(SeqCst);
         // The largest: a handler that interrupts this here may serve a later call.
         served.fetch_max(call, SeqCst);

@@ -24,6 +24,8 @@ pub(crate) struct Cpu {
     is_online: AtomicBool,
     /// The last call of [`barrier::synchronize`](crate::barrier::synchronize) that it has served.
     pub(crate) barrier: AtomicU64,
+    /// The last change of [`tlb`](crate::tlb) that it has caught up with.
+    pub(crate) translations: AtomicU64,
     /// What it is to do, or null.
     pub(crate) call: AtomicPtr<Call<'static>>,
     /// Interrupts of its own timer.
@@ -51,6 +53,7 @@ impl Cpu {
             apic_id: AtomicU8::new(0),
             is_online: AtomicBool::new(false),
             barrier: AtomicU64::new(0),
+            translations: AtomicU64::new(0),
             call: AtomicPtr::new(core::ptr::null_mut()),
             ticks: AtomicU64::new(0),
         }

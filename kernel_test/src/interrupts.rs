@@ -15,7 +15,7 @@ use x86_64::structures::idt::{InterruptDescriptorTable, PageFaultErrorCode};
 
 use crate::gdt::DOUBLE_FAULT_STACK;
 use crate::stop::stop;
-use crate::{apic, barrier, local_timer, timer};
+use crate::{apic, barrier, local_timer, probe, timer};
 
 /// What ran when the CPU took an interrupt, in the order in which it lies on the stack.
 #[derive(Debug)]
@@ -142,8 +142,9 @@ pub(crate) fn init() {
 }
 
 /// Called by every stub, with interrupts masked.
-extern "C" fn handle(context: &Context) {
+extern "C" fn handle(context: &mut Context) {
     const BREAKPOINT: u64 = 3;
+    const PAGE_FAULT: u64 = 14;
     const TIMER: u64 = timer::VECTOR as u64;
     const LOCAL_TIMER: u64 = apic::TIMER_VECTOR as u64;
     const KNOCK: u64 = apic::KNOCK_VECTOR as u64;
@@ -162,8 +163,16 @@ extern "C" fn handle(context: &Context) {
         SPURIOUS => {}
         // Returns behind the instruction, so that a debugger's trap does no harm.
         BREAKPOINT => {}
-        _ => stop(format_args!("{}\n{context}", Exception(context))),
+        PAGE_FAULT => match probe::landing(context.rip) {
+            Some(landing) => context.rip = landing,
+            None => report(context),
+        },
+        _ => report(context),
     }
+}
+
+fn report(context: &Context) -> ! {
+    stop(format_args!("{}\n{context}", Exception(context)))
 }
 
 /// The first line of an exception's report.

@@ -13,6 +13,8 @@
 //! | [`apic`], [`barrier`], [`call`], [`local_timer`] | what CPUs do to each other, and a tick on each |
 //! | [`fw_cfg`] | what the host says |
 //! | [`memory`], [`platform`] | what kmem is told: the memory map, and the machine |
+//! | [`vmalloc`], [`tlb`], [`probe`] | contiguous addresses for scattered frames; who remembers them; what is mapped |
+//! | [`process_ids`] | small integers from an arena |
 //! | [`demo`], [`tests`] | what runs |
 
 #![no_std]
@@ -34,11 +36,15 @@ mod local_timer;
 mod memory;
 mod paging;
 mod platform;
+mod probe;
+mod process_ids;
 mod serial;
 mod start;
 mod stop;
 mod tests;
 mod timer;
+mod tlb;
+mod vmalloc;
 
 use bootloader::BootInfo;
 

@@ -197,6 +197,24 @@ macro_rules! kernel_tests {
                 random_blocks_keep_their_contents: ALL_SIZES, Pass;
                 timer_allocates_boxes_while_the_kernel_does: COMMON, Pass;
             }
+            vmalloc {
+                buffers_are_contiguous_where_frames_are_not: &[M16, M128], Pass;
+                what_is_not_allocated_is_not_mapped: COMMON, Pass;
+                guard_pages_fault_on_both_sides: ALL_SIZES, Pass;
+                running_over_the_end_is_reported: COMMON, Stop("page fault at 0xffffe00000004000, writing");
+                dropped_buffers_are_unmapped_and_gone: ALL_SIZES, Pass;
+                failure_at_any_frame_gives_everything_back: ALL_SIZES, Pass;
+                exhausted_addresses_are_an_error: &[M128, M5G], Pass;
+                random_buffers_keep_contents_and_lose_nothing: ALL_SIZES, Pass;
+                no_cpu_remembers_a_dropped_buffer: ALL_CPUS, Pass;
+                buffers_on_every_cpu_at_once: ALL_CPUS, Pass;
+            }
+            process_ids {
+                ids_ascend_and_are_reused_last: COMMON, Pass;
+                all_ids_are_handed_out_once: COMMON, Pass;
+                wrong_ids_are_refused: COMMON, Pass;
+                random_calls_follow_next_fit: COMMON, Pass;
+            }
             gates {
                 frame_pair_hit: &[COUNTED], Counted;
                 frame_refill: &[COUNTED], Counted;

@@ -9,11 +9,13 @@ mod machine;
 mod memory;
 mod page;
 mod platform;
+mod process_ids;
 mod random;
 mod slab;
 mod smp;
 mod stop;
 mod stress;
+mod vmalloc;
 
 use crate::memory::PAGES;
 use crate::println;
