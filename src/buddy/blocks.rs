@@ -1,6 +1,6 @@
 //! The free blocks: finding, taking, splitting and merging them. Nothing here looks at states.
 
-use super::group::{CLUSTER_ORDER, GROUP_FRAMES, GROUP_ORDER};
+use super::group::{CLUSTER_ORDER, GROUP_FRAMES, GROUP_ORDER, WHOLE};
 use super::{Buddy, Group, Placement};
 use crate::frame::{FrameRange, Order};
 
@@ -10,7 +10,7 @@ pub(super) struct FreeBlock {
     pub(super) at: usize,
     pub(super) order: u32,
     /// Not zero if the word of the group, or of the cluster, has more blocks of that order.
-    others: u64,
+    pub(super) others: u64,
 }
 
 impl Buddy<'_> {
@@ -65,12 +65,14 @@ impl Buddy<'_> {
     /// Enters the block of `order`, at least 18, at `at` as free, or strikes it.
     #[inline]
     pub(super) fn flip_block(&mut self, at: usize, order: u32) {
-        self.publish_large(self.cluster_of(at), 1 << (order - GROUP_ORDER));
+        let flipped = self.large.flip(self.cluster_of(at), 1 << (order - GROUP_ORDER));
+        self.nonempty ^= flipped << GROUP_ORDER;
     }
 
     /// Brings the summaries up to date after some orders of a group's blocks `changed`.
     #[inline]
-    fn publish_small(&mut self, group: usize, changed: u32) {
+    pub(super) fn publish_small(&mut self, group: usize, changed: u32) {
+        let changed = changed & !WHOLE;
         if changed != 0 {
             self.nonempty ^= self.small.flip(group, changed);
         }
@@ -79,19 +81,23 @@ impl Buddy<'_> {
     /// Brings the summaries up to date after some orders of a cluster's blocks, less 9, `changed`.
     #[inline]
     fn publish_large(&mut self, cluster: usize, changed: u32) {
+        let changed = changed & !WHOLE;
         if changed != 0 {
             self.nonempty ^= self.large.flip(cluster, changed) << GROUP_ORDER;
         }
     }
 
+    /// The smallest order, at least `order`, of which there is a free block.
+    #[inline]
+    pub(super) fn smallest(&self, order: u32) -> Option<u32> {
+        let sufficient = self.nonempty >> order;
+        (sufficient != 0).then(|| order + sufficient.trailing_zeros())
+    }
+
     /// The lowest or highest of the smallest free blocks that have at least `order`.
     #[inline]
     pub(super) fn find(&self, order: u32, placement: Placement) -> Option<FreeBlock> {
-        let sufficient = self.nonempty >> order;
-        if sufficient == 0 {
-            return None;
-        }
-        let order = order + sufficient.trailing_zeros();
+        let order = self.smallest(order)?;
         if order >= GROUP_ORDER {
             return self.find_large(order, placement);
         }
@@ -230,26 +236,8 @@ impl Buddy<'_> {
         }
     }
 
-    /// Takes the frames `bits` of the word that begins at `word`, which lie in `within` or, below
-    /// order 6, in free blocks of that order.
-    pub(super) fn take_bits(&mut self, within: FreeBlock, word: usize, bits: u64) {
-        if within.order >= GROUP_ORDER {
-            self.take_large(within, word, GROUP_ORDER);
-        }
-        self.change_group(word, |group, offset| group.take_bits(offset, bits));
-        self.available -= bits.count_ones() as usize;
-    }
-
-    /// Gives the frames `bits`, none of them available, of the word that begins at `word`.
-    pub(super) fn give_bits(&mut self, word: usize, bits: u64) {
-        self.available += bits.count_ones() as usize;
-        if self.change_group(word, |group, offset| group.give_bits(offset, bits)) {
-            self.give_large(word, GROUP_ORDER);
-        }
-    }
-
     /// Changes the group that frame `at` lies in, brings the summaries up to date, and says whether
-    /// the group is whole now.
+    /// the group has become whole or ceased to be.
     #[inline]
     pub(super) fn change_group(
         &mut self,
@@ -259,13 +247,12 @@ impl Buddy<'_> {
         let index = self.group_of(at);
         let Some(group) = self.groups.get_mut(index) else { return false };
         let changed = change(group, at % GROUP_FRAMES);
-        let whole = group.is_whole();
         self.publish_small(index, changed);
-        whole
+        changed & WHOLE != 0
     }
 
     /// Changes the cluster that frame `at` lies in, brings the summaries up to date, and says
-    /// whether the cluster is whole now.
+    /// whether the cluster has become whole or ceased to be.
     #[inline]
     pub(super) fn change_cluster(
         &mut self,
@@ -275,9 +262,8 @@ impl Buddy<'_> {
         let index = self.cluster_of(at);
         let Some(cluster) = self.clusters.get_mut(index) else { return false };
         let changed = change(cluster, group_in_cluster(at));
-        let whole = cluster.is_whole();
         self.publish_large(index, changed);
-        whole
+        changed & WHOLE != 0
     }
 
     /// Takes the aligned block of `order` at `at`, all of whose frames are available; says whether
@@ -311,17 +297,16 @@ impl Buddy<'_> {
         let index = self.group_of(at);
         let Some(group) = self.groups.get_mut(index) else { return false };
         let Some(changed) = group.give(at % GROUP_FRAMES, order) else { return false };
-        let whole = group.is_whole();
         self.available += 1 << order;
         self.publish_small(index, changed);
-        if whole {
+        if changed & WHOLE != 0 {
             self.give_large(at, GROUP_ORDER);
         }
         true
     }
 
     /// Takes the block of `order`, at least 9, that `at` lies in out of the free block `within`.
-    fn take_large(&mut self, within: FreeBlock, at: usize, order: u32) {
+    pub(super) fn take_large(&mut self, within: FreeBlock, at: usize, order: u32) {
         if within.order >= CLUSTER_ORDER {
             self.split(within, at, order.max(CLUSTER_ORDER));
         }

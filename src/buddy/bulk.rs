@@ -1,8 +1,8 @@
 //! Many blocks at once, up to 64 frames with one word.
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use super::group::{GROUP_FRAMES, WORD_FRAMES};
+use super::group::{GROUP_FRAMES, GROUP_ORDER, WHOLE, WORD_FRAMES, WORD_ORDER, ones};
 use super::{BlockOwner, Buddy, FreeError, Placement, State, frame_at};
 use crate::frame::{Frame, Order};
 
@@ -75,121 +75,216 @@ impl Buddy<'_> {
         state: State,
         placement: Placement,
     ) -> usize {
-        let mut rest = out.iter_mut();
-        while rest.len() > 0 {
-            let asked = rest.len();
-            if order.frames() < WORD_FRAMES {
-                self.take_word(order, &mut rest, state, placement);
-            } else if let Ok(frame) = self.take(order, state, placement)
-                && let Some(slot) = rest.next()
-            {
-                *slot = frame;
-            }
-            if rest.len() == asked {
+        let wanted = u32::from(order.get());
+        let mut taken = 0;
+        while let Some(rest) = out.get_mut(taken..)
+            && !rest.is_empty()
+            && let Some(found) = self.smallest(wanted)
+        {
+            let more = if wanted >= WORD_ORDER {
+                self.take(order, state, placement).map_or(0, |frame| {
+                    rest[0] = frame;
+                    1
+                })
+            } else if found == wanted {
+                self.take_alike(wanted, rest, state, placement)
+            } else {
+                self.take_row(wanted, rest, state, placement)
+            };
+            if more == 0 {
                 break;
             }
+            taken += more;
         }
-        let unfilled = rest.len();
-        out.len() - unfilled
+        taken
     }
 
-    /// Takes as many blocks of `order`, at most 5, as one word of the next free block offers and
-    /// `out` asks for; none if there is no free block or its states contradict its bits.
-    fn take_word(
+    /// Takes as many free blocks of exactly `order`, at most 5, of which there are some, as one group has and
+    /// `out` asks for, and says how many; fewer if states contradict bits.
+    fn take_alike(
         &mut self,
-        order: Order,
-        out: &mut core::slice::IterMut<'_, Frame>,
+        order: u32,
+        out: &mut [Frame],
         state: State,
         placement: Placement,
-    ) {
-        let wanted = u32::from(order.get());
-        let Some(block) = self.find(wanted, placement) else { return };
-        let inside = match placement {
-            Placement::Low => block.at,
-            Placement::High => block.at + (1 << block.order) - 1,
+    ) -> usize {
+        let index = match placement {
+            Placement::Low => self.small.first(order as usize),
+            Placement::High => self.small.last(order as usize),
         };
-        let word = inside & !(WORD_FRAMES - 1);
-        let Some(group) = self.groups.get(self.group_of(word)) else { return };
-        let mut heads = group.heads_in_word(inside % GROUP_FRAMES, block.order, wanted);
-        let mut taken = 0;
-        while heads != 0 && out.len() > 0 {
-            let bit = match placement {
-                Placement::Low => heads.trailing_zeros(),
-                Placement::High => heads.ilog2(),
-            };
-            let at = word + bit as usize;
-            match self.states.get(at.wrapping_sub(self.start())) {
-                Some(byte) if byte.load(Relaxed) == State::PLAIN.byte() => {
-                    byte.store(state.byte(), Relaxed);
+        let Some(index) = index else { return 0 };
+        let (base, start, states) = (self.group_start(index), self.start(), self.states);
+        let Some(group) = self.groups.get_mut(index) else { return 0 };
+        let (mut words, mut taken, mut changed) = (group.words_with(order), 0, 0);
+        while let Some(lane) = placement.pick(words)
+            && taken < out.len()
+        {
+            words &= !(1 << lane);
+            let offset = lane / 8 * WORD_FRAMES;
+            let (mut heads, mut frames) = (group.blocks_in_word(offset, order), 0);
+            while let Some(bit) = placement.pick(heads)
+                && let Some(slot) = out.get_mut(taken)
+            {
+                let at = base + offset + bit;
+                if !claim(states.get(at.wrapping_sub(start)), state) {
+                    words = 0;
+                    break;
                 }
-                _ => break,
-            }
-            if let Some(slot) = out.next() {
                 *slot = frame_at(at);
+                taken += 1;
+                heads &= !(1 << bit);
+                frames |= ones(order) << bit;
             }
-            heads &= !(1 << bit);
-            taken |= 1 << bit;
+            changed ^= group.take_alike(offset, frames, order, heads);
         }
-        if taken != 0 {
-            self.take_bits(block, word, frames_of(taken, wanted));
+        self.available -= taken << order;
+        self.publish_small(index, changed);
+        taken
+    }
+
+    /// Takes as many blocks of `order`, at most 5, as `out` asks for out of the word at one end of the next free
+    /// block, which is of a larger order, and says how many; fewer if states contradict bits.
+    fn take_row(
+        &mut self,
+        order: u32,
+        out: &mut [Frame],
+        state: State,
+        placement: Placement,
+    ) -> usize {
+        let Some(block) = self.find(order, placement) else { return 0 };
+        let (from, size) = (block.order.min(WORD_ORDER), 1 << order);
+        let blocks = 1 << (from - order);
+        // The part of the block that lies in one word.
+        let part = match placement {
+            Placement::Low => block.at,
+            Placement::High => block.at + (1 << block.order) - (1 << from),
+        };
+        let index = part.wrapping_sub(self.start());
+        let Some(states) = self.states.get(index..index.saturating_add(1 << from)) else {
+            return 0;
+        };
+        let asked = out.iter_mut().take(blocks);
+        let heads = states.iter().step_by(size);
+        let numbers = (part..).step_by(size);
+        let taken = match placement {
+            Placement::Low => hand_out(heads.zip(numbers).zip(asked), state),
+            Placement::High => {
+                let numbers = (0..blocks).rev().map(|block| part + (block << order));
+                hand_out(heads.rev().zip(numbers).zip(asked), state)
+            }
+        };
+        if taken == 0 {
+            return 0;
         }
+        let mut others = block.others;
+        if block.order >= GROUP_ORDER {
+            self.take_large(block, part, GROUP_ORDER);
+            // Those were other groups.
+            others = 0;
+        }
+        let left = blocks - taken;
+        let first = match placement {
+            Placement::Low => part,
+            Placement::High => part + (left << order),
+        };
+        let frames = u64::MAX >> (WORD_FRAMES - (taken << order)) << (first % WORD_FRAMES);
+        self.change_group(part, |group, offset| {
+            group.take_row(offset, frames, order, from, left as u64, others)
+        });
+        self.available -= taken << order;
+        taken
     }
 
     /// Gives back blocks of `order` whose state is `state`; the index of the first that cannot be.
     fn give_many(&mut self, frames: &[Frame], order: Order, state: State) -> Result<(), usize> {
-        let mut index = 0;
-        while let Some(&frame) = frames.get(index) {
-            if order.frames() >= WORD_FRAMES {
-                self.give(frame, order, state).map_err(|_| index)?;
-                index += 1;
-                continue;
+        match order.get() {
+            0 => self.give_small_ones(frames, 0, state),
+            small if order.frames() < WORD_FRAMES => {
+                self.give_small_ones(frames, u32::from(small), state)
             }
-            let given = self.give_word(&frames[index..], order, state);
-            if given == 0 {
+            _ => {
+                let refused = |&frame: &Frame| self.give(frame, order, state).is_err();
+                frames.iter().position(refused).map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    /// As [`give_many`](Self::give_many), for an `order` of at most 5.
+    #[inline(always)]
+    fn give_small_ones(&mut self, frames: &[Frame], order: u32, state: State) -> Result<(), usize> {
+        let (size, mut index) = (1 << order, 0);
+        while let Some(frame) = frames.get(index) {
+            let at = frame.number();
+            let byte = self.states.get(at.wrapping_sub(self.start()));
+            let of = self.group_of(at);
+            let (Some(byte), Some(group)) = (byte, self.groups.get_mut(of)) else {
+                return Err(index);
+            };
+            let sound = byte.load(Relaxed) == state.byte()
+                && at % size == 0
+                && self.cover.end().number() - at >= size
+                && group.word_at(at % GROUP_FRAMES) & ones(order) << (at % WORD_FRAMES) == 0;
+            if !sound {
                 return Err(index);
             }
-            index += given;
+            byte.store(State::PLAIN.byte(), Relaxed);
+            index += 1;
+            let (mut given, mut frees) = (1, ones(order) << (at % WORD_FRAMES));
+            // Most come alone; neighbours are counted together.
+            while let Some(next) = frames.get(index).map(|frame| frame.number())
+                && next ^ at < WORD_FRAMES
+                && next % size == 0
+                && (frees | group.word_at(at % GROUP_FRAMES)) & ones(order) << (next % WORD_FRAMES)
+                    == 0
+                && let Some(byte) = self.states.get(next.wrapping_sub(self.cover.start().number()))
+                && byte.load(Relaxed) == state.byte()
+                && self.cover.end().number() - next >= size
+            {
+                byte.store(State::PLAIN.byte(), Relaxed);
+                index += 1;
+                given += 1;
+                frees |= ones(order) << (next % WORD_FRAMES);
+            }
+            let changed = match given {
+                1 => group.give_apart(at % GROUP_FRAMES, order),
+                _ => group.give_bits(at % GROUP_FRAMES, frees),
+            };
+            self.available += given << order;
+            self.publish_small(of, changed);
+            if changed & WHOLE != 0 {
+                self.give_large(at, GROUP_ORDER);
+            }
         }
         Ok(())
     }
+}
 
-    /// Gives back those of the blocks of `order`, at most 5, up to the first that lies in another
-    /// word than `frames` begins with or that is no such block; says how many they were.
-    #[inline]
-    fn give_word(&mut self, frames: &[Frame], order: Order, state: State) -> usize {
-        let (Some(first), size) = (frames.first(), order.frames()) else { return 0 };
-        let word = first.number() & !(WORD_FRAMES - 1);
-        let Some(group) = self.groups.get(self.group_of(word)) else { return 0 };
-        let (mut available, start) = (group.word_at(word % GROUP_FRAMES), self.start());
-        let (block, end) = ((1 << size) - 1, self.end());
-        let (mut given, mut frees) = (0, 0);
-        for frame in frames {
-            let at = frame.number();
-            let (bit, state_at) = (at % WORD_FRAMES, self.states.get(at.wrapping_sub(start)));
-            let Some(byte) = state_at else { break };
-            let sound = at ^ word < WORD_FRAMES
-                && byte.load(Relaxed) == state.byte()
-                && bit % size == 0
-                && end - at >= size
-                && available & block << bit == 0;
-            if !sound {
-                break;
-            }
-            byte.store(State::PLAIN.byte(), Relaxed);
-            available |= block << bit;
-            frees |= block << bit;
-            given += 1;
+/// Gives the plain frame with this state byte `state`; whether it was plain.
+#[inline]
+fn claim(byte: Option<&AtomicU8>, state: State) -> bool {
+    match byte {
+        Some(byte) if byte.load(Relaxed) == State::PLAIN.byte() => {
+            byte.store(state.byte(), Relaxed);
+            true
         }
-        if given != 0 {
-            self.give_bits(word, frees);
-        }
-        given
+        _ => false,
     }
 }
 
-/// The frames of the blocks of `order`, at most 5, that begin at `heads` in a word.
-fn frames_of(heads: u64, order: u32) -> u64 {
-    // Each head's bit, taken from the bit behind its block, leaves ones in between; where blocks
-    // touch, the bits in between cancel.
-    if order == 0 { heads } else { (heads << (1 << order)).wrapping_sub(heads) }
+/// Gives frames, each with its state byte, number and place in what was asked for, `state`, up to the first that is not
+/// plain; how many.
+#[inline]
+fn hand_out<'a>(
+    frames: impl Iterator<Item = ((&'a AtomicU8, usize), &'a mut Frame)>,
+    state: State,
+) -> usize {
+    let mut handed = 0;
+    for ((byte, at), slot) in frames {
+        if !claim(Some(byte), state) {
+            break;
+        }
+        *slot = frame_at(at);
+        handed += 1;
+    }
+    handed
 }

@@ -4,8 +4,8 @@
 //! coalescing need no step of their own: taking frames clears bits, giving them back sets bits. What
 //! a search needs is which *maximal* blocks there are, and that follows from the bits of each
 //! 64-frame word alone: folding a word with itself shifted by 1, 2, 4, ... leaves one bit for each
-//! aligned block of order 1, 2, 3, ... that is wholly set. Where a change shows what it does to the
-//! maximal blocks (a block is cut out of one, or comes back while its buddy is taken), the word is not folded.
+//! aligned block of order 1, 2, 3, ... that is wholly set. Where a block is cut out of a maximal one nothing
+//! is folded: of that one there remains a block of each order from the smaller to the larger.
 //!
 //! A *cluster* is the same thing one storey up, and the same type: its bits are groups that are
 //! free as a whole, and what is said here of frames and orders holds for them with 9 added to the order.
@@ -22,7 +22,10 @@ pub(super) const GROUP_FRAMES: usize = 1 << GROUP_ORDER;
 pub(super) const CLUSTER_ORDER: u32 = 2 * GROUP_ORDER;
 
 /// Order of a block that fills a word.
-const WORD_ORDER: u32 = 6;
+pub(super) const WORD_ORDER: u32 = 6;
+
+/// Order of a block that fills a byte of a word.
+const BYTE_ORDER: u32 = 3;
 
 /// Frames in a word.
 pub(super) const WORD_FRAMES: usize = 1 << WORD_ORDER;
@@ -36,14 +39,16 @@ const LANES: u64 = 0x0101_0101_0101_0101;
 /// The masks of a group that is wholly available.
 const ALL_FULL: u64 = LANES << WORD_ORDER;
 
-/// Bits of aligned blocks of order 1 to 6 in a word.
-const ALIGNED: [u64; 6] = [
+/// Bits of aligned blocks of order 0 to 6 in a word; of larger ones there are none.
+const ALIGNED: [u64; 8] = [
+    u64::MAX,
     0x5555_5555_5555_5555,
     0x1111_1111_1111_1111,
     0x0101_0101_0101_0101,
     0x0001_0001_0001_0001,
     0x0000_0001_0000_0001,
     0x0000_0000_0000_0001,
+    0,
 ];
 
 /// Metadata of 512 frames from a multiple of 512 on, or of 512 such groups. Zeroed, none of them is
@@ -60,15 +65,18 @@ pub struct Group {
 
 const _: () = assert!(size_of::<Group>() == 72);
 
+/// In what [`Group::orders`] says: that the whole group is available. There are no smaller maximal blocks then.
+pub(super) const WHOLE: u32 = 1 << GROUP_ORDER;
+
 impl Group {
     /// A group without available frames.
     pub const EMPTY: Self = Self { bits: [0; WORDS], masks: 0 };
 
     /// A group whose frames are all available.
-    const WHOLE: Self = Self { bits: [u64::MAX; WORDS], masks: ALL_FULL };
+    const ALL: Self = Self { bits: [u64::MAX; WORDS], masks: ALL_FULL };
 
-    /// The orders of which there are maximal available blocks: bit `k` for order `k` up to 8; none
-    /// while the whole group is available.
+    /// The orders of which there are maximal available blocks: bit `k` for order `k` up to 8, or
+    /// [`WHOLE`].
     #[inline]
     pub(super) fn orders(&self) -> u32 {
         orders_of(self.masks)
@@ -82,7 +90,7 @@ impl Group {
 
     /// Makes all frames available.
     pub(super) fn fill(&mut self) {
-        *self = Self::WHOLE;
+        *self = Self::ALL;
     }
 
     /// Makes no frame available.
@@ -96,24 +104,24 @@ impl Group {
     pub(super) fn find(&self, order: u32, placement: Placement) -> Option<(usize, u64)> {
         if order >= WORD_ORDER {
             let blocks = exact_words(self.full_words(), order - WORD_ORDER);
-            let word = match placement {
-                Placement::Low => blocks.trailing_zeros(),
-                Placement::High => blocks.checked_ilog2()?,
-            };
-            return (blocks != 0).then_some((word as usize * WORD_FRAMES, 0));
+            return Some((placement.pick(blocks.into())? * WORD_FRAMES, 0));
         }
-        let lanes = self.masks >> order & LANES;
-        let word = match placement {
-            Placement::Low => lanes.trailing_zeros(),
-            Placement::High => lanes.checked_ilog2()?,
-        } as usize
-            / 8;
+        let word = placement.pick(self.words_with(order))? / WORDS;
         let blocks = exact_blocks(*self.bits.get(word)?, order);
-        let bit = match placement {
-            Placement::Low => blocks.trailing_zeros(),
-            Placement::High => blocks.checked_ilog2()?,
-        };
-        (blocks != 0).then(|| (word * WORD_FRAMES + bit as usize, blocks & !(1 << bit)))
+        let bit = placement.pick(blocks)?;
+        Some((word * WORD_FRAMES + bit, blocks & !(1 << bit)))
+    }
+
+    /// The lowest bit of byte `w` says whether word `w` has a maximal available block of `order`, at most 5.
+    #[inline]
+    pub(super) fn words_with(&self, order: u32) -> u64 {
+        self.masks >> order & LANES
+    }
+
+    /// Where in the word that `offset` lies in maximal available blocks of `order`, at most 5, begin.
+    #[inline]
+    pub(super) fn blocks_in_word(&self, offset: usize, order: u32) -> u64 {
+        exact_blocks(self.word_at(offset), order)
     }
 
     /// Where in the word of the maximal available block of `order` at `offset` others of that order
@@ -141,10 +149,10 @@ impl Group {
         if here != 0 {
             return Some(word * WORD_FRAMES + here.trailing_zeros() as usize);
         }
-        let lanes = (self.masks >> order & LANES).checked_shr(8 * (word as u32 + 1))?;
-        let next = word + 1 + lanes.trailing_zeros() as usize / 8;
+        let behind = self.words_with(order) & (u64::MAX << (8 * word)) << 8;
+        let next = Placement::Low.pick(behind)? / WORDS;
         let blocks = exact_blocks(*self.bits.get(next)?, order);
-        (blocks != 0).then(|| next * WORD_FRAMES + blocks.trailing_zeros() as usize)
+        Some(next * WORD_FRAMES + Placement::Low.pick(blocks)?)
     }
 
     /// Whether the frame at `offset` is available.
@@ -222,9 +230,7 @@ impl Group {
 
     /// How many maximal available blocks of exactly `order`, at most 8, there are.
     pub(super) fn count(&self, order: u32) -> usize {
-        if self.is_whole() {
-            0
-        } else if order >= WORD_ORDER {
+        if order >= WORD_ORDER {
             exact_words(self.full_words(), order - WORD_ORDER).count_ones() as usize
         } else {
             self.bits.iter().map(|&bits| exact_blocks(bits, order).count_ones() as usize).sum()
@@ -254,6 +260,32 @@ impl Group {
         self.set_mask(word, mask)
     }
 
+    /// Takes maximal available blocks of `order`, at most 5, whose frames are `bits`, out of the word that `offset` lies in;
+    /// `others` is not zero if it has more of them.
+    #[inline]
+    pub(super) fn take_alike(&mut self, offset: usize, bits: u64, order: u32, others: u64) -> u32 {
+        self.take_row(offset, bits, order, order, 0, others)
+    }
+
+    /// Takes the frames `bits` from one end of a maximal available block of order `from`, at most 6, so that as many frames as
+    /// `left` blocks of `order` have are left of it; `others` is not zero if the word has more blocks of order `from`.
+    #[inline]
+    pub(super) fn take_row(
+        &mut self,
+        offset: usize,
+        bits: u64,
+        order: u32,
+        from: u32,
+        left: u64,
+        others: u64,
+    ) -> u32 {
+        let word = offset / WORD_FRAMES % WORDS;
+        self.bits[word] &= !bits;
+        let rest = self.masks >> (8 * word) & 0xff & !(1 << from) | u64::from(others != 0) << from;
+        // What is left ends where a block does, or begins there: one block for each bit of its length.
+        self.set_mask(word, rest | left << order)
+    }
+
     /// Gives the aligned block of `order`, at most 8, at `offset`; `None`, and no change, if a frame
     /// of it is available.
     #[inline]
@@ -263,27 +295,14 @@ impl Group {
                 .has_none(offset, order)
                 .then(|| self.set_words(offset / WORD_FRAMES, order, u64::MAX));
         }
-        let word = offset / WORD_FRAMES % WORDS;
         let block = ones(order) << (offset % WORD_FRAMES);
-        if self.bits[word] & block != 0 {
-            return None;
-        }
-        let bits = self.bits[word] | block;
-        self.bits[word] = bits;
-        let mask = if has_buddy(bits, offset % WORD_FRAMES, order) {
-            mask_of(bits)
-        } else {
-            // There is one block more, and all others are as before.
-            self.masks >> (8 * word) & 0xff | 1 << order
-        };
-        Some(self.set_mask(word, mask))
+        (self.word_at(offset) & block == 0).then(|| self.give_apart(offset, order))
     }
 
-    /// Takes the frames `bits`, all available, of the word that `offset` lies in.
+    /// Gives the aligned block of `order`, at most 6, at `offset`, no frame of which is available.
     #[inline]
-    pub(super) fn take_bits(&mut self, offset: usize, bits: u64) -> u32 {
-        let word = offset / WORD_FRAMES % WORDS;
-        self.set_word(word, self.bits[word] & !bits)
+    pub(super) fn give_apart(&mut self, offset: usize, order: u32) -> u32 {
+        self.give_bits(offset, ones(order) << (offset % WORD_FRAMES))
     }
 
     /// Gives the frames `bits`, none available, of the word that `offset` lies in.
@@ -291,24 +310,6 @@ impl Group {
     pub(super) fn give_bits(&mut self, offset: usize, bits: u64) -> u32 {
         let word = offset / WORD_FRAMES % WORDS;
         self.set_word(word, self.bits[word] | bits)
-    }
-
-    /// Where in the word of the frame at `offset` blocks of `order`, at most 5, can be taken from
-    /// free blocks of exactly order `from`, one of which that frame lies in.
-    #[inline]
-    pub(super) fn heads_in_word(&self, offset: usize, from: u32, order: u32) -> u64 {
-        let aligned = match order {
-            0 => u64::MAX,
-            _ => ALIGNED[(order as usize - 1) % ALIGNED.len()],
-        };
-        if from == order {
-            exact_blocks(self.bits[offset / WORD_FRAMES % WORDS], order)
-        } else if from >= WORD_ORDER {
-            aligned
-        } else {
-            let start = (offset % WORD_FRAMES) & !((1 << from) - 1);
-            aligned & ones(from) << start
-        }
     }
 
     /// Makes the frames that are available in `other` available here too. None of them is yet.
@@ -350,8 +351,10 @@ impl Group {
         self.masks = after;
         let changed = (before ^ after) >> (8 * word) & !any_word(others);
         let changed = changed as u32 & BELOW_WORD;
-        let (before, after) = (before & ALL_FULL, after & ALL_FULL);
-        if before == after { changed } else { changed | word_orders(before) ^ word_orders(after) }
+        if (before ^ after) & ALL_FULL == 0 {
+            return changed;
+        }
+        changed | word_orders(full_words(before)) ^ word_orders(full_words(after))
     }
 
     /// Replaces the words of a block of `order`, more than 6, by `bits`: none or all set.
@@ -382,7 +385,7 @@ impl Group {
 
 /// The lowest `2^order` bits, for an order of at most 6.
 #[inline]
-const fn ones(order: u32) -> u64 {
+pub(super) const fn ones(order: u32) -> u64 {
     u64::MAX >> (WORD_FRAMES - (1 << order))
 }
 
@@ -390,12 +393,24 @@ const fn ones(order: u32) -> u64 {
 /// available word is one block of order 6, which may be part of a larger one.
 #[inline]
 fn exact_blocks(bits: u64, order: u32) -> u64 {
-    let mut blocks = bits;
-    for step in 0..order {
-        blocks &= blocks >> (1 << step) & ALIGNED[step as usize % ALIGNED.len()];
-    }
-    let larger = blocks & blocks >> (1 << order) & ALIGNED[order as usize % ALIGNED.len()];
+    let blocks = aligned_blocks(bits, order);
+    let larger = blocks & blocks >> (1 << order) & aligned(order + 1);
     blocks & !(larger | larger << (1 << order))
+}
+
+/// Where in a word available blocks of `order`, at most 6, begin, be they part of a larger one or not.
+#[inline]
+fn aligned_blocks(bits: u64, order: u32) -> u64 {
+    // A bit stays where a row of 2, 4, 8, ... begins. Steps beyond the order shift by nothing: a loop that ended with the order
+    // would end where no predictor expects it.
+    let last = (1 << order) - 1;
+    (0..WORD_ORDER).fold(bits, |rows, step| rows & rows >> (last & 1 << step)) & aligned(order)
+}
+
+/// The bits of a word at which blocks of `order` can begin.
+#[inline]
+fn aligned(order: u32) -> u64 {
+    ALIGNED[order as usize % ALIGNED.len()]
 }
 
 /// Where maximal blocks of exactly `2^order` words begin, given which words are full.
@@ -412,39 +427,42 @@ fn exact_words(full: u32, order: u32) -> u32 {
 }
 
 /// The mask of a word: see [`Group::masks`].
+///
+/// What comes back next to what is free cannot be foreseen, so nothing here is a branch: one that is mispredicted
+/// costs more than all of it.
 #[inline]
 fn mask_of(bits: u64) -> u64 {
-    let mut mask = 0;
-    let mut blocks = bits;
-    for order in 0..WORD_ORDER {
-        let aligned = ALIGNED[order as usize];
-        let (even, odd) = (blocks & aligned, blocks >> (1 << order) & aligned);
-        mask |= u64::from(even != odd) << order;
-        blocks = even & odd;
-    }
-    mask | blocks << WORD_ORDER
+    let pairs = bits & bits >> 1 & aligned(1);
+    let quads = pairs & pairs >> 2 & aligned(2);
+    let bytes = quads & quads >> 4 & aligned(3);
+    // Where one half of a larger block is available and the other is not.
+    let singles = (bits ^ bits >> 1) & aligned(1);
+    let single_pairs = (pairs ^ pairs >> 2) & aligned(2);
+    let single_quads = (quads ^ quads >> 4) & aligned(3);
+    // The bytes of a word make blocks as the words of a group do, three orders below.
+    word_orders(gather(bytes)) as u64 >> (WORD_ORDER - BYTE_ORDER)
+        | u64::from(single_quads != 0) << 2
+        | u64::from(single_pairs != 0) << 1
+        | u64::from(singles != 0)
 }
 
 /// One bit a word: whether its mask says that it is full.
 #[inline]
 fn full_words(masks: u64) -> u32 {
-    // The product gathers the lowest bits of the eight bytes in the highest byte.
-    ((masks >> WORD_ORDER & LANES).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+    gather(masks >> WORD_ORDER & LANES)
 }
 
-/// Whether the buddy of the block of `order`, at most 6, at bit `offset` of a word is available, too.
+/// The lowest bits of the eight bytes, side by side.
 #[inline]
-fn has_buddy(bits: u64, offset: usize, order: u32) -> bool {
-    order == WORD_ORDER || {
-        let pair = ones(order + 1) << (offset & !((2 << order) - 1));
-        bits & pair == pair
-    }
+const fn gather(lanes: u64) -> u32 {
+    // The product brings them together in the highest byte.
+    (lanes.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
 }
 
 /// The orders of a group with these masks: see [`Group::orders`].
 #[inline]
 fn orders_of(masks: u64) -> u32 {
-    any_word(masks) as u32 & BELOW_WORD | word_orders(masks)
+    any_word(masks) as u32 & BELOW_WORD | word_orders(full_words(masks))
 }
 
 /// What is in the mask of any word, in the lowest byte.
@@ -455,16 +473,16 @@ fn any_word(masks: u64) -> u64 {
     quarters | quarters >> 8
 }
 
-/// The orders from that of a word on of a group with these masks.
+/// The orders from that of a word on of a group with these full words.
 #[inline]
-fn word_orders(masks: u64) -> u32 {
-    u32::from(WORD_ORDERS[full_words(masks) as usize % WORD_ORDERS.len()])
+fn word_orders(full: u32) -> u32 {
+    u32::from(WORD_ORDERS[full as usize % WORD_ORDERS.len()])
 }
 
 /// The orders below that of a word.
 const BELOW_WORD: u32 = (1 << WORD_ORDER) - 1;
 
-/// By which words are full: orders 6 to 8 of which there are maximal blocks.
+/// By which words are full: orders 6 to 8 of which there are maximal blocks, or [`WHOLE`].
 static WORD_ORDERS: [u16; 1 << WORDS] = {
     let mut table = [0; 1 << WORDS];
     let mut full = 0_usize;
@@ -485,5 +503,6 @@ static WORD_ORDERS: [u16; 1 << WORDS] = {
         table[full] = orders;
         full += 1;
     }
+    table[(1 << WORDS) - 1] = WHOLE as u16;
     table
 };

@@ -101,6 +101,17 @@ pub enum Placement {
     High,
 }
 
+impl Placement {
+    /// The lowest or highest of the bits that are set.
+    #[inline]
+    fn pick(self, bits: u64) -> Option<usize> {
+        match self {
+            Self::Low => (bits != 0).then(|| bits.trailing_zeros() as usize),
+            Self::High => bits.checked_ilog2().map(|bit| bit as usize),
+        }
+    }
+}
+
 /// One span of frames under the buddy algorithm.
 #[derive(Debug)]
 pub struct Buddy<'m> {
