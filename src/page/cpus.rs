@@ -8,7 +8,9 @@
 //! optional: whatever cannot be done in a CPU's slot, because an interrupt handler came upon it busy or a remote has it,
 //! is done on the shared path.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::ptr;
+use core::slice;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 use super::flags::AllocFlags;
 use super::frame_lists::{FrameLists, Given, ListIndex, MAX_BATCH};
@@ -35,6 +37,43 @@ impl Cpu {
     }
 }
 
+/// The slots of all CPUs, once there are any: a slice that a hit reads without asking first whether it is there.
+///
+/// # Invariants
+///
+/// `first` leads to `len` slots that live for good, whatever `len` was read before `first`.
+pub(super) struct Cpus {
+    first: AtomicPtr<Cpu>,
+    len: AtomicUsize,
+}
+
+impl Cpus {
+    pub(super) const fn new() -> Self {
+        Self { first: AtomicPtr::new(ptr::dangling_mut()), len: AtomicUsize::new(0) }
+    }
+
+    /// Has CPUs use these slots from now on. Called once.
+    pub(super) fn set(&self, slots: &'static [Cpu]) {
+        debug_assert!(
+            self.all().is_empty(),
+            "whoever has read the old length would go beyond the new slots"
+        );
+        if self.len.load(Ordering::Relaxed) == 0 {
+            self.first.store(slots.as_ptr().cast_mut(), Ordering::Relaxed);
+            // Release, for the Acquire in `all`: the pointer and the slots are written.
+            self.len.store(slots.len(), Ordering::Release);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn all(&self) -> &'static [Cpu] {
+        let len = self.len.load(Ordering::Acquire);
+        // SAFETY: if `len` is 0, any aligned pointer that is not null will do, and there is no other. Otherwise it was
+        // stored, once, after a pointer to so many slots that live for good and are never borrowed mutably.
+        unsafe { slice::from_raw_parts(self.first.load(Ordering::Relaxed), len) }
+    }
+}
+
 /// What requests that a CPU's lists can serve may ask for.
 const SERVED: AllocFlags = AllocFlags::ZERO.union(AllocFlags::ATOMIC).union(AllocFlags::NO_WAIT);
 
@@ -42,14 +81,13 @@ impl<P: Platform> PageAllocator<P> {
     /// Lets `work` use the running CPU's lists, pinned to it.
     #[inline(always)]
     fn with_lists<R>(&self, work: impl FnOnce(&Cpu, &mut FrameLists) -> R) -> Option<R> {
-        let cpus = self.cpus.get()?;
-        self.platform.pin();
-        let used = cpus.get(self.platform.cpu_id().index()).and_then(|cpu| {
+        let running = self.platform.pin_here();
+        let used = self.cpus.all().get(running.index()).and_then(|cpu| {
             // SAFETY: the thread has been pinned to the CPU whose slot this is, and what `work` does here
             // neither switches threads nor unwinds.
             unsafe { cpu.lists.with_local::<P, R>(|lists| work(cpu, lists)) }
         });
-        self.platform.unpin();
+        self.platform.unpin_from(running);
         used
     }
 
@@ -134,17 +172,10 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     #[inline(never)]
     fn spill(&self, lists: &mut FrameLists, index: ListIndex, blocks: usize) {
-        let mut left = blocks;
-        while left > 0 {
-            let mut batch = [Frame::ZERO; MAX_BATCH];
-            let most = left.min(MAX_BATCH);
-            let moved = lists.spill(index, batch.get_mut(..most).unwrap_or_default());
-            if moved == 0 {
-                return;
-            }
-            self.give_cached(batch.get(..moved).unwrap_or_default(), index.order());
-            left -= moved;
-        }
+        let batch = lists.oldest(index, blocks);
+        let moved = batch.len();
+        self.give_cached(batch, index.order());
+        lists.forget_oldest(index, moved);
     }
 
     /// Gives all blocks back to their zone.
@@ -199,8 +230,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Empties the lists of those CPUs; whether all could be emptied.
     fn drain_cpus(&self, which: impl Fn(&Cpu) -> bool) -> bool {
-        let cpus = self.cpus.get().copied().unwrap_or_default();
-        cpus.iter().filter(|cpu| which(cpu)).fold(true, |all, cpu| {
+        self.cpus.all().iter().filter(|cpu| which(cpu)).fold(true, |all, cpu| {
             let drained = cpu.lists.with_remote(&self.platform, |lists| {
                 self.empty(lists);
                 cpu.in_use.store(false, Ordering::Relaxed);

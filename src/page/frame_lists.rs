@@ -29,6 +29,8 @@ pub(super) const LISTS: usize = 5;
 /// What a list holds, and how it is filled and emptied.
 struct Shape {
     order: u8,
+    /// The place of the list's first block among those of all lists.
+    first: u8,
     /// Blocks in a full list.
     capacity: u8,
     /// Blocks that an empty list takes from the zone at once.
@@ -41,25 +43,27 @@ struct Shape {
 /// has spilled has at least `spill` blocks to give: that is the bound on visits to the zone. A refill of frames is a
 /// whole word of the zone's bits, so that CPUs that take at the same time do not share the cache lines of state bytes.
 const SHAPES: [Shape; LISTS] = [
-    Shape { order: 0, capacity: 96, refill: 64, spill: 32 },
-    Shape { order: 1, capacity: 48, refill: 32, spill: 16 },
-    Shape { order: 2, capacity: 24, refill: 16, spill: 8 },
-    Shape { order: 3, capacity: 12, refill: 8, spill: 4 },
-    Shape { order: 9, capacity: 2, refill: 1, spill: 1 },
+    Shape { order: 0, first: 0, capacity: 96, refill: 64, spill: 32 },
+    Shape { order: 1, first: 96, capacity: 48, refill: 32, spill: 16 },
+    Shape { order: 2, first: 144, capacity: 24, refill: 16, spill: 8 },
+    Shape { order: 3, first: 168, capacity: 12, refill: 8, spill: 4 },
+    Shape { order: 9, first: 180, capacity: 2, refill: 1, spill: 1 },
 ];
 
 const _: () = {
-    let mut index = 0;
+    let (mut index, mut first) = (0, 0);
     while index < LISTS {
         let shape = &SHAPES[index];
         assert!(shape.refill + shape.spill <= shape.capacity && shape.spill <= shape.refill);
-        assert!(shape.capacity as usize <= CAPACITY && shape.refill as usize <= MAX_BATCH);
+        assert!(shape.refill as usize <= MAX_BATCH && shape.first as usize == first);
+        first += shape.capacity as usize;
         index += 1;
     }
+    assert!(first == PLACES);
 };
 
-/// The most blocks in any list.
-const CAPACITY: usize = 96;
+/// Blocks in all lists when they are full.
+const PLACES: usize = 182;
 
 /// The most blocks that move between a list and its zone at once.
 pub(super) const MAX_BATCH: usize = 64;
@@ -121,17 +125,10 @@ impl ListIndex {
         self.shape().spill as usize
     }
 
-    #[inline(always)]
+    #[inline]
     const fn capacity(self) -> usize {
         self.shape().capacity as usize
     }
-}
-
-/// A stack of blocks of one order, as offsets into the span.
-#[derive(Debug)]
-struct List {
-    len: u32,
-    offsets: [u32; CAPACITY],
 }
 
 /// The frames that a CPU keeps.
@@ -140,48 +137,59 @@ pub(super) struct FrameLists {
     /// The span's first frame, and its state bytes; none where the slot has no span.
     start: Frame,
     states: &'static [AtomicU8],
-    lists: [List; LISTS],
+    /// How many blocks each list has.
+    lens: [u32; LISTS],
+    /// The lists, one behind the other.
+    blocks: [Frame; PLACES],
 }
 
 impl FrameLists {
     /// Lists without a span.
     pub(super) const fn new() -> Self {
-        const EMPTY: List = List { len: 0, offsets: [0; CAPACITY] };
-        Self { start: Frame::ZERO, states: &[], lists: [EMPTY; LISTS] }
+        Self { start: Frame::ZERO, states: &[], lens: [0; LISTS], blocks: [Frame::ZERO; PLACES] }
     }
 
     /// A block for `owner`; `None` if the list is empty, or the block's state is not what it must be.
     #[inline(always)]
     pub(super) fn take(&mut self, index: ListIndex, owner: BlockOwner) -> Option<Frame> {
-        let order = index.order();
-        let list = &mut self.lists[index.0 as usize % LISTS];
-        let rest = list.len.checked_sub(1)?;
-        let offset = *list.offsets.get(rest as usize)?;
-        let state = self.states.get(offset as usize)?;
+        let (order, shape) = (index.order(), index.shape());
+        let len = self.lens.get_mut(index.0 as usize)?;
+        // One comparison: less than nothing is more than any list holds.
+        let top = len.wrapping_sub(1);
+        if top >= u32::from(shape.capacity) {
+            return None;
+        }
+        let frame = *self.blocks.get(shape.first as usize + top as usize)?;
+        let state = self.states.get(frame.number().wrapping_sub(self.start.number()))?;
         if state.load(Ordering::Relaxed) != State::cached(order).byte() {
             return None;
         }
         state.store(State::head(owner, order).byte(), Ordering::Relaxed);
-        list.len = rest;
-        self.start.checked_add(offset as usize)
+        *len = top;
+        Some(frame)
     }
 
     /// Takes `owner`'s block back. Unless it is taken, nothing has changed.
     #[inline(always)]
     pub(super) fn give(&mut self, frame: Frame, index: ListIndex, owner: BlockOwner) -> Given {
-        let order = index.order();
+        let (order, shape) = (index.order(), index.shape());
         let offset = frame.number().wrapping_sub(self.start.number());
-        let Some(state) = self.states.get(offset) else { return Given::Refused };
+        let (Some(state), Some(len)) =
+            (self.states.get(offset), self.lens.get_mut(index.0 as usize))
+        else {
+            return Given::Refused;
+        };
         if state.load(Ordering::Relaxed) != State::head(owner, order).byte() {
             return Given::Refused;
         }
-        let list = &mut self.lists[index.0 as usize % LISTS];
-        if list.len as usize >= index.capacity() {
+        if *len >= u32::from(shape.capacity) {
             return Given::NoRoom;
         }
-        let Some(place) = list.offsets.get_mut(list.len as usize) else { return Given::NoRoom };
-        *place = offset as u32;
-        list.len += 1;
+        let Some(place) = self.blocks.get_mut(shape.first as usize + *len as usize) else {
+            return Given::NoRoom;
+        };
+        *place = frame;
+        *len += 1;
         state.store(State::cached(order).byte(), Ordering::Relaxed);
         Given::Taken
     }
@@ -191,50 +199,58 @@ impl FrameLists {
         (!self.states.is_empty()).then_some(self.start)
     }
 
-    /// Gives the lists, which are empty, another span; none if `states` is empty. Offsets have 32
-    /// bits: of a larger span only the first 16 TiB are kept here.
+    /// Gives the lists, which are empty, another span; none if `states` is empty.
     pub(super) fn set_span(&mut self, start: Frame, states: &'static [AtomicU8]) {
         debug_assert_eq!(self.frames(), 0, "blocks of the old span would be lost");
-        let len = states.len().min(u32::MAX as usize);
         self.start = start;
-        self.states = states.get(..len).unwrap_or_default();
+        self.states = states;
     }
 
     /// Frames in all lists.
     pub(super) fn frames(&self) -> usize {
-        let in_list = |index: ListIndex| {
-            index.order().frames() * self.lists[index.0 as usize % LISTS].len as usize
-        };
-        ListIndex::all().map(in_list).sum()
+        ListIndex::all().map(|index| index.order().frames() * self.len(index)).sum()
     }
 
     /// Puts blocks of the span, which the zone has marked as cached, into the list; how many there
     /// was room for. Those come from the back, so that the front's are handed out first.
     pub(super) fn fill(&mut self, index: ListIndex, blocks: &[Frame]) -> usize {
-        let list = &mut self.lists[index.0 as usize % LISTS];
-        let room = index.capacity().saturating_sub(list.len as usize);
-        let mut put = 0;
-        for block in blocks.iter().rev().take(room) {
-            let offset = block.number().wrapping_sub(self.start.number());
-            if let Some(place) = list.offsets.get_mut(list.len as usize) {
-                *place = offset as u32;
-                list.len += 1;
-                put += 1;
-            }
-        }
+        let len = self.len(index);
+        let places = self.places(index).iter_mut().skip(len);
+        let put = places.zip(blocks.iter().rev()).map(|(place, &block)| *place = block).count();
+        self.set_len(index, len + put);
         put
     }
 
-    /// Moves the blocks that were put in longest ago out into `out`, as many as it has room for; how many.
-    pub(super) fn spill(&mut self, index: ListIndex, out: &mut [Frame]) -> usize {
-        let list = &mut self.lists[index.0 as usize % LISTS];
-        let moved = out.len().min(list.len as usize);
-        for (place, &offset) in out.iter_mut().zip(&list.offsets) {
-            *place = self.start.checked_add(offset as usize).unwrap_or(self.start);
+    /// The blocks that were put in longest ago, at most `most`.
+    pub(super) fn oldest(&self, index: ListIndex, most: usize) -> &[Frame] {
+        let first = index.shape().first as usize;
+        self.blocks.get(first..first + self.len(index).min(most)).unwrap_or_default()
+    }
+
+    /// Forgets as many of the blocks that were put in longest ago.
+    pub(super) fn forget_oldest(&mut self, index: ListIndex, blocks: usize) {
+        let len = self.len(index);
+        let gone = blocks.min(len);
+        self.places(index).copy_within(gone..len, 0);
+        self.set_len(index, len - gone);
+    }
+
+    /// How many blocks the list has.
+    fn len(&self, index: ListIndex) -> usize {
+        let len = self.lens.get(index.0 as usize).copied().unwrap_or(0);
+        (len as usize).min(index.capacity())
+    }
+
+    fn set_len(&mut self, index: ListIndex, len: usize) {
+        if let Some(old) = self.lens.get_mut(index.0 as usize) {
+            *old = len as u32;
         }
-        list.offsets.copy_within(moved..list.len as usize, 0);
-        list.len -= moved as u32;
-        moved
+    }
+
+    /// The list's places.
+    fn places(&mut self, index: ListIndex) -> &mut [Frame] {
+        let first = index.shape().first as usize;
+        self.blocks.get_mut(first..first + index.capacity()).unwrap_or_default()
     }
 }
 

@@ -136,7 +136,7 @@ impl<P: Platform> PageAllocator<P> {
         // SAFETY: the frames were just reserved for this, so they are mapped and nobody else's.
         let carving = unsafe { Carving::new(&self.platform, range, Contents::Unknown) };
         if let Some(slots) = carving.and_then(|mut carving| carving.put(cpus, Cpu::new)) {
-            self.cpus.call_once(|| slots);
+            self.cpus.set(slots);
         }
         report.metadata_frames += range.frames();
         report.managed_frames -= range.frames();

@@ -98,7 +98,7 @@ pub use zone::{Watermarks, ZoneCounts, ZoneStats};
 use crate::frame::{Frame, FrameRange};
 use crate::lock::IrqLock;
 use crate::platform::Platform;
-use cpus::Cpu;
+use cpus::Cpus;
 use owners::OwnerTables;
 use plan::List;
 use shrink::Shrinkers;
@@ -145,7 +145,7 @@ pub struct PageAllocator<P> {
     /// Held while memory is added or removed. The frames that hold metadata.
     growth: IrqLock<List<MAX_CARVED>>,
     /// What stands in front of the zones, one for each CPU; nothing if [`InitOptions::cpu_lists`] says so.
-    cpus: Once<&'static [Cpu]>,
+    cpus: Cpus,
     /// How many calls want all CPUs' lists to stay empty.
     lists_kept_empty: AtomicUsize,
 }
@@ -163,7 +163,7 @@ impl<P: Platform> PageAllocator<P> {
             shrinkers: Shrinkers::new(),
             records: Records::new(),
             growth: IrqLock::new(List::new()),
-            cpus: Once::new(),
+            cpus: Cpus::new(),
             lists_kept_empty: AtomicUsize::new(0),
         }
     }

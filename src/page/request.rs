@@ -474,7 +474,7 @@ impl<P: Platform> PageAllocator<P> {
     /// there was any.
     #[cold]
     fn drain_for(&self, flags: AllocFlags) -> bool {
-        if self.cpus.get().is_none() {
+        if self.cpus.all().is_empty() {
             return false;
         }
         if flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT) {

@@ -95,16 +95,17 @@ fn a_full_list_takes_no_more_and_spills_its_oldest() {
     assert_eq!(lists.give(extra, index(0), OWNER), Given::Taken);
     states[200].store(State::head(OWNER, Order::ZERO).byte(), Ordering::Relaxed);
     assert_eq!(lists.give(frame(200), index(0), OWNER), Given::NoRoom);
-    let mut out = [Frame::ZERO; 32];
-    assert_eq!(lists.spill(index(0), &mut out), 32);
     // The zone's blocks are put in from the back, so the oldest are the last.
     let expected: Vec<_> = (70..102).rev().map(frame).collect();
-    assert_eq!(out.as_slice(), expected);
+    assert_eq!(lists.oldest(index(0), 32), expected);
+    lists.forget_oldest(index(0), 32);
     assert_eq!(lists.give(frame(200), index(0), OWNER), Given::Taken);
     assert_eq!(lists.take(index(0), OWNER), Some(frame(200)));
     assert_eq!(lists.take(index(0), OWNER), Some(frame(6)));
-    assert_eq!(lists.spill(index(0), &mut [Frame::ZERO; 64]), 63);
-    assert_eq!(lists.spill(index(0), &mut [Frame::ZERO; 64]), 0);
+    assert_eq!(lists.oldest(index(0), 64).len(), 63);
+    lists.forget_oldest(index(0), 64);
+    assert!(lists.oldest(index(0), 64).is_empty());
+    assert_eq!(lists.frames(), 0);
 }
 
 #[test]
