@@ -398,8 +398,20 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Result<Option<T>, AllocError> {
         match self.pass(frames, flags, Depth::Plenty, request)? {
             Some(taken) => Ok(Some(taken)),
-            None => self.pass(frames, flags, deepest(flags), request),
+            None => self.pass_deeper(frames, flags, request),
         }
+    }
+
+    /// Asks the zones down to what the request may take.
+    #[cold]
+    #[inline(never)]
+    fn pass_deeper<T>(
+        &self,
+        frames: usize,
+        flags: AllocFlags,
+        request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
+    ) -> Result<Option<T>, AllocError> {
+        self.pass(frames, flags, deepest(flags), request)
     }
 
     /// Drains CPUs, and has shrinkers make room, for a request that would fail, and asks the zones
@@ -412,12 +424,12 @@ impl<P: Platform> PageAllocator<P> {
         request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
     ) -> Result<T, AllocError> {
         if self.drain_for(flags)
-            && let Some(taken) = self.pass(frames, flags, deepest(flags), request)?
+            && let Some(taken) = self.pass_deeper(frames, flags, request)?
         {
             return Ok(taken);
         }
         if self.shrink(frames, flags) > 0
-            && let Some(taken) = self.pass(frames, flags, deepest(flags), request)?
+            && let Some(taken) = self.pass_deeper(frames, flags, request)?
         {
             return Ok(taken);
         }
@@ -425,7 +437,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Asks each zone that can spare `frames` frames once.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pass<T>(
         &self,
         frames: usize,
@@ -455,11 +467,16 @@ impl<P: Platform> PageAllocator<P> {
         } else {
             ZONES
         };
-        let most = if flags.contains(AllocFlags::NO_FALLBACK) { 1 } else { zones };
         // Relaxed: a hint, see `note_populated`.
-        let populated = self.populated.load(Ordering::Relaxed);
-        let choices = core::iter::once(Choice::First).chain(core::iter::repeat(Choice::Fallback));
-        (0..zones).rev().filter(move |index| populated >> index & 1 == 1).take(most).zip(choices)
+        let populated = u32::from(self.populated.load(Ordering::Relaxed)) & ((1 << zones) - 1);
+        let mut rest = populated;
+        let goes_on = !flags.contains(AllocFlags::NO_FALLBACK);
+        core::iter::from_fn(move || {
+            let index = rest.checked_ilog2()?;
+            let choice = if rest == populated { Choice::First } else { Choice::Fallback };
+            rest = if goes_on { rest & !(1 << index) } else { 0 };
+            Some((index as usize, choice))
+        })
     }
 
     #[inline]

@@ -3,6 +3,7 @@
 
 use super::MAX_SPANS;
 use super::options::ZoneKind;
+use core::ops::ControlFlow;
 use core::sync::atomic::AtomicU32;
 
 use super::plan::{List, SpanNeed};
@@ -199,12 +200,20 @@ impl Zone {
         list
     }
 
+    #[inline]
     fn spans(&self) -> impl Iterator<Item = &Span> {
-        self.spans.iter().flatten()
+        self.spans.iter().map_while(Option::as_ref)
     }
 
-    fn buddies(&mut self) -> impl DoubleEndedIterator<Item = &mut Buddy<'static>> {
-        self.spans.iter_mut().flatten().map(|span| &mut span.buddy)
+    #[inline]
+    fn buddies(&mut self) -> impl Iterator<Item = &mut Buddy<'static>> {
+        self.spans.iter_mut().map_while(Option::as_mut).map(|span| &mut span.buddy)
+    }
+
+    /// The same, descending.
+    #[inline]
+    fn buddies_down(&mut self) -> impl Iterator<Item = &mut Buddy<'static>> {
+        self.spans.iter_mut().rev().flatten().map(|span| &mut span.buddy)
     }
 
     /// The span that covers `frame`.
@@ -226,6 +235,7 @@ impl Zone {
         self.spans().map(|span| span.buddy.frames_managed()).sum()
     }
 
+    #[inline]
     pub(super) fn available(&self) -> usize {
         self.spans().map(|span| span.buddy.frames_available()).sum()
     }
@@ -243,22 +253,27 @@ impl Zone {
 
     /// Asks one span after the other: ascending for [`Placement::Low`], else descending. `Ok(None)`
     /// if none of them has what is asked for.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ask<T>(
         &mut self,
         placement: Placement,
         mut request: impl FnMut(&mut Buddy<'static>) -> Result<T, AllocError>,
     ) -> Result<Option<T>, AllocError> {
         let mut answer = |buddy: &mut Buddy<'static>| match request(buddy) {
-            Ok(taken) => Some(Ok(taken)),
-            Err(AllocError::OutOfMemory | AllocError::Fragmented { .. }) => None,
-            Err(error) => Some(Err(error)),
+            Ok(taken) => ControlFlow::Break(Ok(Some(taken))),
+            Err(AllocError::OutOfMemory | AllocError::Fragmented { .. }) => {
+                ControlFlow::Continue(())
+            }
+            Err(error) => ControlFlow::Break(Err(error)),
         };
-        match placement {
-            Placement::Low => self.buddies().find_map(&mut answer),
-            Placement::High => self.buddies().rev().find_map(&mut answer),
+        let asked = match placement {
+            Placement::Low => self.buddies().try_for_each(&mut answer),
+            Placement::High => self.buddies_down().try_for_each(&mut answer),
+        };
+        match asked {
+            ControlFlow::Break(answer) => answer,
+            ControlFlow::Continue(()) => Ok(None),
         }
-        .transpose()
     }
 
     /// Counts `blocks` allocations.
@@ -276,7 +291,7 @@ impl Zone {
             return None;
         }
         let owner = BlockOwner::Caller;
-        self.buddies().rev().find_map(|buddy| {
+        self.buddies_down().find_map(|buddy| {
             let range = buddy.alloc_exact(frames, owner, Placement::High).ok()?;
             buddy.free_exact(range, owner).ok()?;
             buddy.remove(range).ok()?;
