@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! 1. At most one eighth of a slab is left over behind its objects.
+//! 1. At most a 32nd of a slab of up to eight frames is left over behind its objects, unless no such slab can do that; at most an
+//!    eighth in any case.
 //! 2. `lead + object_bytes <= stride`, and `stride`, `lead` and every colour are multiples of
 //!    the alignment, which divides the block's size or the block is aligned to it.
 //! 3. [`Stride::divide_exactly`] is the quotient of every multiple of the stride, and larger than
@@ -29,6 +30,9 @@ const MIN_STRIDE: usize = 8;
 
 /// Largest order of a slab: eight objects of any size fit, so invariant 1 can always be kept.
 const MAX_ORDER: u8 = 7;
+
+/// Blocks up to this order are easy to get, also when memory is in pieces: to leave less over, slabs grow so far.
+const EASY_ORDER: u8 = 3;
 
 /// What a CPU fetches at once.
 pub(super) const CACHE_LINE: usize = 64;
@@ -157,15 +161,24 @@ impl Stride {
     }
 }
 
-/// The smallest slab with enough objects and at most an eighth left over.
+/// The smallest slab with enough objects and little left over: at most a 32nd, if there is such a slab of up to
+/// [`EASY_ORDER`], else an eighth.
 const fn slab_size(stride: usize) -> Option<(Order, usize)> {
+    match slab_size_within(stride, EASY_ORDER, 32) {
+        Some(found) => Some(found),
+        None => slab_size_within(stride, MAX_ORDER, 8),
+    }
+}
+
+/// The smallest slab of up to `max_order` with enough objects and at most a `part`th left over.
+const fn slab_size_within(stride: usize, max_order: u8, part: usize) -> Option<(Order, usize)> {
     let mut order = 0;
-    while order <= MAX_ORDER {
+    while order <= max_order {
         let Some(order_of_slab) = Order::new(order) else { return None };
         let block = order_of_slab.len_bytes() as usize;
         let fitting = block / stride;
         let objects = if fitting > MAX_OBJECTS { MAX_OBJECTS } else { fitting };
-        if objects >= MIN_OBJECTS && (block - objects * stride) * 8 <= block {
+        if objects >= MIN_OBJECTS && (block - objects * stride) * part <= block {
             return Some((order_of_slab, objects));
         }
         order += 1;

@@ -226,13 +226,20 @@ impl Lists {
         }
     }
 
+    /// Puts a slab first in its list, or second where the first lies lower in memory: objects come from low slabs, so that
+    /// high ones become empty and can go.
     fn link<P: Platform>(&mut self, platform: &P, slab: Slab<'_>, fill: Fill) {
+        let lower = self.first(platform, fill).filter(|first| first.object(0) < slab.object(0));
         let chain = &mut self.chains[fill as usize - 1];
-        let next = chain.head;
-        chain.head = slab.id();
+        let prev = lower.map_or(NONE, Slab::id);
+        let next = lower.map_or(chain.head, |lower| lower.next().load(Relaxed));
+        match lower {
+            Some(lower) => lower.next().store(slab.id(), Relaxed),
+            None => chain.head = slab.id(),
+        }
         chain.len += 1;
         slab.next().store(next, Relaxed);
-        slab.prev().store(NONE, Relaxed);
+        slab.prev().store(prev, Relaxed);
         slab.list().store(fill as u8, Relaxed);
         if let Some(next) = self.at(platform, next) {
             next.prev().store(slab.id(), Relaxed);

@@ -41,9 +41,10 @@
 //! lists' lock. Batches begin with one object and double, and a cache takes no memory for CPUs
 //! before its 33rd call, so a cache that is hardly used strands little.
 //!
-//! *Slab size.* The smallest order that leaves at most an eighth of the block over and holds
-//! four objects. What is left over moves the first object from slab to slab by a cache line:
-//! the **colour**.
+//! *Slab size.* The smallest order that holds four objects and leaves at most a 32nd of the block over; if that would need more
+//! than eight frames, an eighth. What is left over moves the first object from slab to slab by a cache line:
+//! the **colour**. Objects come from slabs low in memory first, as far as that is known without a search, so that high ones
+//! become empty.
 //!
 //! *Giving back.* A slab that becomes empty is kept while no more than an eighth of the slabs
 //! in use (and one) are. [`RawCache::reap`] gives back what was not needed since the last call,

@@ -28,13 +28,19 @@ fn geometry(bytes: usize, align: usize, flags: CacheFlags) -> Geometry {
 }
 
 #[test]
-fn at_most_an_eighth_of_a_slab_is_left_over_for_every_size_and_alignment() {
+fn little_of_a_slab_is_left_over_for_every_size_and_alignment() {
     for align in [1, 8, 64, 512, 4096, 65536] {
         for bytes in 1..=MAX_OBJECT_BYTES {
             let it = geometry(bytes, align, CacheFlags::empty());
             let block = it.order.len_bytes() as usize;
             let rest = block - it.objects * it.stride;
             assert!(rest * 8 <= block, "{bytes} aligned to {align} leave {rest} of {block}");
+            // More than a 32nd only where no slab of up to eight frames leaves less.
+            let is_wasteful = |frames: usize| {
+                let objects = (frames * 4096 / it.stride).min(MAX_OBJECTS);
+                objects < 4 || (frames * 4096 - objects * it.stride) * 32 > frames * 4096
+            };
+            assert!(rest * 32 <= block || [1, 2, 4, 8].into_iter().all(is_wasteful));
             assert!((4..=MAX_OBJECTS).contains(&it.objects));
             assert!(it.stride >= bytes && it.stride.is_multiple_of(align));
             assert!(it.stride - bytes < align.max(8), "objects too far apart");
@@ -51,7 +57,10 @@ fn slabs_are_no_larger_than_waste_and_number_demand() {
         (64, 0, 64),
         (512, 0, 8),
         (1024, 0, 4),
-        (1280, 1, 6),
+        (640, 2, 25),
+        (768, 2, 21),
+        (1280, 3, 25),
+        (1792, 2, 9),
         (2048, 1, 4),
         (4096, 2, 4),
         (65536, 6, 4),
