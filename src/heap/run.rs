@@ -6,7 +6,7 @@
 use core::alloc::Layout;
 use core::ptr::NonNull;
 use core::sync::atomic::{
-    AtomicU32, AtomicUsize,
+    AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
@@ -61,10 +61,13 @@ fn alignment(layout: Layout) -> Result<Order, AllocError> {
 
 /// How many runs there are.
 pub(super) struct Runs {
-    runs: AtomicUsize,
-    frames: AtomicUsize,
+    /// Runs in the upper half, their frames in the lower: one atomic operation counts both.
+    count: AtomicU64,
     frames_peak: AtomicUsize,
 }
+
+/// One run, in [`Runs::count`].
+const ONE_RUN: u64 = 1 << 32;
 
 /// A count of runs.
 #[derive(Clone, Copy, Debug)]
@@ -76,17 +79,14 @@ pub(super) struct RunCount {
 
 impl Runs {
     pub(super) const fn new() -> Self {
-        Self {
-            runs: AtomicUsize::new(0),
-            frames: AtomicUsize::new(0),
-            frames_peak: AtomicUsize::new(0),
-        }
+        Self { count: AtomicU64::new(0), frames_peak: AtomicUsize::new(0) }
     }
 
     pub(super) fn count(&self) -> RunCount {
+        let count = self.count.load(Relaxed);
         RunCount {
-            runs: self.runs.load(Relaxed),
-            frames: self.frames.load(Relaxed),
+            runs: (count / ONE_RUN) as usize,
+            frames: (count % ONE_RUN) as usize,
             frames_peak: self.frames_peak.load(Relaxed),
         }
     }
@@ -121,8 +121,7 @@ impl Runs {
         }
         // Release pairs with the Acquire in `find`: whoever finds the run finds it taken.
         cell.store(frames as u32 * RECORD_UNIT, Release);
-        self.runs.fetch_add(1, Relaxed);
-        self.add_frames(frames);
+        self.add(ONE_RUN + frames as u64);
         Ok(NonNull::slice_from_raw_parts(bytes, frames * FRAME_SIZE))
     }
 
@@ -174,8 +173,7 @@ impl Runs {
         if unsafe { source.give_run(run.range, BlockOwner::Heap) }.is_err() {
             return Err(HeapFreeError::Corrupted);
         }
-        self.runs.fetch_sub(1, Relaxed);
-        self.frames.fetch_sub(frames, Relaxed);
+        self.count.fetch_sub(ONE_RUN + frames as u64, Relaxed);
         Ok(())
     }
 
@@ -200,17 +198,19 @@ impl Runs {
             source.resize_run(run.range, after, BlockOwner::Heap).ok()?;
             cell.store(after as u32 * RECORD_UNIT, Release);
             if after > before {
-                self.add_frames(after - before);
+                self.add((after - before) as u64);
             } else {
-                self.frames.fetch_sub(before - after, Relaxed);
+                self.count.fetch_sub((before - after) as u64, Relaxed);
             }
         }
         Some(NonNull::slice_from_raw_parts(bytes, after * FRAME_SIZE))
     }
 
-    fn add_frames(&self, frames: usize) {
-        let now = self.frames.fetch_add(frames, Relaxed) + frames;
-        self.frames_peak.fetch_max(now, Relaxed);
+    fn add(&self, count: u64) {
+        let now = ((self.count.fetch_add(count, Relaxed) + count) % ONE_RUN) as usize;
+        if now > self.frames_peak.load(Relaxed) {
+            self.frames_peak.fetch_max(now, Relaxed);
+        }
     }
 }
 

@@ -2,15 +2,13 @@
 
 use core::fmt::Write as _;
 use core::ptr::NonNull;
-use core::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{AcqRel, Relaxed},
-};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
 
 use super::directory::Directory;
 use super::dirty::Dirty;
 use super::platform::HostPlatform;
+use super::recent::{self, Lent, Offer, Recent};
 use super::slot;
 use super::span::{self, GRAIN_BYTES, Span};
 use super::system;
@@ -48,9 +46,6 @@ const TRIM_DELAY_MS: u64 = 500;
 /// Most frames that are taken to be trimmed at a time: nobody else can have them meanwhile.
 const MAX_TRIM_FRAMES: usize = 4096;
 
-/// Runs of up to so many frames, as a power of two, are kept for the next who wants one.
-const RECENT: usize = 9;
-
 /// Shorter blocks are copied, not moved: a system call and the faults that follow cost more.
 const LEAST_MOVE_BYTES: usize = 256 << 10;
 
@@ -77,9 +72,8 @@ pub struct HostFrames {
     is_huge: AtomicBool,
     /// How often pages were moved.
     moves: AtomicUsize,
-    /// Runs that came back last, one for each power of two, for whoever wants one of that very length next: first frame and
-    /// length in 32 bits each, 0 for none. To the pages they are allocated; their owner records are 0.
-    recent: [AtomicU64; RECENT],
+    /// Runs that came back lately. To the pages they are allocated; their owner records are 0.
+    recent: spin::Mutex<Recent>,
 }
 
 /// What has been got from the system.
@@ -103,7 +97,7 @@ impl HostFrames {
             trim_delay_ms: AtomicU64::new(TRIM_DELAY_MS),
             is_huge: AtomicBool::new(false),
             moves: AtomicUsize::new(0),
-            recent: [const { AtomicU64::new(0) }; RECENT],
+            recent: spin::Mutex::new(Recent::new()),
         }
     }
 
@@ -226,6 +220,8 @@ impl HostFrames {
         if self.pages.owner(run.start()).is_none_or(|record| record.load(Relaxed) == 0) {
             return;
         }
+        let lent = with_lock(&self.recent, |recent| recent.lent_at(run.start()).copied());
+        let run = lent.map_or(run, Lent::user);
         if let Some(start) = NonNull::new(self.pages.platform().phys_to_virt(run.start().start())) {
             visit(start, run.frames() * FRAME_SIZE);
         }
@@ -293,44 +289,82 @@ impl HostFrames {
         unsafe { start.write_bytes(0, range.frames() * FRAME_SIZE) };
     }
 
-    /// Where a run of this length is kept, if runs of this length are.
-    fn recent(&self, frames: usize) -> Option<&AtomicU64> {
-        self.recent.get(frames.checked_next_power_of_two()?.trailing_zeros() as usize)
-    }
-
     /// A run of this very length that came back lately.
     fn take_recent(&self, frames: usize) -> Option<FrameRange> {
-        let place = self.recent(frames)?;
-        let kept = place.load(Relaxed);
-        if kept == 0 || kept & u64::from(u32::MAX) != frames as u64 {
+        if frames > recent::MAX_FRAMES {
             return None;
         }
-        // AcqRel: what the last owner did with the run comes before.
-        place.compare_exchange(kept, 0, AcqRel, Relaxed).ok()?;
-        unpack(kept)
+        with_lock(&self.recent, |recent| match recent.take(frames) {
+            Offer::Run(run) => Some(run),
+            Offer::Cut(lent) => {
+                self.cut(lent);
+                None
+            }
+            Offer::Nothing => None,
+        })
     }
 
-    /// Keeps a run; the one that has to make way for it, or the run itself if such runs are not kept.
-    fn keep_recent(&self, run: FrameRange) -> Option<FrameRange> {
-        match self.recent(run.frames()) {
-            Some(place) => {
-                let packed = (run.start().number() as u64) << 32 | run.frames() as u64;
-                unpack(place.swap(packed, AcqRel))
-            }
-            None => Some(run),
+    /// Gives back what the user of a run that was lent has not got. The lock of `recent` is held, so the user cannot give it back
+    /// meanwhile.
+    fn cut(&self, lent: Lent) {
+        let cut = self.resize_taken(lent.whole, lent.used, BlockOwner::Heap);
+        debug_assert!(cut.is_ok());
+    }
+
+    /// Makes a run, which the page allocator knows by this length, another length.
+    fn resize_taken(
+        &self,
+        run: FrameRange,
+        frames: usize,
+        owner: BlockOwner,
+    ) -> Result<FrameRange, ResizeError> {
+        // Marked before anybody else can take them.
+        let (_, tail) = run.split_at(run.start().checked_add(frames).unwrap_or(run.end()));
+        self.dirty.mark(tail);
+        let resized = self.pages.resize_run(run, frames, owner);
+        match resized {
+            Ok(resized) => _ = self.dirty.clear(resized),
+            Err(_) => _ = self.dirty.clear(run),
         }
+        resized
+    }
+
+    /// Makes a run that was lent another length; `None` if it was not.
+    fn resize_lent(
+        &self,
+        run: FrameRange,
+        frames: usize,
+    ) -> Option<Result<FrameRange, ResizeError>> {
+        if run.frames() > recent::MAX_FRAMES {
+            return None;
+        }
+        with_lock(&self.recent, |recent| {
+            let lent = recent.lent_at(run.start())?;
+            if (1..lent.whole.frames()).contains(&frames) {
+                lent.used = frames;
+                return Some(Ok(lent.user()));
+            }
+            let resized = self.resize_taken(lent.whole, frames, BlockOwner::Heap);
+            if resized.is_ok() {
+                recent.forget_lent(run.start());
+            }
+            Some(resized)
+        })
     }
 
     /// Gives the runs back that were kept.
     fn give_recent(&self) {
-        for place in &self.recent {
-            if let Some(run) = unpack(place.swap(0, AcqRel)) {
+        with_lock(&self.recent, |recent| {
+            let lent = recent.clear(|run| {
                 self.dirty.mark(run);
                 // SAFETY: a run that was kept is nobody's.
                 let given = unsafe { self.pages.give_run(run, BlockOwner::Heap) };
                 debug_assert!(given.is_ok());
+            });
+            if let Some(lent) = lent {
+                self.cut(lent);
             }
-        }
+        });
     }
 
     /// Counts everything again.
@@ -384,15 +418,6 @@ impl Default for HostFrames {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// The run that a word of [`HostFrames::recent`] means.
-fn unpack(packed: u64) -> Option<FrameRange> {
-    let frames = packed & u64::from(u32::MAX);
-    if frames == 0 {
-        return None;
-    }
-    FrameRange::from_len(Frame::new((packed >> 32) as usize)?, frames as usize)
 }
 
 /// Whether more memory would help.
@@ -478,6 +503,7 @@ impl Growth {
         // SAFETY: the range was just opened: zero, and nobody else's, for as long as the process lives.
         unsafe { pages.init_with([region], options) }.ok()?;
         set_platform_hook(stop);
+        slot::prepare_barriers();
         host.dirty.begin(provision);
         if let Some((first, records)) = pages.owners_at_hand() {
             let start = pages.platform().phys_to_virt(first.start()).addr();
@@ -564,8 +590,13 @@ unsafe impl FrameSource for HostFrames {
 
     #[inline]
     unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError> {
-        let run = if owner == BlockOwner::Heap { self.keep_recent(run) } else { Some(run) };
-        let Some(run) = run else { return Ok(()) };
+        let run = if owner == BlockOwner::Heap && run.frames() <= recent::MAX_FRAMES {
+            let given = with_lock(&self.recent, |recent| recent.give(run));
+            let Some(run) = given else { return Ok(()) };
+            run
+        } else {
+            run
+        };
         self.dirty.mark(run);
         // SAFETY: passed on; a run that was kept is nobody's.
         unsafe { self.pages.give_run(run, owner) }?;
@@ -580,14 +611,12 @@ unsafe impl FrameSource for HostFrames {
         frames: usize,
         owner: BlockOwner,
     ) -> Result<FrameRange, ResizeError> {
-        // Marked before anybody else can take them.
-        let (_, tail) = run.split_at(run.start().checked_add(frames).unwrap_or(run.end()));
-        self.dirty.mark(tail);
-        let resized = self.pages.resize_run(run, frames, owner);
-        match resized {
-            Ok(resized) => _ = self.dirty.clear(resized),
-            Err(_) => _ = self.dirty.clear(run),
+        if owner == BlockOwner::Heap
+            && let Some(resized) = self.resize_lent(run, frames)
+        {
+            return resized;
         }
+        let resized = self.resize_taken(run, frames, owner);
         self.trim_if_due();
         resized
     }

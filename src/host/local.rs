@@ -156,7 +156,12 @@ pub(super) unsafe fn deallocate(block: *mut u8) -> bool {
 
 /// The class of the cache that a block's slab belongs to, if it lies in one.
 pub(super) fn class_of(block: NonNull<u8>) -> Option<SizeClass> {
-    Heap::<HostFrames>::class_of_tag(slab::find(&FRAMES, block)?.tag())
+    let address = block.addr().get();
+    let slab = match FRAMES.directory().owner(address) {
+        Some(record) => slab::named(&FRAMES, record),
+        None => slab::find(&FRAMES, block),
+    };
+    Heap::<HostFrames>::class_of_tag(slab?.tag())
 }
 
 /// Bytes of an allocated block of a class; `None` says to ask the heap.

@@ -38,6 +38,8 @@
 //! sixty-fourth of what is open) lies idle, or some for half a second, whoever frees gives it back. The same bits say what
 //! a request for zeros need not clear.
 //!
+//! *Large blocks.* Those that came back last are kept, and serve whoever wants as much or less next: see [`recent`].
+//!
 //! *Moving.* A long run that cannot grow where it is moves by `mremap`: its pages change their address, nothing is copied.
 //!
 //! *Huge pages*, on request: the whole reservation is advised, so that memory is backed by them as it is first touched.
@@ -63,6 +65,7 @@ mod dirty;
 mod frames;
 mod local;
 mod platform;
+mod recent;
 mod slot;
 mod span;
 mod system;

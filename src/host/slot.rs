@@ -19,6 +19,8 @@ use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
+use rustix::thread::{MembarrierCommand, membarrier};
+
 use super::thread::{self, Thread, UNASSIGNED};
 use super::{local, system};
 use crate::platform::{CpuId, MAX_CPUS};
@@ -48,6 +50,9 @@ static IS_FORKING: AtomicBool = AtomicBool::new(false);
 struct Inside(AtomicBool);
 
 static INSIDE: [Inside; MAX_CPUS] = [const { Inside(AtomicBool::new(false)) }; MAX_CPUS];
+
+/// Whether whoever forks sends barriers.
+static HAS_BARRIERS: AtomicBool = AtomicBool::new(false);
 
 /// The key whose destructor hands a thread's slot back, plus one; 0 before there is one.
 static KEY: AtomicU32 = AtomicU32::new(0);
@@ -213,6 +218,28 @@ pub(super) fn leave() {
     }
 }
 
+/// Asks the system to let [`quiesce`] send a memory barrier to every thread. Called once, early; where the system cannot, each
+/// thread pays for a barrier of its own whenever it uses a lock.
+pub(super) fn prepare_barriers() {
+    if membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok() {
+        HAS_BARRIERS.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Every thread has passed a memory barrier when this returns.
+#[cold]
+fn send_barriers() {
+    let sent = membarrier(MembarrierCommand::PrivateExpedited).or_else(|_| {
+        // A process that was copied may have to ask anew.
+        membarrier(MembarrierCommand::RegisterPrivateExpedited)?;
+        membarrier(MembarrierCommand::PrivateExpedited)
+    });
+    if sent.is_err() {
+        // Slow, and always there.
+        let _ = membarrier(MembarrierCommand::Global);
+    }
+}
+
 /// Marks this thread as one that uses a lock of kmem, unless a fork is under way: then it waits until that is over.
 /// Nests.
 pub(super) fn enter_locks() {
@@ -224,9 +251,14 @@ pub(super) fn enter_locks() {
     compiler_fence(Ordering::SeqCst);
     if locks == 0 {
         let inside = &INSIDE[usize::from(thread::slot()) % MAX_CPUS].0;
-        // SeqCst: of this thread and one that forks, each of which sets its mark and then looks at the other's, at
-        // least one sees the other's.
-        inside.store(true, Ordering::SeqCst);
+        // Of this thread and one that forks, each of which sets its mark and then looks at the other's, at least one
+        // sees the other's: by a barrier between the two, which the one that forks sends to all if it can.
+        if HAS_BARRIERS.load(Ordering::Relaxed) {
+            inside.store(true, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            inside.store(true, Ordering::SeqCst);
+        }
         while IS_FORKING.load(Ordering::SeqCst) {
             inside.store(false, Ordering::Release);
             system::yield_now();
@@ -252,6 +284,9 @@ pub(super) fn quiesce() {
     while IS_FORKING.swap(true, Ordering::SeqCst) {
         // Another thread forks.
         system::yield_now();
+    }
+    if HAS_BARRIERS.load(Ordering::SeqCst) {
+        send_barriers();
     }
     let own = usize::from(index());
     // A handler that forks on top of an allocation has locks itself; nothing can be done about those.
