@@ -1,10 +1,14 @@
 /*
  * Programs that do little else than allocate, one for each class of behaviour that papers on allocators tell apart.
  *
- *     workloads NAME [N]
+ *     workloads NAME [PERCENT]
+ *     workloads talk
  *
  * Each is deterministic up to the interleaving of its threads. At its end it prints its peak of resident memory in KiB:
- * what the system counts for this image alone, not for the process that started it.
+ * what the system counts for this image alone, not for the process that started it. PERCENT is how much of it is done.
+ *
+ * `talk` prints the nanoseconds that 100, 1,000, 10,000 and 100,000 ints take, allocated and freed again: the published test of a
+ * talk's memory manager.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define THREADS 2
 
@@ -40,7 +45,7 @@ static void touch(char *block, size_t size)
     block[size - 1] = (char)size;
 }
 
-/* The published test of a talk's memory manager: n ints allocated, then freed. */
+/* n ints allocated, then freed. */
 static void ints(long n)
 {
     int **all = must(malloc((size_t)n * sizeof *all));
@@ -58,6 +63,32 @@ static void run_ints(long scale)
     for (long round = 0; round < scale; round++)
         for (long n = 100; n <= 100000; n *= 10)
             ints(n);
+}
+
+static double cpu_nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return now.tv_sec * 1e9 + now.tv_nsec;
+}
+
+/* The fastest of many rounds: what else the machine does only ever adds. A round is long enough for the clock. */
+static void talk(void)
+{
+    for (long n = 100; n <= 100000; n *= 10) {
+        double fastest = 1e18;
+        long times = n < 10000 ? 10000 / n : 1;
+        for (long round = 0; round < 2000000 / n / times; round++) {
+            double start = cpu_nanoseconds();
+            for (long i = 0; i < times; i++)
+                ints(n);
+            double time = (cpu_nanoseconds() - start) / (double)times;
+            if (time < fastest)
+                fastest = time;
+        }
+        printf("%.0f ", fastest);
+    }
+    printf("\n");
 }
 
 /* Many small objects: binary trees built and torn down, as compilers and interpreters do. */
@@ -367,14 +398,20 @@ int main(int count, char **arguments)
         { "scratch", run_scratch, 12 },
         { "strings", run_strings, 24 },
     };
+    if (count >= 2 && strcmp(arguments[1], "talk") == 0) {
+        talk();
+        return 0;
+    }
+    long percent = count > 2 ? strtol(arguments[2], NULL, 10) : 100;
     for (size_t i = 0; count >= 2 && i < sizeof all / sizeof *all; i++) {
         if (strcmp(arguments[1], all[i].name) == 0) {
-            all[i].run(count > 2 ? strtol(arguments[2], NULL, 10) : all[i].scale);
+            long scale = all[i].scale * percent / 100;
+            all[i].run(scale > 0 ? scale : 1);
             print_peak();
             return 0;
         }
     }
-    fputs("workloads: name one of", stderr);
+    fputs("workloads: name one of talk", stderr);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         fprintf(stderr, " %s", all[i].name);
     fputs("\n", stderr);
