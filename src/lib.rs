@@ -64,5 +64,5 @@ pub use heap::Heap;
 pub use host::MmapAllocator;
 pub use memory_map::{MemoryMap, Region, RegionKind};
 pub use page::{AllocFlags, PageAllocator};
-pub use platform::{CpuId, IrqState, Pinning, Platform};
+pub use platform::{CpuId, IrqState, Mapping, Pinning, Platform};
 pub use slab::{Cache, CacheFlags, ObjectCache, RawCache};

@@ -47,6 +47,16 @@ pub enum Pinning {
     Migrating,
 }
 
+/// How virtual addresses follow from physical ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mapping {
+    /// All frames that kmem is ever given lie at one distance from their physical addresses. What belongs to an address is then
+    /// found without a question to the platform.
+    Linear,
+    /// Frames lie wherever [`Platform::phys_to_virt`] says.
+    Pieces,
+}
+
 /// The machine that kmem runs on.
 ///
 /// # Safety
@@ -67,10 +77,15 @@ pub enum Pinning {
 /// 6. When [`synchronize`](Self::synchronize) returns `true`, every CPU, the caller's included,
 ///    has passed a full memory barrier since it was called.
 /// 7. No function of the platform calls kmem, panics or unwinds.
+/// 8. Where [`MAPPING`](Self::MAPPING) is [`Mapping::Linear`], the distance of a physical address from where it is mapped is
+///    the same for all frames that are given to kmem, and does not change once the first ones are.
 pub unsafe trait Platform: Sync {
     /// Whether [`pin`](Self::pin) keeps its promise. The default suits kernels that do not
     /// preempt threads inside the kernel, and those whose `pin` switches preemption off.
     const PINNING: Pinning = Pinning::Pinned;
+
+    /// Whether there is one direct map for all frames, as most kernels have it. The default promises nothing.
+    const MAPPING: Mapping = Mapping::Pieces;
 
     /// Where the byte at `phys` can be read and written: the direct map.
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8;

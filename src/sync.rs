@@ -3,7 +3,7 @@
 //! One door for all of them, so that the model checker can put its own behind it and try every
 //! interleaving of the very source that ships.
 
-pub(crate) use core::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Memory that one party at a time may touch; who that is, its user's protocol decides.
 #[derive(Debug, Default)]

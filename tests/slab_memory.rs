@@ -6,7 +6,7 @@ use kmem::AllocFlags;
 use kmem::slab::{CacheFlags, RawCache};
 
 mod support;
-use support::{Frames, become_cpu};
+use support::{Frames, Random, become_cpu};
 
 const NONE: AllocFlags = AllocFlags::empty();
 
@@ -89,6 +89,108 @@ fn objects_idle_on_other_cpus_come_back_at_their_next_free() {
     become_cpu(0);
     assert!(cache.destroy().is_ok());
     assert_eq!(frames.taken(), 0);
+}
+
+#[test]
+fn objects_idle_on_other_cpus_come_back_at_once_where_cpus_can_be_made_to_synchronize() {
+    for flags in [CacheFlags::empty(), CacheFlags::POISON, CacheFlags::STRICT] {
+        let frames = Frames::new(1024).synchronizing();
+        let cache = RawCache::new(&frames, "spread", 256, 8, flags);
+        for cpu in 0..4 {
+            become_cpu(cpu);
+            give(&cache, take(&cache, 200));
+        }
+        assert!(cache.stats().objects_cached > 60);
+        become_cpu(0);
+        assert!(cache.shrink() > 0);
+        let stats = cache.stats();
+        assert_eq!((stats.objects_cached, stats.slabs_total), (0, 0));
+        // The others go on as before, in the magazines that they have.
+        for cpu in 0..4 {
+            become_cpu(cpu);
+            give(&cache, take(&cache, 50));
+        }
+        assert!(cache.stats().objects_cached >= 4);
+        assert!(cache.destroy().is_ok());
+        assert_eq!(frames.taken(), 0);
+    }
+}
+
+/// A cache with so many objects to spare, and how many rounds its magazines have.
+fn warm(frames: &Frames, size: usize, rounds: usize) -> RawCache<'_, Frames> {
+    let cache = RawCache::new(frames, "visited", size, 8, CacheFlags::empty());
+    become_cpu(0);
+    for _ in 0..4 {
+        give(&cache, take(&cache, 12 * rounds));
+    }
+    cache
+}
+
+/// The sizes at which the number of rounds changes, and the numbers.
+const ROUNDS: [(usize, usize); 4] = [(64, 59), (256, 31), (1024, 15), (4096, 7)];
+
+/// Runs `calls` against a warm cache, `true` for an allocation and `false` for a free, and compares the visits to the depot with the
+/// bound of Bonwick and Adams; how many there were.
+#[track_caller]
+fn assert_visits(
+    cache: &RawCache<'_, Frames>,
+    rounds: usize,
+    calls: impl Iterator<Item = bool>,
+) -> usize {
+    let before = cache.stats().depot_visits;
+    let mut mine = Vec::new();
+    let (mut done, mut visits) = (0, 0);
+    for is_allocation in calls {
+        if is_allocation {
+            mine.extend(take(cache, 1));
+        } else if let Some(object) = mine.pop() {
+            // SAFETY: not used any more.
+            unsafe { cache.free(object) }.expect("allocated");
+        }
+        done += 1;
+        visits = cache.stats().depot_visits - before;
+        assert!(visits <= done / rounds + 1, "{visits} visits in {done} calls, {rounds} rounds");
+    }
+    give(cache, mine);
+    visits
+}
+
+#[test]
+fn at_the_edge_of_a_magazine_two_allocations_and_two_frees_do_not_visit_the_depot() {
+    for (size, rounds) in ROUNDS {
+        let frames = Frames::new(2048);
+        let cache = warm(&frames, size, rounds);
+        // Each fill of the two magazines is an edge of something.
+        for fill in 0..3 * rounds {
+            let edge = [true, true, false, false].into_iter().cycle().take(40 * rounds);
+            assert_visits(&cache, rounds, std::iter::repeat_n(true, fill).chain(edge));
+        }
+    }
+}
+
+#[test]
+fn of_any_calls_at_most_one_in_a_magazine_and_one_visits_the_depot() {
+    for (size, rounds) in ROUNDS {
+        let frames = Frames::new(2048);
+        let cache = warm(&frames, size, rounds);
+        let mut visits = 0;
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            // Runs of either kind, of all lengths up to three magazines.
+            let mut live = 0;
+            let calls = (0..60).flat_map(|_| {
+                let is_allocation = random.below(2) == 0;
+                let most = if is_allocation { 10 * rounds - live } else { live };
+                let longest = 1 + random.below(3 * rounds);
+                let run = (1 + random.below(longest)).min(most);
+                live = if is_allocation { live + run } else { live - run };
+                std::iter::repeat_n(is_allocation, run)
+            });
+            let calls: Vec<bool> = calls.collect();
+            visits += assert_visits(&cache, rounds, calls.into_iter());
+        }
+        assert!(visits > 0, "nothing ever went beyond a CPU's magazines");
+    }
 }
 
 #[test]

@@ -44,8 +44,7 @@ impl Sent {
 }
 
 /// Every CPU sends objects to every CPU, which frees them, while one of them drains now and then.
-fn remote_frees(flags: CacheFlags, size: usize, frames: usize, steps: usize) {
-    let frames = Frames::with_cpus(frames, CPUS);
+fn remote_frees(frames: Frames, flags: CacheFlags, size: usize, steps: usize) {
     let cache = RawCache::new(&frames, "shared", size, 8, flags);
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..CPUS).map(|_| channel::<Sent>()).unzip();
     std::thread::scope(|scope| {
@@ -64,7 +63,7 @@ fn remote_frees(flags: CacheFlags, size: usize, frames: usize, steps: usize) {
                         // SAFETY: nobody uses it any more.
                         unsafe { cache.free(sent.opened(size)) }.expect("allocated");
                     }
-                    if cpu == 0 && step % 1000 == 999 {
+                    if cpu == 0 && step % 500 == 499 {
                         cache.shrink();
                     }
                 }
@@ -88,9 +87,39 @@ fn remote_frees(flags: CacheFlags, size: usize, frames: usize, steps: usize) {
 #[test]
 fn objects_freed_by_other_cpus_are_neither_lost_nor_doubled() {
     for flags in [CacheFlags::empty(), CacheFlags::STRICT, CacheFlags::NO_MAGAZINES] {
-        remote_frees(flags, 64, 4096, 50_000);
+        remote_frees(Frames::with_cpus(4096, CPUS), flags, 64, 50_000);
     }
-    remote_frees(CacheFlags::all() - CacheFlags::NO_MAGAZINES, 200, 4096, 20_000);
+    let all = CacheFlags::all() - CacheFlags::NO_MAGAZINES;
+    remote_frees(Frames::with_cpus(4096, CPUS), all, 200, 20_000);
+}
+
+#[test]
+fn drains_that_go_to_other_cpus_lose_and_double_nothing() {
+    for flags in [CacheFlags::empty(), CacheFlags::STRICT] {
+        remote_frees(Frames::with_cpus(4096, CPUS).synchronizing(), flags, 64, 50_000);
+    }
+}
+
+#[test]
+fn an_allocation_gets_what_lies_idle_on_other_cpus_before_it_fails() {
+    let frames = Frames::with_cpus(64, CPUS).synchronizing();
+    let cache = RawCache::new(&frames, "scarce", 512, 8, CacheFlags::empty());
+    // All memory is taken and given back, by each CPU in turn: there is never less of it.
+    for cpu in (0..CPUS).cycle().take(3 * CPUS) {
+        become_cpu(cpu);
+        let mut mine: Vec<NonNull<u8>> = Vec::new();
+        while let Ok(object) = cache.alloc(NONE) {
+            mine.push(object);
+        }
+        // At most four frames of records and one odd one are no slabs.
+        assert!(mine.len() >= 56 * 8, "only {} objects on CPU {cpu}", mine.len());
+        for object in mine {
+            // SAFETY: not used any more.
+            unsafe { cache.free(object) }.expect("allocated");
+        }
+    }
+    assert!(cache.destroy().is_ok());
+    assert_eq!(frames.taken(), 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use kmem::{CpuId, IrqState, PhysAddr, Platform};
+use kmem::{CpuId, IrqState, Mapping, PhysAddr, Platform};
 use x86_64::instructions::interrupts;
 
 use crate::{barrier, cpu};
@@ -37,7 +37,10 @@ pub(crate) unsafe fn init(base: u64, len_bytes: u64) {
 // 6: `barrier` waits for every CPU that is online. One that comes online passes a barrier then, before it
 //    uses kmem.
 // 7: nothing here calls kmem; what panics, stops the machine.
+// 8: as 1.
 unsafe impl Platform for Pc {
+    const MAPPING: Mapping = Mapping::Linear;
+
     #[inline]
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
         let base = DIRECT_MAP_BASE.load(Ordering::Relaxed);

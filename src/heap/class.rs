@@ -39,10 +39,13 @@ const LINEAR_LAST: usize = (1 << LINEAR_SHIFT) / GRAIN_BYTES;
 /// Requests below this size find their class in a table. Computing it takes the position of the highest bit, and the
 /// instruction for that waits, on x86-64, for whatever its target register held before: in a loop of
 /// allocations and frees for the previous one, which made a pair more than twice as slow.
-const TABLED_BYTES: usize = 2048;
+const TABLED_BYTES: usize = 4096;
+
+const _: () = assert!(TABLED_BYTES <= FRAME_SIZE);
 
 /// The class that has a byte at offset `8 * i`, for each `i`: classes end at multiples of eight bytes.
-static TABLE: [SizeClass; TABLED_BYTES / 8] = {
+/// A constant, so that the class of a layout that the compiler knows is a constant too.
+const TABLE: [SizeClass; TABLED_BYTES / 8] = {
     let mut table = [SizeClass(0); TABLED_BYTES / 8];
     let mut index = 0;
     while index < table.len() {
@@ -77,6 +80,14 @@ impl SizeClass {
         // the largest offset there is, which no class has.
         let last = layout.size().wrapping_sub(1) | (layout.align() - 1);
         if layout.align() > FRAME_SIZE { None } else { Self::for_last(last) }
+    }
+
+    /// [`for_layout`](Self::for_layout) of requests that a table answers alone: up to [`TABLED_BYTES`].
+    #[inline(always)]
+    pub(super) const fn tabled(layout: Layout) -> Option<Self> {
+        let last = layout.size().wrapping_sub(1) | (layout.align() - 1);
+        // No alignment beyond a frame passes: the table ends there.
+        if last < TABLED_BYTES { Some(TABLE[last / 8]) } else { None }
     }
 
     /// The smallest class that has a byte at offset `last`.

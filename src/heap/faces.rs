@@ -9,14 +9,13 @@ use super::{Heap, HeapFreeError};
 use crate::check::violation;
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::Platform;
-use crate::slab::RawCache;
 
 impl<S: FrameSource> Heap<'_, S> {
     /// What no magazine has at hand.
     #[cold]
     #[inline(never)]
     fn alloc_missed(&self, layout: Layout) -> *mut u8 {
-        or_null(self.allocate(layout, AllocFlags::empty()).ok())
+        or_null(self.allocate_missed(layout, AllocFlags::empty()).ok())
     }
 
     /// What no magazine has room for, or what is a wrong free.
@@ -28,7 +27,7 @@ impl<S: FrameSource> Heap<'_, S> {
     #[inline(never)]
     unsafe fn dealloc_missed(&self, block: NonNull<u8>, layout: Layout) {
         // SAFETY: the caller's promise.
-        if let Err(error) = unsafe { self.deallocate(block, layout) } {
+        if let Err(error) = unsafe { self.deallocate_missed(block, layout) } {
             self.report(block.as_ptr(), error);
         }
     }
@@ -59,7 +58,7 @@ impl Drop for StopOnUnwind {
 unsafe impl<S: FrameSource> GlobalAlloc for Heap<'_, S> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match self.cache_for(layout).and_then(RawCache::alloc_hit) {
+        match self.at_hand(layout).and_then(|(_, cache)| cache.alloc_hit()) {
             Some(object) => object.as_ptr(),
             None => self.alloc_missed(layout),
         }
@@ -69,7 +68,7 @@ unsafe impl<S: FrameSource> GlobalAlloc for Heap<'_, S> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(block) = NonNull::new(block) else { return };
         // SAFETY: the caller gives the block up.
-        if self.cache_for(layout).and_then(|cache| unsafe { cache.free_hit(block) }).is_none() {
+        if !unsafe { self.deallocate_hit(block, layout) } {
             // SAFETY: as above.
             unsafe { self.dealloc_missed(block, layout) }
         }

@@ -52,6 +52,7 @@
 mod class;
 mod error;
 mod faces;
+mod resize;
 mod run;
 mod stats;
 
@@ -137,19 +138,39 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     /// [`reclaim`](Self::reclaim). Nothing has changed then.
     #[inline]
     pub fn allocate(&self, layout: Layout, flags: AllocFlags) -> Result<NonNull<[u8]>, AllocError> {
+        if let Some((class, cache)) = self.at_hand(layout)
+            && let Some(object) = cache.alloc_hit()
+        {
+            if flags.contains(AllocFlags::ZERO) {
+                cache.clear(object);
+            }
+            return Ok(NonNull::slice_from_raw_parts(object, class.bytes()));
+        }
+        self.allocate_missed(layout, flags)
+    }
+
+    /// What no magazine has at hand.
+    #[cold]
+    #[inline(never)]
+    fn allocate_missed(
+        &self,
+        layout: Layout,
+        flags: AllocFlags,
+    ) -> Result<NonNull<[u8]>, AllocError> {
         match self.try_allocate(layout, flags) {
             Ok(block) => Ok(block),
             Err(error) => self.allocate_after_reclaim(layout, flags, error),
         }
     }
 
-    /// The cache that serves `layout`, if it takes no run.
+    /// The class and the cache that serve `layout`, if they are found at once.
     #[inline(always)]
-    fn cache_for(&self, layout: Layout) -> Option<&RawCache<'s, S>> {
-        self.caches.get(SizeClass::for_layout(layout)?.index())
+    fn at_hand(&self, layout: Layout) -> Option<(SizeClass, &RawCache<'s, S>)> {
+        let class = SizeClass::tabled(layout)?;
+        // SAFETY: there is a cache for each class, and a class's index is below their number.
+        Some((class, unsafe { self.caches.get_unchecked(class.index()) }))
     }
 
-    #[inline]
     fn try_allocate(&self, layout: Layout, flags: AllocFlags) -> Result<NonNull<[u8]>, AllocError> {
         match SizeClass::for_layout(layout) {
             Some(class) => {
@@ -187,6 +208,40 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     /// If the block is one of this heap's that is allocated, nobody uses it any more.
     #[inline]
     pub unsafe fn deallocate(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> Result<(), HeapFreeError> {
+        // SAFETY: the caller's promise.
+        if unsafe { self.deallocate_hit(block, layout) } {
+            return Ok(());
+        }
+        // SAFETY: as above.
+        unsafe { self.deallocate_missed(block, layout) }
+    }
+
+    /// Gives a block back to a magazine that has room for it; `false`, and nothing has changed, if that needs more.
+    ///
+    /// # Safety
+    ///
+    /// As [`deallocate`](Self::deallocate).
+    #[inline(always)]
+    unsafe fn deallocate_hit(&self, block: NonNull<u8>, layout: Layout) -> bool {
+        match self.at_hand(layout) {
+            // SAFETY: the caller's promise.
+            Some((_, cache)) => unsafe { cache.free_hit(block) },
+            None => false,
+        }
+    }
+
+    /// What no magazine has room for, or what is a wrong free.
+    ///
+    /// # Safety
+    ///
+    /// As [`deallocate`](Self::deallocate).
+    #[cold]
+    #[inline(never)]
+    unsafe fn deallocate_missed(
         &self,
         block: NonNull<u8>,
         layout: Layout,
@@ -280,157 +335,12 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         Ok(run.len_bytes())
     }
 
-    /// Makes a block that was allocated for `old` one for `new`, with the contents that both have room
-    /// for. It stays where it is if its class stays the same or, as a run, if it shrinks or the frames
-    /// behind it are available; otherwise it moves. With `ZERO` all bytes behind the old size are zero.
-    ///
-    /// # Errors
-    ///
-    /// As [`allocate`](Self::allocate) and [`deallocate`](Self::deallocate); the block is as before then.
-    ///
-    /// # Safety
-    ///
-    /// If the block is one of this heap's that is allocated, nobody uses it during the call nor, if that succeeds, by
-    /// the old address afterwards.
-    pub unsafe fn reallocate(
-        &self,
-        block: NonNull<u8>,
-        old: Layout,
-        new: Layout,
-        flags: AllocFlags,
-    ) -> Result<NonNull<[u8]>, ReallocError> {
-        let usable_bytes = self.usable_bytes(block)?;
-        if !fits(old, usable_bytes) {
-            return Err(mismatch(usable_bytes, old.size()).into());
-        }
-        // SAFETY: the block is allocated and the caller's alone, who gives it up.
-        let result = match unsafe { self.resize_in_place(block, old, new) } {
-            Some(resized) => resized,
-            // SAFETY: as above.
-            None => unsafe { self.move_block(block, old, new, flags)? },
-        };
-        if flags.contains(AllocFlags::ZERO) && old.size() < result.len() {
-            // SAFETY: the bytes from the old size on belong to the block, which is the caller's alone.
-            unsafe {
-                result.cast::<u8>().add(old.size()).write_bytes(0, result.len() - old.size())
-            };
-        }
-        Ok(result)
-    }
-
-    /// [`reallocate`](Self::reallocate) for a caller that knows no layout of the block. A block that would leave half of itself
-    /// unused moves.
-    ///
-    /// # Errors
-    ///
-    /// As there, apart from `SizeMismatch`.
-    ///
-    /// # Safety
-    ///
-    /// As there.
-    pub unsafe fn reallocate_unsized(
-        &self,
-        block: NonNull<u8>,
-        new: Layout,
-    ) -> Result<NonNull<[u8]>, ReallocError> {
-        let usable_bytes = self.usable_bytes(block)?;
-        let is_aligned = block.addr().get().is_multiple_of(new.align());
-        let run = self.runs.find(self.source, block).unwrap_or(None);
-        if let Some(run) = run
-            && SizeClass::for_layout(new).is_none()
-        {
-            // SAFETY: the caller's promise.
-            if is_aligned && let Some(resized) = unsafe { self.runs.resize(self.source, run, new) }
-            {
-                return Ok(resized);
-            }
-        } else if is_aligned && new.size() <= usable_bytes && new.size() > usable_bytes / 2 {
-            return Ok(NonNull::slice_from_raw_parts(block, usable_bytes));
-        }
-        let moved = self.allocate(new, AllocFlags::empty())?;
-        // SAFETY: both blocks have so many bytes, are different ones, and nobody else uses them.
-        unsafe { self.move_content(block, moved.cast(), usable_bytes.min(new.size())) };
-        // SAFETY: the caller's promise.
-        if let Err(error) = unsafe { self.deallocate_unsized(block) } {
-            // SAFETY: just allocated, and told to nobody.
-            let _ = unsafe { self.deallocate_unsized(moved.cast()) };
-            return Err(error.into());
-        }
-        Ok(moved)
-    }
-
-    /// Copies bytes from one block to another, or moves the pages that they are in.
-    ///
-    /// # Safety
-    ///
-    /// Both are different allocated blocks of so many bytes at least that nobody else uses. What is in `from` afterwards is
-    /// undefined.
-    unsafe fn move_content(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
-        if bytes > SizeClass::MAX_BYTES
-            && let (Ok(Some(source)), Ok(Some(target))) =
-                (self.runs.find(self.source, from), self.runs.find(self.source, to))
-            // SAFETY: the caller's promise: both are runs of their own.
-            && unsafe { self.source.move_content(source.range(), target.range()) }
-        {
-            return;
-        }
-        // SAFETY: the caller's promise.
-        unsafe { to.copy_from_nonoverlapping(from, bytes) };
-    }
-
     /// Calls `visit` with the address and usable bytes of every block that is allocated, in no order. Blocks that others allocate or
     /// free meanwhile are visited or not.
     pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
         for cache in &self.caches {
             cache.for_each_live(&mut |object| visit(object, cache.object_bytes()));
         }
-    }
-
-    /// # Safety
-    ///
-    /// `block` is allocated for `old`, and nobody uses bytes of it that `new` has no room for.
-    #[inline]
-    unsafe fn resize_in_place(
-        &self,
-        block: NonNull<u8>,
-        old: Layout,
-        new: Layout,
-    ) -> Option<NonNull<[u8]>> {
-        match (SizeClass::for_layout(old), SizeClass::for_layout(new)) {
-            (Some(before), Some(after)) if before == after => {
-                Some(NonNull::slice_from_raw_parts(block, after.bytes()))
-            }
-            (None, None) if block.addr().get().is_multiple_of(new.align()) => {
-                let run = self.runs.find(self.source, block).ok()??;
-                // SAFETY: the caller's promise.
-                unsafe { self.runs.resize(self.source, run, new) }
-            }
-            _ => None,
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `block` is allocated for `old`, and nobody uses it any more.
-    #[cold]
-    unsafe fn move_block(
-        &self,
-        block: NonNull<u8>,
-        old: Layout,
-        new: Layout,
-        flags: AllocFlags,
-    ) -> Result<NonNull<[u8]>, ReallocError> {
-        let moved = self.allocate(new, flags.difference(AllocFlags::ZERO))?;
-        let kept_bytes = old.size().min(new.size());
-        // SAFETY: both blocks have so many bytes; they are different allocations, and nobody else uses them.
-        unsafe { self.move_content(block, moved.cast(), kept_bytes) };
-        // SAFETY: the caller's promise.
-        if let Err(error) = unsafe { self.deallocate(block, old) } {
-            // SAFETY: just allocated, and told to nobody.
-            let _ = unsafe { self.deallocate(moved.cast(), new) };
-            return Err(error.into());
-        }
-        Ok(moved)
     }
 
     /// Gives the caches' empty slabs back to the source; how many frames that were.
@@ -495,12 +405,4 @@ impl<'s, S: FrameSource> Heap<'s, S> {
 
 fn mismatch(allocated_bytes: usize, given_bytes: usize) -> HeapFreeError {
     HeapFreeError::SizeMismatch { allocated_bytes, given_bytes }
-}
-
-/// Whether a block of so many usable bytes is what `layout` is served by.
-fn fits(layout: Layout, usable_bytes: usize) -> bool {
-    match SizeClass::for_layout(layout) {
-        Some(class) => class.bytes() == usable_bytes,
-        None => run::frames_for(layout.size()) << crate::frame::FRAME_SHIFT == usable_bytes,
-    }
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{slot, system};
 use crate::frame::{Frame, FrameRange, Order, PhysAddr};
-use crate::platform::{CpuId, IrqState, MAX_CPUS, Platform};
+use crate::platform::{CpuId, IrqState, MAX_CPUS, Mapping, Platform};
 
 /// Physical addresses from here on name addresses of the process: none is low memory, for which
 /// page keeps zones and reserves of its own.
@@ -80,7 +80,10 @@ impl Default for HostPlatform {
 //    that could be masked cheaply: see the module's docs. On the shared slot the lock keeps others away.
 // 5. as 3; a thread never changes its slot inside.
 // 6. none of these functions allocates through kmem or panics.
+// 8. as 1.
 unsafe impl Platform for HostPlatform {
+    const MAPPING: Mapping = Mapping::Linear;
+
     #[inline]
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
         ptr::with_exposed_provenance_mut(self.origin().wrapping_add(phys.as_u64() as usize))

@@ -159,6 +159,25 @@ impl<'r> Slab<'r> {
         Self { record: record.cast(), id, lives: PhantomData }
     }
 
+    /// The slab whose id an owner record holds, where records lie in the order of their ids from `records` on.
+    ///
+    /// # Safety
+    ///
+    /// They do, and `id` comes from an owner record by a load with Acquire.
+    #[inline(always)]
+    pub(super) unsafe fn named_from(records: *mut u8, id: u32) -> Option<Self> {
+        if !names_record(id) {
+            return None;
+        }
+        let record = records.wrapping_add(id as usize * GRANULE);
+        // SAFETY: as in `named`, and no record lies at address 0.
+        Some(Self {
+            record: unsafe { NonNull::new_unchecked(record) }.cast(),
+            id,
+            lives: PhantomData,
+        })
+    }
+
     #[inline]
     fn header(self) -> &'r Header {
         // SAFETY: the record lives for `'r` and begins with a header; what changes in it is atomic.
@@ -387,6 +406,38 @@ impl<'r> Slab<'r> {
             state <= USER && free == (state == IN_SLAB)
         });
         agree && ones as usize == self.available()
+    }
+}
+
+/// What a slab's header says of where its objects are, at hand for many of them.
+#[derive(Clone, Copy)]
+pub(super) struct Objects<'r> {
+    base: usize,
+    stride: Stride,
+    states: &'r [AtomicU8],
+}
+
+impl<'r> Slab<'r> {
+    /// Where the slab's objects are.
+    #[inline(always)]
+    pub(super) fn here(self) -> Objects<'r> {
+        let header = self.header();
+        Objects { base: header.base.addr().get(), stride: header.stride, states: self.states() }
+    }
+}
+
+impl Objects<'_> {
+    /// As [`Slab::index_at`].
+    #[inline(always)]
+    pub(super) fn index_at(&self, object: NonNull<u8>) -> Option<usize> {
+        let index = self.stride.divide_exactly(object.addr().get().wrapping_sub(self.base));
+        (index < self.states.len()).then_some(index)
+    }
+
+    /// As [`Slab::entry_at`].
+    #[inline(always)]
+    pub(super) fn entry_at(&self, object: NonNull<u8>, index: usize) -> Entry {
+        Entry { object, state: NonNull::from(&self.states[index]).cast() }
     }
 }
 

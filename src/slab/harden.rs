@@ -82,11 +82,18 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 return false;
             }
         }
-        if !L::CONSTRUCTS && flags.contains(AllocFlags::ZERO) {
-            // SAFETY: as above.
-            unsafe { object.write_bytes(0, bytes) };
+        if flags.contains(AllocFlags::ZERO) {
+            self.clear(object);
         }
         true
+    }
+
+    /// Zeroes an object that was just allocated, unless it holds a value.
+    pub(crate) fn clear(&self, object: NonNull<u8>) {
+        if !L::CONSTRUCTS {
+            // SAFETY: the object is so long; nobody else knows it.
+            unsafe { object.write_bytes(0, self.object_bytes()) };
+        }
     }
 
     /// Checks and readies an object on its way back.

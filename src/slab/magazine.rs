@@ -23,6 +23,9 @@ struct Header {
 /// Free objects that the depot of a cache keeps beyond two magazines a CPU, in bytes.
 const WAVE_BYTES: usize = 128 << 10;
 
+/// Most rounds of any cache's magazines.
+pub(super) const MAX_ROUNDS: u32 = rounds_for(0);
+
 /// How many rounds the magazines of a cache of such objects have: fewer the larger the objects, so that what lies idle in a
 /// CPU stays small. Records of these sizes fill frames well.
 pub(super) const fn rounds_for(object_bytes: usize) -> u32 {
@@ -159,11 +162,13 @@ pub(super) struct Depot {
     pub(super) empty: Magazines,
     /// CPUs with slots.
     pub(super) cpus: usize,
+    /// How often a CPU came here because its own magazines did not do.
+    pub(super) visits: usize,
 }
 
 impl Depot {
     pub(super) const fn new() -> Self {
-        Self { full: Magazines::new(), empty: Magazines::new(), cpus: 0 }
+        Self { full: Magazines::new(), empty: Magazines::new(), cpus: 0, visits: 0 }
     }
 
     /// Whether another full magazine, of a cache of such objects, has a place: two for each CPU, and as many again as make a wave

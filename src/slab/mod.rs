@@ -34,7 +34,8 @@
 //! the top of the loaded magazine, writes the object's state byte, and clears the mark: no
 //! lock, no atomic read-modify-write, interrupts as they were. A handler that finds the mark
 //! takes the shared path. Bytes, not bits, hold the states, because CPUs write neighbouring
-//! ones at the same time.
+//! ones at the same time. One comparison, of the top with a limit, asks at once whether there is a magazine, whether it
+//! has a round or room, whether objects of this cache are looked at on the way, and whether another CPU wants to come in.
 //!
 //! *The miss.* The previous magazine is exchanged for the loaded one; else the depot gives a
 //! full one, or takes one; else objects move between slabs and magazine in one batch under the
@@ -48,8 +49,9 @@
 //!
 //! *Giving back.* A slab that becomes empty is kept while no more than an eighth of the slabs
 //! in use (and one) are. [`RawCache::reap`] gives back what was not needed since the last call,
-//! [`RawCache::shrink`] all that can be. Other CPUs' magazines are emptied by their owners at
-//! their next free, which the slow path is entered for.
+//! [`RawCache::shrink`] all that can be, other CPUs' magazines included: it shuts their slots, has
+//! every CPU pass a barrier, and goes there. Where CPUs cannot be made to synchronize, they empty their magazines
+//! themselves, at their next call.
 //!
 //! # Locks
 //!
@@ -77,28 +79,29 @@
 //! Bonwick, *The Slab Allocator*, 1994; Bonwick and Adams, *Magazines and Vmem*, 2001 (loaded
 //! and previous, depot, working set); Linux `mm/slub.c` (sheaves, slabs by waste).
 
-mod cpu;
+mod cpus;
 mod descriptor;
 mod error;
 mod flags;
+mod gate;
 mod geometry;
 mod grow;
 mod harden;
 mod identity;
+mod inside;
 mod lifecycle;
 mod lists;
 mod magazine;
 mod paths;
 mod raw;
 mod reload;
+mod slot;
 mod stats;
 mod stock;
 mod typed;
 mod verify;
 
 // What the host takes its hits by, past the heap.
-#[cfg(feature = "mmap")]
-pub(crate) use cpu::Slot;
 #[cfg(feature = "mmap")]
 pub(crate) use descriptor::{Slab, find, named};
 pub use error::{Busy, LEAKS_NAMED, ObjectError};
@@ -107,6 +110,8 @@ pub use geometry::{MAX_OBJECT_BYTES, MAX_OBJECTS};
 pub use identity::{Found, lookup};
 pub use lifecycle::{Bytes, ConstructError};
 pub use raw::RawCache;
+#[cfg(feature = "mmap")]
+pub(crate) use slot::Slot;
 pub use stats::CacheStats;
 pub use stock::Stock;
 pub use typed::{Cache, Constructed, ObjectBox, ObjectCache, SlabBox};

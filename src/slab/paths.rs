@@ -10,13 +10,14 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
-use super::cpu::Held;
-use super::descriptor::{self, CACHED, Entry, IN_SLAB, Slab, USER};
+use super::cpus::Held;
+use super::descriptor::{CACHED, Entry, IN_SLAB, USER};
 use super::error::ObjectError;
 use super::flags::CacheFlags;
+use super::inside::Limits;
 use super::lifecycle::{ConstructError, Lifecycle};
 use super::lists::Lists;
-use super::reload::Turn;
+use super::reload::{Others, Turn};
 use crate::buddy::AllocError;
 use crate::check::violation;
 use crate::page::{AllocFlags, FrameSource};
@@ -39,7 +40,9 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     ) -> Result<NonNull<u8>, ConstructError<L::Error>> {
         match self.alloc_hit() {
             Some(object) => {
-                self.hand_out(object, flags);
+                if flags.contains(AllocFlags::ZERO) {
+                    self.clear(object);
+                }
                 Ok(object)
             }
             None => self.alloc_missed(flags),
@@ -50,13 +53,22 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// here, so nothing has to be saved for one. What does stand there, the slow path finds.
     #[inline(always)]
     pub(crate) fn alloc_hit(&self) -> Option<NonNull<u8>> {
-        if self.flags.contains(CacheFlags::POISON) {
-            return None;
+        self.cpus.take(self.platform())
+    }
+
+    /// How the slots of this cache are to be used.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            capacity: self.rounds(),
+            takes: !self.flags.contains(CacheFlags::POISON),
+            puts: !self.flags.intersects(WATCHED),
         }
-        let held = self.cpus.hold(self.platform())?;
-        let entry = held.pop_if(|entry| entry.state().load(Relaxed) == CACHED)?;
-        entry.state().store(USER, Relaxed);
-        Some(entry.object)
+    }
+
+    /// Visits the running CPU's slot.
+    #[inline]
+    pub(super) fn hold(&self) -> Option<Held<'_, S::Platform>> {
+        self.cpus.hold(self.platform(), self.limits())
     }
 
     /// The loaded magazine is empty, or there is none.
@@ -86,7 +98,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         {
             // Objects may lie idle in magazines.
             if !flags.contains(AllocFlags::NO_WAIT) {
-                self.drain();
+                let is_atomic = flags.contains(AllocFlags::ATOMIC);
+                self.drain(if is_atomic { Others::Ask } else { Others::Visit });
             }
             if self.lock(flags)?.take(self.platform(), 1, USER, &mut sink) == 0 {
                 return Err(error);
@@ -95,18 +108,35 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         object.ok_or(ConstructError::Alloc(AllocError::OutOfMemory))
     }
 
+    #[inline]
     pub(super) fn alloc_objects(
         &self,
         out: &mut [MaybeUninit<NonNull<u8>>],
         flags: AllocFlags,
     ) -> usize {
-        let mut taken = 0;
+        let taken = self.cpus.take_many(self.platform(), out);
+        if taken == out.len() && !flags.contains(AllocFlags::ZERO) {
+            return taken;
+        }
+        self.alloc_more_objects(out, taken, flags)
+    }
+
+    /// Readies the first `taken` objects and allocates the others.
+    #[cold]
+    #[inline(never)]
+    fn alloc_more_objects(
+        &self,
+        out: &mut [MaybeUninit<NonNull<u8>>],
+        taken: usize,
+        flags: AllocFlags,
+    ) -> usize {
+        let mut taken = taken;
         if !self.flags.contains(CacheFlags::POISON) {
-            taken = self.take_objects(out, flags);
+            taken += self.take_objects(&mut out[taken..], flags);
             if flags.contains(AllocFlags::ZERO) {
                 for slot in &out[..taken] {
                     // SAFETY: the first `taken` slots have been written.
-                    self.hand_out(unsafe { slot.assume_init() }, flags);
+                    self.clear(unsafe { slot.assume_init() });
                 }
             }
         }
@@ -135,20 +165,29 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// Objects that are there, from the magazines and then from the slabs; how many.
     fn take_objects(&self, out: &mut [MaybeUninit<NonNull<u8>>], flags: AllocFlags) -> usize {
         let mut taken = 0;
-        if let Some(held) = self.cpus.hold(self.platform()) {
+        if let Some(held) = self.hold() {
             loop {
-                held.pop_many(out.len() - taken, |entry| {
-                    if let Some(object) = self.leave(entry)
-                        && let Some(slot) = out.get_mut(taken)
-                    {
-                        slot.write(object);
-                        taken += 1;
+                let left = out.len() - taken;
+                let mut places = out[taken..].iter_mut();
+                held.pop_while(|entry| {
+                    if entry.state().load(Relaxed) != CACHED {
+                        return false;
                     }
+                    let Some(place) = places.next() else { return false };
+                    entry.state().store(USER, Relaxed);
+                    place.write(entry.object);
+                    true
                 });
+                taken += left - places.len();
                 if taken == out.len() {
                     return taken;
                 }
-                if !self.load_full(&held, flags) {
+                // Whoever is on top now is not free: it is reported here.
+                if let Some(object) = held.pop().and_then(|entry| self.leave(entry)) {
+                    out[taken].write(object);
+                    taken += 1;
+                }
+                if held.rounds() == 0 && !self.load_full(&held, flags) {
                     break;
                 }
             }
@@ -170,7 +209,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     #[inline]
     pub(super) unsafe fn free_object(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
         // SAFETY: the caller's promise.
-        if unsafe { self.free_hit(object) }.is_some() {
+        if unsafe { self.free_hit(object) } {
             return Ok(());
         }
         // SAFETY: the caller's promise.
@@ -184,22 +223,9 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     ///
     /// As [`free_object`](Self::free_object).
     #[inline(always)]
-    pub(crate) unsafe fn free_hit(&self, object: NonNull<u8>) -> Option<()> {
-        if self.flags.intersects(WATCHED) {
-            return None;
-        }
-        let held = self.cpus.hold(self.platform())?;
-        let room = held.room()?;
-        let slab = self.slab_at_hand(object)?;
-        room.fill(users(slab, object)?);
-        Some(())
-    }
-
-    /// The slab of this cache that an object lies in, where that is found at once.
-    #[inline(always)]
-    fn slab_at_hand(&self, object: NonNull<u8>) -> Option<Slab<'s>> {
-        descriptor::find_at_hand(self.source, object)
-            .filter(|slab| slab.cache() == self.identity.id())
+    pub(crate) unsafe fn free_hit(&self, object: NonNull<u8>) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.cpus.put(self.source, object) }
     }
 
     /// The loaded magazine is full, or there is none, or the cache watches its objects, or the
@@ -213,10 +239,10 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     unsafe fn free_missed(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
         let (slab, index) = self.locate(object)?;
         let entry = slab.entry_at(object, index);
-        if let Some(held) = self.cpus.hold(self.platform()) {
+        if let Some(held) = self.hold() {
             // SAFETY: the caller's promise.
             unsafe { self.claim(entry)? };
-            if held.push(entry) {
+            if !held.is_to_drain() && held.push(entry) {
                 return Ok(());
             }
             drop(held);
@@ -245,27 +271,61 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// # Safety
     ///
     /// As [`free_object`](Self::free_object), for each.
+    #[inline]
     pub(super) unsafe fn free_objects(
         &self,
         objects: &[NonNull<u8>],
     ) -> Result<(), (usize, ObjectError)> {
-        let mut done = 0;
-        if let Some(held) = self.cpus.hold(self.platform()) {
-            let turn = loop {
-                // SAFETY: the caller's promise.
-                done = unsafe { self.free_to_magazine(&held, objects, done)? };
-                if done == objects.len() {
-                    return Ok(());
+        // SAFETY: the caller's promise.
+        let done = unsafe { self.cpus.put_many(self.source, objects) };
+        if done == objects.len() {
+            return Ok(());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.free_more_objects(objects, done) }
+    }
+
+    /// Frees the objects from the one at `done` on.
+    ///
+    /// # Safety
+    ///
+    /// As [`free_objects`](Self::free_objects).
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_more_objects(
+        &self,
+        objects: &[NonNull<u8>],
+        done: usize,
+    ) -> Result<(), (usize, ObjectError)> {
+        let mut done = done;
+        while let Some(held) = self.hold() {
+            if held.is_to_drain() {
+                self.drain_inside(*held);
+            }
+            let turn = match held.has_room() {
+                true => {
+                    // Something about this one is not for a hit.
+                    // SAFETY: the caller's promise.
+                    unsafe { self.free_to(&held, objects[done]) }.map_err(|error| (done, error))?;
+                    done += 1;
+                    Turn::Ready
                 }
-                match self.load_with_room(&held) {
-                    Turn::Ready => {}
-                    turn => break turn,
-                }
+                false => self.load_with_room(&held),
             };
             drop(held);
-            if let Turn::NeedsMagazine = turn {
-                // For the next call; if there is no memory for it, the slabs will do.
-                let _ = self.supply(AllocFlags::empty());
+            match turn {
+                Turn::Ready => {}
+                Turn::NeedsMagazine => {
+                    // For the next call; if there is no memory for it, the slabs will do.
+                    let _ = self.supply(AllocFlags::empty());
+                    break;
+                }
+                _ => break,
+            }
+            // SAFETY: the caller's promise.
+            done += unsafe { self.cpus.put_many(self.source, &objects[done..]) };
+            if done == objects.len() {
+                return Ok(());
             }
         }
         let mut result = Ok(());
@@ -282,48 +342,22 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         result
     }
 
-    /// Frees objects from the one at `first` on while the loaded magazine has room; the first
-    /// that is not freed.
+    /// Frees an object to the loaded magazine, which has room.
     ///
     /// # Safety
     ///
-    /// As [`free_objects`](Self::free_objects).
-    unsafe fn free_to_magazine(
+    /// As [`free_object`](Self::free_object).
+    unsafe fn free_to(
         &self,
         held: &Held<'_, S::Platform>,
-        objects: &[NonNull<u8>],
-        first: usize,
-    ) -> Result<usize, (usize, ObjectError)> {
-        let is_watched = self.flags.intersects(WATCHED);
-        // Neighbours in the list are often neighbours in memory. The slab lives on while an
-        // object of it is in the magazine that is held.
-        let mut last: Option<Slab<'_>> = None;
-        for (index, &object) in objects.iter().enumerate().skip(first) {
-            let Some(room) = held.room() else { return Ok(index) };
-            if !is_watched {
-                if let Some(entry) = last.and_then(|slab| users(slab, object)) {
-                    room.fill(entry);
-                    continue;
-                }
-                if let Some(slab) = self.slab_at_hand(object)
-                    && let Some(entry) = users(slab, object)
-                {
-                    room.fill(entry);
-                    last = Some(slab);
-                    continue;
-                }
-            }
-            let claimed = self.locate(object).and_then(|(slab, nth)| {
-                let entry = slab.entry_at(object, nth);
-                // SAFETY: the caller's promise.
-                unsafe { self.claim(entry) }.map(|()| entry)
-            });
-            match claimed {
-                Ok(entry) => room.fill(entry),
-                Err(error) => return Err((index, error)),
-            }
-        }
-        Ok(objects.len())
+        object: NonNull<u8>,
+    ) -> Result<(), ObjectError> {
+        let (slab, index) = self.locate(object)?;
+        let entry = slab.entry_at(object, index);
+        // SAFETY: the caller's promise.
+        unsafe { self.claim(entry)? };
+        held.push(entry);
+        Ok(())
     }
 
     /// # Safety
@@ -386,18 +420,6 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         let cpu = self.platform().cpu_id();
         violation(&error.violation(entry.object, self.name).on_cpu(cpu));
     }
-}
-
-/// The object of the slab that begins there, now free, if it was a user's.
-#[inline(always)]
-fn users(slab: Slab<'_>, object: NonNull<u8>) -> Option<Entry> {
-    let index = slab.index_at(object.as_ptr() as usize)?;
-    let entry = slab.entry_at(object, index);
-    if entry.state().load(Relaxed) != USER {
-        return None;
-    }
-    entry.state().store(CACHED, Relaxed);
-    Some(entry)
 }
 
 /// What a free of an object in such a state is answered.

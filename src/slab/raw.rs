@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::cpu::Cpus;
+use super::cpus::Cpus;
 use super::descriptor::{self, Slab, USER};
 use super::error::{Busy, LEAKS_NAMED, ObjectError};
 use super::flags::CacheFlags;
@@ -13,6 +13,7 @@ use super::identity::{self, IdentityCell};
 use super::lifecycle::{Bytes, ConstructError, Lifecycle};
 use super::lists::{Fill, Lists};
 use super::magazine::Depot;
+use super::reload::Others;
 use crate::buddy::AllocError;
 use crate::lock::{Guard, IrqLock};
 use crate::page::records::Records;
@@ -77,6 +78,7 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
     }
 
     /// Fills `out` with objects, from the front, under one lock; how many there was memory for.
+    #[inline]
     pub fn alloc_many(&self, out: &mut [MaybeUninit<NonNull<u8>>], flags: AllocFlags) -> usize {
         self.alloc_objects(out, flags)
     }
@@ -106,6 +108,7 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
     /// # Safety
     ///
     /// As [`free`](Self::free), for each.
+    #[inline]
     pub unsafe fn free_many(&self, objects: &[NonNull<u8>]) -> Result<(), (usize, ObjectError)> {
         // SAFETY: the caller's promise.
         unsafe { self.free_objects(objects) }
@@ -232,9 +235,10 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     }
 
     /// Gives back every slab that can be emptied: the running CPU's magazines and the depot's
-    /// go back to the slabs, other CPUs' at their next free. How many frames were given back.
+    /// go back to the slabs, and other CPUs' too, or at their next call if
+    /// the platform cannot [synchronize](Platform::synchronize) CPUs. How many frames were given back.
     pub fn shrink(&self) -> usize {
-        self.drain();
+        self.drain(Others::Visit);
         let mut frames = 0;
         loop {
             let slab = self.lists.lock(self.platform()).remove_empty(self.platform());

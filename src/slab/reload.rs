@@ -8,21 +8,31 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
-use super::cpu::Held;
-#[cfg(feature = "mmap")]
-use super::cpu::Slot;
+use super::cpus::Held;
 use super::descriptor::{self, CACHED, Entry};
 use super::flags::CacheFlags;
+use super::inside::Inside;
 use super::lifecycle::{ConstructError, Lifecycle};
 use super::lists::{Filling, Lists};
 use super::magazine::{self, Magazine, magazine_bytes, rounds_for};
 #[cfg(feature = "mmap")]
 use super::paths::WATCHED;
+#[cfg(feature = "mmap")]
+use super::slot::Slot;
 use crate::buddy::AllocError;
 use crate::page::records::NONE;
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::CpuId;
 use core::ptr::NonNull;
+
+/// How other CPUs' objects are to be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Others {
+    /// At once, by going there: takes a barrier on every CPU.
+    Visit,
+    /// At their next call.
+    Ask,
+}
 
 /// What came of an attempt to make the loaded magazine useful.
 pub(super) enum Turn {
@@ -50,7 +60,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     ) -> Result<Option<NonNull<u8>>, ConstructError<L::Error>> {
         self.want_slot(flags);
         for attempt in 0..2 {
-            let Some(held) = self.cpus.hold(self.platform()) else { return Ok(None) };
+            let Some(held) = self.hold() else { return Ok(None) };
             match self.reload(&held, flags)? {
                 Turn::Ready => return Ok(held.pop().and_then(|entry| self.leave(entry))),
                 Turn::NeedsMagazine if attempt == 0 => {
@@ -68,12 +78,14 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// Gets rounds into the loaded magazine.
     fn reload(&self, held: &Held<'_, S::Platform>, flags: AllocFlags) -> Result<Turn, AllocError> {
         let platform = self.platform();
-        let capacity = self.rounds();
+        if held.is_to_drain() {
+            self.drain_inside(**held);
+        }
         if held.rounds() > 0 {
             return Ok(Turn::Ready);
         }
         if held.previous_rounds() > 0 {
-            held.swap(capacity);
+            held.swap(platform);
             return Ok(Turn::Ready);
         }
         {
@@ -82,29 +94,25 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             } else {
                 self.depot.lock(platform)
             };
+            depot.visits += 1;
             if let Some((full, rounds)) = depot.full.pop(platform) {
                 let (loaded, _) = held.take_loaded();
                 if !loaded.is_none() {
                     depot.empty.push(platform, loaded, 0);
                 }
-                held.load(full, rounds, capacity);
+                held.load(platform, full, rounds);
                 return Ok(Turn::Ready);
             }
             if !held.has_loaded() {
                 let Some((empty, _)) = depot.empty.pop(platform) else {
                     return Ok(Turn::NeedsMagazine);
                 };
-                held.load(empty, 0, capacity);
+                held.load(platform, empty, 0);
             }
-        }
-        if held.take_drain() {
-            // There is nothing to drain, but the capacity is to be put back.
-            let (loaded, rounds) = held.take_loaded();
-            held.load(loaded, rounds, capacity);
         }
         let mut lists = self.lock(flags)?;
         // The loaded magazine is empty, and a batch is no more than it holds.
-        let batch = held.next_batch(capacity);
+        let batch = held.next_batch();
         let mut refill = held.refill();
         let taken = lists.take(platform, batch, CACHED, |entry| refill.put(entry));
         refill.finish();
@@ -114,9 +122,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// Loads a magazine with rounds in the place of the empty one, if there is one; the slabs are
     /// left alone.
     pub(super) fn load_full(&self, held: &Held<'_, S::Platform>, flags: AllocFlags) -> bool {
-        let (platform, capacity) = (self.platform(), self.rounds());
+        let platform = self.platform();
         if held.previous_rounds() > 0 {
-            held.swap(capacity);
+            held.swap(platform);
             return true;
         }
         let depot = match flags.contains(AllocFlags::NO_WAIT) {
@@ -124,27 +132,26 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             false => Some(self.depot.lock(platform)),
         };
         let Some(mut depot) = depot else { return false };
+        depot.visits += 1;
         let Some((full, rounds)) = depot.full.pop(platform) else { return false };
         let (loaded, _) = held.take_loaded();
         if !loaded.is_none() {
             depot.empty.push(platform, loaded, 0);
         }
-        held.load(full, rounds, capacity);
+        held.load(platform, full, rounds);
         true
     }
 
     /// Loads a magazine with room in the place of the full one, if there is one; the slabs are
     /// left alone.
     pub(super) fn load_with_room(&self, held: &Held<'_, S::Platform>) -> Turn {
-        let (platform, capacity) = (self.platform(), self.rounds());
-        if held.is_to_drain() {
-            return Turn::Nothing;
-        }
-        if held.has_loaded() && held.has_previous() && held.previous_rounds() < capacity {
-            held.swap(capacity);
+        let platform = self.platform();
+        if held.has_loaded() && held.has_previous() && held.previous_rounds() < self.rounds() {
+            held.swap(platform);
             return Turn::Ready;
         }
         let mut depot = self.depot.lock(platform);
+        depot.visits += 1;
         if held.has_previous() && !depot.has_room(self.object_bytes()) {
             return Turn::Nothing;
         }
@@ -155,9 +162,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 depot.full.push(platform, previous, rounds);
             }
             held.put_previous(empty, 0);
-            held.swap(capacity);
+            held.swap(platform);
         } else {
-            held.load(empty, 0, capacity);
+            held.load(platform, empty, 0);
         }
         Turn::Ready
     }
@@ -165,7 +172,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// Puts a claimed object into the CPU's magazines after making room; whether that went.
     pub(super) fn free_unloaded(&self, entry: Entry) -> bool {
         for attempt in 0..2 {
-            let Some(held) = self.cpus.hold(self.platform()) else { return false };
+            let Some(held) = self.hold() else { return false };
             match self.unload(&held) {
                 Turn::Ready => return held.push(entry),
                 Turn::Flushed => {
@@ -189,9 +196,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// Gets room into the loaded magazine.
     fn unload(&self, held: &Held<'_, S::Platform>) -> Turn {
         let platform = self.platform();
-        let capacity = self.rounds();
-        if held.take_drain() {
-            self.drain_held(held);
+        if held.is_to_drain() {
+            self.drain_inside(**held);
             if held.has_room() {
                 return Turn::Flushed;
             }
@@ -199,22 +205,23 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         if held.has_room() {
             return Turn::Ready;
         }
-        if held.has_loaded() && held.has_previous() && held.previous_rounds() < capacity {
-            held.swap(capacity);
+        if held.has_loaded() && held.has_previous() && held.previous_rounds() < self.rounds() {
+            held.swap(platform);
             return Turn::Ready;
         }
         let mut depot = self.depot.lock(platform);
+        depot.visits += 1;
         if held.has_previous() && !depot.has_room(self.object_bytes()) {
             drop(depot);
             let (previous, rounds) = held.take_previous();
             self.empty(&mut self.lists.lock(platform), &previous, rounds);
             held.put_previous(previous, 0);
-            held.swap(capacity);
+            held.swap(platform);
             return Turn::Flushed;
         }
         let Some((empty, _)) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };
         if !held.has_loaded() {
-            held.load(empty, 0, capacity);
+            held.load(platform, empty, 0);
             return Turn::Ready;
         }
         let (previous, rounds) = held.take_previous();
@@ -222,7 +229,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             depot.full.push(platform, previous, rounds);
         }
         held.put_previous(empty, 0);
-        held.swap(capacity);
+        held.swap(platform);
         Turn::Ready
     }
 
@@ -304,30 +311,30 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 
     /// Puts the rounds of a slot's magazines back into their slabs.
-    fn drain_held(&self, held: &Held<'_, S::Platform>) {
+    pub(super) fn drain_inside(&self, slot: Inside<'_>) {
+        slot.settle();
         let mut lists = self.lists.lock(self.platform());
-        let (loaded, rounds) = held.take_loaded();
+        let (loaded, rounds) = slot.take_loaded();
         if !loaded.is_none() {
             self.empty(&mut lists, &loaded, rounds);
         }
-        held.load(loaded, 0, self.rounds());
-        let (previous, rounds) = held.take_previous();
+        slot.load(self.platform(), loaded, 0);
+        let (previous, rounds) = slot.take_previous();
         if !previous.is_none() {
             self.empty(&mut lists, &previous, rounds);
         }
-        held.put_previous(previous, 0);
+        slot.put_previous(previous, 0);
     }
 
-    /// Puts idle objects back into their slabs: the running CPU's and the depot's. Other CPUs
-    /// are asked to do so at their next free.
-    pub(super) fn drain(&self) {
+    /// Puts idle objects back into their slabs: the running CPU's, the depot's, and other CPUs'. What cannot be had of those,
+    /// they are asked for.
+    pub(super) fn drain(&self, others: Others) {
         let platform = self.platform();
-        for slot in self.cpus.slots(platform) {
-            slot.ask_to_drain();
+        if let Some(held) = self.hold() {
+            self.drain_inside(*held);
         }
-        if let Some(held) = self.cpus.hold(platform) {
-            held.take_drain();
-            self.drain_held(&held);
+        if self.cpus.ask(platform) && others == Others::Visit {
+            self.cpus.visit_all(platform, self.rounds(), |slot| self.drain_inside(slot));
         }
         self.drain_depot(usize::MAX, usize::MAX);
     }
@@ -364,12 +371,12 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// The CPU does not run, or does not use the cache during the call.
     pub unsafe fn drain_cpu(&self, cpu: CpuId) {
         let Some(slot) = self.cpus.slot(self.platform(), cpu) else { return };
-        // SAFETY: the caller's promise.
-        let held = unsafe { Held::absent(slot, self.platform()) };
-        self.drain_held(&held);
-        let (loaded, _) = held.take_loaded();
-        let (previous, _) = held.take_previous();
-        drop(held);
+        // SAFETY: the caller's promise: nobody else is inside.
+        let slot = unsafe { Inside::new(slot, self.rounds()) };
+        self.drain_inside(slot);
+        let (loaded, _) = slot.take_loaded();
+        let (previous, _) = slot.take_previous();
+        slot.open(self.limits());
         self.give_magazine(loaded);
         self.give_magazine(previous);
         self.trim();

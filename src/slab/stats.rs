@@ -3,9 +3,9 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
-use super::cpu::Slot;
 use super::lifecycle::Lifecycle;
 use super::lists::Fill;
+use super::slot::Slot;
 use crate::page::FrameSource;
 
 /// How full a cache is: what a line of `/proc/slabinfo` says.
@@ -32,6 +32,9 @@ pub struct CacheStats {
     pub slabs_active: usize,
     /// Slabs.
     pub slabs_total: usize,
+    /// How often a CPU's own magazines did not do: at most once in as many calls on a CPU as a magazine has rounds, plus one, whatever
+    /// the calls, once the cache has as many objects as are needed.
+    pub depot_visits: usize,
     /// Frames of records about the slabs.
     pub record_frames: usize,
 }
@@ -59,6 +62,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             frames_per_slab: geometry.order.frames(),
             slabs_active: slabs - empty,
             slabs_total: slabs,
+            depot_visits: self.depot.lock(self.platform()).visits,
             record_frames: self.records().frames(self.source),
         }
     }

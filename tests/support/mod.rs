@@ -6,6 +6,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ffi::{c_int, c_long};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
@@ -73,6 +74,7 @@ pub(crate) struct Machine {
     memory: *mut u8,
     frames: usize,
     cpus: usize,
+    synchronizes: bool,
 }
 
 // SAFETY: the memory is plain bytes, which `Frames` hands out to one taker at a time.
@@ -86,7 +88,7 @@ impl Machine {
         // SAFETY: the layout has a size above 0.
         let memory = unsafe { alloc_zeroed(Self::layout(frames)) };
         assert!(!memory.is_null());
-        Self { memory, frames, cpus }
+        Self { memory, frames, cpus, synchronizes: false }
     }
 
     /// All of its frames.
@@ -143,6 +145,25 @@ unsafe impl Platform for Machine {
     fn cpu_count(&self) -> usize {
         self.cpus
     }
+
+    fn synchronize(&self) -> bool {
+        self.synchronizes && barrier_on_all_threads()
+    }
+}
+
+/// Makes every thread of the process pass a memory barrier: `membarrier(2)`.
+fn barrier_on_all_threads() -> bool {
+    const MEMBARRIER: c_long = 324;
+    const PRIVATE_EXPEDITED: c_int = 1 << 3;
+    const REGISTER_PRIVATE_EXPEDITED: c_int = 1 << 4;
+    unsafe extern "C" {
+        fn syscall(number: c_long, ...) -> c_long;
+    }
+    let call = |command: c_int| {
+        // SAFETY: the call reads and writes no memory of ours.
+        unsafe { syscall(MEMBARRIER, command, 0 as c_int, 0 as c_int) == 0 }
+    };
+    cfg!(target_arch = "x86_64") && call(REGISTER_PRIVATE_EXPEDITED) && call(PRIVATE_EXPEDITED)
 }
 
 /// An array of frames.
@@ -188,6 +209,12 @@ impl Frames {
     /// The same frames, whose takers keep their records together.
     pub(crate) fn sharing_records(mut self) -> Self {
         self.records = Some(Records::new());
+        self
+    }
+
+    /// The same frames, of a machine that can make all CPUs pass a barrier.
+    pub(crate) fn synchronizing(mut self) -> Self {
+        self.machine.synchronizes = true;
         self
     }
 

@@ -8,7 +8,7 @@ use core::{
 };
 
 use kmem::{
-    AllocFlags, Buddy, CpuId, Frame, FrameRange, IrqState, Order, PageAllocator, PhysAddr,
+    AllocFlags, Buddy, CpuId, Frame, FrameRange, IrqState, Mapping, Order, PageAllocator, PhysAddr,
     Platform, Region as MapEntry, RegionKind,
     buddy::{BlockOwner, Group, Metadata, Need, Placement},
     frame::FRAME_SIZE,
@@ -48,10 +48,12 @@ unsafe impl Sync for Machine {}
 /// Where physical memory begins: above what a PC keeps for devices.
 const BASE: u64 = 4 << 30;
 
-// SAFETY: the two translations are inverse to each other within the region, which the platform
+// SAFETY: the two translations are inverse to each other, and linear, within the region, which the platform
 // owns; the threads of a benchmark have different CPU numbers, each runs alone on its own, nothing
 // interrupts them in kmem's sense, and `synchronize` promises nothing.
 unsafe impl Platform for Machine {
+    const MAPPING: Mapping = Mapping::Linear;
+
     #[inline]
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
         self.direct_map.wrapping_add(phys.as_u64() as usize)

@@ -1,0 +1,346 @@
+//! What each CPU has of a cache: two magazines of free objects, behind a [`Gate`].
+//!
+//! # Invariants
+//!
+//! 1. What is behind the gate is changed by who is inside (`gate`, invariant 2).
+//! 2. Where there is no slot there is [`ABSENT`], which nobody ever enters. So a hit asks one question: is the slot busy?
+//! 3. The loaded magazine's entries begin at `bottom`, and its rounds end at `top`, at most its capacity above. Without one both
+//!    are null.
+//! 4. The gate's limits are shut, or `bottom` and the end of the loaded magazine. The floor stays shut if objects are looked at
+//!    when they are handed out, the ceiling if they are when they come back: a hit need not ask what the cache demands.
+//! 5. `ground` does not change once the slot is in its cache's table.
+
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{
+    AtomicPtr, AtomicU32,
+    Ordering::{Acquire, Relaxed},
+};
+
+use super::descriptor::{self, CACHED, Entry, Objects, Slab, USER};
+use super::gate::{Gate, Gated};
+use super::magazine;
+use crate::frame::FRAME_SHIFT;
+use crate::page::FrameSource;
+use crate::page::records::NONE;
+use crate::platform::{Mapping, Pinning, Platform};
+
+/// One CPU's magazines of one cache. A hit finds all that it needs of it in the first cache line.
+#[repr(C, align(64))]
+pub(crate) struct Slot {
+    pub(super) gate: Gate,
+    /// Where the next round goes.
+    pub(super) top: AtomicPtr<Entry>,
+    ground: Ground,
+    /// The loaded magazine's first entry.
+    pub(super) bottom: AtomicPtr<Entry>,
+    pub(super) loaded: AtomicU32,
+    pub(super) previous: AtomicU32,
+    pub(super) previous_rounds: AtomicU32,
+    /// Objects to take from the slabs next time, doubled each time: a cache that is hardly used
+    /// strands little.
+    pub(super) batch: AtomicU32,
+}
+
+const _: () = assert!(core::mem::offset_of!(Slot, bottom) <= 64);
+
+// SAFETY: what is not atomic does not change (invariant 5), and the pointer in it leads to atomics that live for ever.
+unsafe impl Sync for Slot {}
+
+/// What a hit finds an object's slab by: owner records, by address.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Ground {
+    /// Where the first frame lies that has its record here.
+    start: usize,
+    owners: *const AtomicU32,
+    /// Where the record with the id 0 would be.
+    records: *mut u8,
+    /// How many records there are.
+    frames: u32,
+    /// The record of the cache whose slab it should be.
+    cache: u32,
+}
+
+impl Ground {
+    const fn empty(cache: u32) -> Self {
+        Self { start: 0, owners: ptr::null(), records: ptr::null_mut(), frames: 0, cache }
+    }
+
+    /// The owner records that are at hand, where addresses lead to them without a question to the platform.
+    fn of<S: FrameSource>(source: &S, cache: u32) -> Self {
+        let Some((first, owners)) = source.owners_at_hand() else { return Self::empty(cache) };
+        if S::Platform::MAPPING != Mapping::Linear {
+            return Self::empty(cache);
+        }
+        let start = source.platform().phys_to_virt(first.start());
+        // Ids are physical addresses in granules.
+        let records = start.wrapping_byte_sub(first.start().as_u64() as usize);
+        let frames = u32::try_from(owners.len()).unwrap_or(u32::MAX);
+        Self { start: start.addr(), owners: owners.as_ptr(), records, frames, cache }
+    }
+
+    /// The owner record of the frame at `address`.
+    #[inline(always)]
+    fn owner(&self, address: NonNull<u8>) -> Option<&AtomicU32> {
+        // What is below is beyond.
+        let frame = address.addr().get().wrapping_sub(self.start) >> FRAME_SHIFT;
+        // SAFETY: there are so many records.
+        (frame < self.frames as usize).then(|| unsafe { &*self.owners.add(frame) })
+    }
+}
+
+/// The slot of a CPU that has none.
+pub(super) static ABSENT: Slot = Slot::with(Gate::walled(), Ground::empty(NONE));
+
+impl Slot {
+    const fn with(gate: Gate, ground: Ground) -> Self {
+        Self {
+            gate,
+            top: AtomicPtr::new(ptr::null_mut()),
+            ground,
+            bottom: AtomicPtr::new(ptr::null_mut()),
+            loaded: AtomicU32::new(NONE),
+            previous: AtomicU32::new(NONE),
+            previous_rounds: AtomicU32::new(0),
+            batch: AtomicU32::new(1),
+        }
+    }
+
+    /// A slot without magazines, of the cache with this record.
+    pub(super) fn new<S: FrameSource>(source: &S, cache: u32) -> Self {
+        Self::with(Gate::new(), Ground::of(source, cache))
+    }
+
+    /// What stands for the slot of a CPU that has none: no hit finds it free.
+    #[cfg(feature = "mmap")]
+    pub(crate) const fn absent() -> *const Self {
+        &raw const ABSENT
+    }
+
+    /// Whether this is a CPU's slot.
+    pub(super) fn is_present(&self) -> bool {
+        !ptr::eq(self, &ABSENT)
+    }
+
+    /// An object from the loaded magazine, for its user; `None`, and nothing has changed, if that needs more than a look into the
+    /// magazine.
+    ///
+    /// # Safety
+    ///
+    /// `pinning` is the platform's. Where it is pinned the caller runs on the slot's CPU and stays there, and nothing else uses the slot on that
+    /// CPU but interrupt handlers.
+    #[inline(always)]
+    pub(super) unsafe fn take(&self, pinning: Pinning) -> Option<NonNull<u8>> {
+        // SAFETY: the caller's promise.
+        if !unsafe { self.gate.enter(pinning) } {
+            return None;
+        }
+        let top = self.top.load(Relaxed);
+        let mut object = None;
+        if top.addr() > self.gate.floor() {
+            // SAFETY: the floor is the bottom of the loaded magazine, so below the top is a round of it (invariants 3 and 4). The slot
+            // is the caller's.
+            let (last, entry) = unsafe { (top.sub(1), top.sub(1).read()) };
+            // Whatever is wrong with an object is the slow path's to report.
+            if entry.state().load(Relaxed) == CACHED {
+                entry.state().store(USER, Relaxed);
+                self.top.store(last, Relaxed);
+                object = Some(entry.object);
+            }
+        }
+        self.gate.leave();
+        object
+    }
+
+    /// Puts a user's object, which lies in `slab`, into the loaded magazine; `false`, and nothing has changed, if that
+    /// needs more, or `object` is no user's object of this slot's cache.
+    ///
+    /// # Safety
+    ///
+    /// As [`take`](Self::take). If it is an allocated object, nobody uses it any more.
+    #[inline(always)]
+    pub(super) unsafe fn put(&self, pinning: Pinning, slab: Slab<'_>, object: NonNull<u8>) -> bool {
+        if slab.cache() != self.ground.cache {
+            return false;
+        }
+        let Some(index) = slab.index_at(object.addr().get()) else { return false };
+        let entry = slab.entry_at(object, index);
+        // SAFETY: the caller's promise.
+        if !unsafe { self.gate.enter(pinning) } {
+            return false;
+        }
+        let top = self.top.load(Relaxed);
+        let is_good = top.addr() < self.gate.ceiling() && entry.state().load(Relaxed) == USER;
+        if is_good {
+            entry.state().store(CACHED, Relaxed);
+            // SAFETY: the ceiling is the end of the loaded magazine, so at the top is room for an entry (invariants 3 and 4). The
+            // slot is the caller's.
+            unsafe { top.write(entry) };
+            // SAFETY: as above.
+            self.top.store(unsafe { top.add(1) }, Relaxed);
+        }
+        self.gate.leave();
+        is_good
+    }
+
+    /// Objects from the loaded magazine, for their user, as [`take`](Self::take) takes one; how many, into as many of the places
+    /// from the first on.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(always)]
+    pub(super) unsafe fn take_many(
+        &self,
+        pinning: Pinning,
+        out: &mut [MaybeUninit<NonNull<u8>>],
+    ) -> usize {
+        // SAFETY: the caller's promise.
+        if !unsafe { self.gate.enter(pinning) } {
+            return 0;
+        }
+        let floor = self.gate.floor();
+        let mut top = self.top.load(Relaxed);
+        let mut taken = 0;
+        for place in out {
+            if top.addr() <= floor {
+                break;
+            }
+            // SAFETY: as in `take`.
+            let (last, entry) = unsafe { (top.sub(1), top.sub(1).read()) };
+            if entry.state().load(Relaxed) != CACHED {
+                break;
+            }
+            entry.state().store(USER, Relaxed);
+            place.write(entry.object);
+            top = last;
+            taken += 1;
+        }
+        self.top.store(top, Relaxed);
+        self.gate.leave();
+        taken
+    }
+
+    /// Puts users' objects into the loaded magazine, as [`put`](Self::put) puts one; how many, from the first on.
+    ///
+    /// # Safety
+    ///
+    /// As there, for each.
+    #[inline(always)]
+    pub(super) unsafe fn put_many<S: FrameSource>(
+        &self,
+        source: &S,
+        objects: &[NonNull<u8>],
+    ) -> usize {
+        // SAFETY: the caller's promise.
+        if !unsafe { self.gate.enter(S::Platform::PINNING) } {
+            return 0;
+        }
+        let ceiling = self.gate.ceiling();
+        let mut top = self.top.load(Relaxed);
+        let mut put = 0;
+        // Neighbours in the list are often neighbours in memory. The slab lives on while an object of it is in the magazine.
+        let mut near: Option<Objects<'_>> = None;
+        for &object in objects {
+            if top.addr() >= ceiling {
+                break;
+            }
+            let index = match near.and_then(|near| near.index_at(object)) {
+                Some(index) => index,
+                None => {
+                    let slab = self.slab_at_hand(source, object);
+                    near = slab.filter(|slab| slab.cache() == self.ground.cache).map(Slab::here);
+                    let Some(index) = near.and_then(|near| near.index_at(object)) else { break };
+                    index
+                }
+            };
+            let Some(entry) = near.map(|near| near.entry_at(object, index)) else { break };
+            if entry.state().load(Relaxed) != USER {
+                break;
+            }
+            entry.state().store(CACHED, Relaxed);
+            // SAFETY: as in `put`.
+            unsafe {
+                top.write(entry);
+                top = top.add(1);
+            }
+            put += 1;
+        }
+        self.top.store(top, Relaxed);
+        self.gate.leave();
+        put
+    }
+
+    /// The slab that an object lies in, where that is found at once.
+    #[inline(always)]
+    pub(super) fn slab_at_hand<'s, S: FrameSource>(
+        &self,
+        source: &'s S,
+        object: NonNull<u8>,
+    ) -> Option<Slab<'s>> {
+        match S::Platform::MAPPING {
+            Mapping::Linear => {
+                // Acquire: see `descriptor::named`.
+                let id = self.ground.owner(object)?.load(Acquire);
+                // SAFETY: an owner record, and records lie at their ids from there on where all memory does.
+                unsafe { Slab::named_from(self.ground.records, id) }
+            }
+            Mapping::Pieces => descriptor::find_at_hand(source, object),
+        }
+    }
+
+    /// An object from the loaded magazine, for its user; `None`, and nothing has changed, if there is none or the slot is
+    /// being used.
+    ///
+    /// # Safety
+    ///
+    /// The caller runs on the slot's CPU and stays there, and nothing else uses the slot on that CPU but interrupt handlers.
+    #[cfg(feature = "mmap")]
+    #[inline(always)]
+    pub(crate) unsafe fn pop_hit(&self) -> Option<NonNull<u8>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.take(Pinning::Pinned) }
+    }
+
+    /// Puts a user's object into the loaded magazine; `false`, and nothing has changed, if there is no room, the slot is being
+    /// used, or `object` is no user's object of this slot's cache.
+    ///
+    /// # Safety
+    ///
+    /// As [`pop_hit`](Self::pop_hit). `slab` is where `object` lies. If it is an allocated object, nobody uses it any more.
+    #[cfg(feature = "mmap")]
+    #[inline(always)]
+    pub(crate) unsafe fn push_hit(&self, slab: Slab<'_>, object: NonNull<u8>) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.put(Pinning::Pinned, slab, object) }
+    }
+
+    /// Rounds in the loaded magazine; too many at most, if another CPU asks while they change.
+    pub(super) fn rounds(&self) -> u32 {
+        let bytes = self.top.load(Relaxed).addr().wrapping_sub(self.bottom.load(Relaxed).addr());
+        (bytes / size_of::<Entry>()).min(magazine::MAX_ROUNDS as usize) as u32
+    }
+
+    /// The rounds in both magazines, as far as another CPU can tell.
+    pub(super) fn total_rounds(&self) -> usize {
+        (self.rounds() + self.previous_rounds.load(Relaxed)) as usize
+    }
+
+    /// Without magazines, whoever was inside.
+    pub(super) fn forget(&self) {
+        self.top.store(ptr::null_mut(), Relaxed);
+        self.bottom.store(ptr::null_mut(), Relaxed);
+        self.previous_rounds.store(0, Relaxed);
+        self.loaded.store(NONE, Relaxed);
+        self.previous.store(NONE, Relaxed);
+        self.batch.store(1, Relaxed);
+        self.gate.forget();
+    }
+}
+
+impl Gated for Slot {
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+}
