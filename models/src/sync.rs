@@ -76,6 +76,26 @@ impl AtomicBool {
 }
 
 #[derive(Debug)]
+pub(crate) struct AtomicUsize(loom::sync::atomic::AtomicUsize);
+
+impl AtomicUsize {
+    pub(crate) fn new(value: usize) -> Self {
+        Self(loom::sync::atomic::AtomicUsize::new(value))
+    }
+
+    pub(crate) fn load(&self, order: Ordering) -> usize {
+        step();
+        self.0.load(order)
+    }
+
+    pub(crate) fn store(&self, value: usize, order: Ordering) {
+        step();
+        self.0.store(value, order);
+        step();
+    }
+}
+
+#[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);
 
 impl<T> UnsafeCell<T> {
