@@ -25,6 +25,12 @@ pub enum AllocError {
         /// The largest block that is available.
         largest: Order,
     },
+    /// There are available frames, but none where the caller can use them: records of slabs and heap lie in the first 256 GiB of
+    /// physical memory, and this is the lowest frame that was offered.
+    OutOfReach {
+        /// That frame.
+        frame: Frame,
+    },
     /// The allocator has been given no memory yet.
     NotInitialized,
     /// The allocator is in use by what this interrupted, and cannot be waited for.
@@ -272,6 +278,9 @@ impl fmt::Display for AllocError {
                 f,
                 "expected available frames in one piece, found {available} of them in pieces of at most {largest}"
             ),
+            Self::OutOfReach { frame } => {
+                write!(f, "expected a frame below 256 GiB for records, found none below {frame}")
+            }
             Self::NotInitialized => {
                 write!(f, "expected an allocator with memory, found none added yet")
             }

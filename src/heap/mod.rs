@@ -188,7 +188,10 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         flags: AllocFlags,
         error: AllocError,
     ) -> Result<NonNull<[u8]>, AllocError> {
-        let is_short = matches!(error, AllocError::OutOfMemory | AllocError::Fragmented { .. });
+        let is_short = matches!(
+            error,
+            AllocError::OutOfMemory | AllocError::Fragmented { .. } | AllocError::OutOfReach { .. }
+        );
         let may_wait = !flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT);
         if is_short && may_wait && self.reclaim() > 0 {
             self.try_allocate(layout, flags)

@@ -13,7 +13,7 @@
 //! # Invariants
 //!
 //! 1. Every frame of records lies below [`REACH`] frames (256 GiB). A source that hands out a
-//!    higher one is asked again for one below 4 GiB.
+//!    higher one is asked again for one below 4 GiB; if there is none either, the answer is [`AllocError::OutOfReach`].
 //! 2. A header's mask has a bit for each free record of its frame.
 //! 3. A frame with some free records is in the list of its size, a frame with none is in no
 //!    list, and a frame with nothing but free records has been given back.
@@ -269,10 +269,14 @@ fn take_frame_in_reach<S: FrameSource>(source: &S, flags: AllocFlags) -> Result<
     }
     match low {
         Ok(frame) if frame.number() < REACH => Ok(frame),
-        Ok(frame) => {
+        Ok(low) => {
             // SAFETY: as above.
-            let _ = unsafe { source.give(frame, Order::ZERO, BlockOwner::Slab) };
-            Err(AllocError::OutOfMemory)
+            let _ = unsafe { source.give(low, Order::ZERO, BlockOwner::Slab) };
+            Err(AllocError::OutOfReach { frame: low.min(frame) })
+        }
+        // Whatever the reason is there, here it is that memory begins too high.
+        Err(AllocError::OutOfMemory | AllocError::Fragmented { .. }) => {
+            Err(AllocError::OutOfReach { frame })
         }
         Err(error) => Err(error),
     }

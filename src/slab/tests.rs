@@ -9,7 +9,7 @@ use super::descriptor::{self, Slab};
 use super::geometry::{Geometry, MAX_OBJECT_BYTES, MAX_OBJECTS, Stride};
 use super::{CacheFlags, ObjectError, RawCache};
 use crate::memory_map::{Region, RegionKind};
-use crate::page::{AllocFlags, PageAllocator};
+use crate::page::{AllocError, AllocFlags, PageAllocator};
 use crate::test_support::{Machine, frames};
 
 const NONE: AllocFlags = AllocFlags::empty();
@@ -183,4 +183,23 @@ fn an_object_whose_bit_and_state_disagree_is_reported_and_not_handed_out() {
         let freed = catch_unwind(AssertUnwindSafe(|| unsafe { cache.free(objects[0]) }));
         assert!(freed.is_err(), "the default hook stops");
     });
+}
+
+#[test]
+fn memory_beyond_the_reach_of_records_is_called_so() {
+    const HIGH: usize = 1 << 26;
+    let serve = |map: &[crate::frame::FrameRange]| {
+        let pages = PageAllocator::new(Machine::new(map.iter().copied()));
+        let regions = map.iter().map(|&range| Region::from_frames(range, RegionKind::Usable));
+        // SAFETY: the whole machine is the allocator's.
+        unsafe { pages.init(regions) }.expect("the map has memory");
+        RawCache::new(&pages, "far", 64, 8, CacheFlags::empty()).alloc(NONE).map(|_| ())
+    };
+    let high = frames(HIGH, HIGH + 0x100);
+    assert!(matches!(
+        serve(&[high]),
+        Err(AllocError::OutOfReach { frame }) if frame >= high.start()
+    ));
+    // A frame that is low enough does for all records.
+    assert_eq!(serve(&[frames(0x1000, 0x1100), high]), Ok(()));
 }
