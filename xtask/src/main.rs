@@ -1,6 +1,7 @@
 //! `cargo xtask`: the chores of kmem.
 
 mod preload;
+mod programs;
 
 use std::env;
 use std::ffi::OsString;
@@ -20,6 +21,8 @@ cargo xtask test [ARGUMENTS]         run all tests; ARGUMENTS go to `cargo test`
 cargo xtask accept                   record how many instructions operations take now
 cargo xtask preload PROGRAM [ARGUMENTS]
                                      run a program on kmem's malloc, and compare it with the system's
+cargo xtask programs [--rounds N] [NAME...]
+                                     run real programs on both, interleaved (5 rounds, all programs)
 ";
 
 /// A chore.
@@ -30,6 +33,7 @@ enum Chore {
     Test(Vec<OsString>),
     Accept,
     Preload(OsString, Vec<OsString>),
+    Programs(programs::Request),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +60,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Chore> {
             let program = arguments.value().context("preload takes a program")?;
             Chore::Preload(program, arguments.raw_args()?.collect())
         }
+        Value(name) if name == "programs" => Chore::Programs(parse_programs(&mut arguments)?),
         other => bail!("{}\n\n{HELP}", other.unexpected()),
     };
     if let Chore::Help | Chore::Setup | Chore::Accept = chore
@@ -85,6 +90,20 @@ fn parse_machine(arguments: &mut lexopt::Parser) -> Result<Machine> {
     Ok(machine)
 }
 
+fn parse_programs(arguments: &mut lexopt::Parser) -> Result<programs::Request> {
+    let mut request = programs::Request { rounds: 5, only: Vec::new() };
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("rounds") => {
+                request.rounds = arguments.value()?.parse().context("--rounds takes a number")?;
+            }
+            Value(name) => request.only.push(name.string()?),
+            other => bail!("{}\n\n{HELP}", other.unexpected()),
+        }
+    }
+    Ok(request)
+}
+
 fn perform(chore: Chore) -> Result<ExitCode> {
     match chore {
         Chore::Help => print!("{HELP}"),
@@ -108,6 +127,7 @@ fn perform(chore: Chore) -> Result<ExitCode> {
         Chore::Preload(program, arguments) => {
             return preload::run(project_root(), &program, &arguments);
         }
+        Chore::Programs(request) => return programs::run(project_root(), &request),
         Chore::Test(arguments) => {
             setup::ensure()?;
             setup::ensure_compared();

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 /// What one run took.
-struct Cost {
+pub(crate) struct Cost {
     wall: Duration,
-    cpu: Duration,
-    peak_kib: u64,
+    pub(crate) cpu: Duration,
+    pub(crate) peak_kib: u64,
 }
 
 /// Runs `program` on both allocators and compares.
@@ -43,7 +43,8 @@ pub(crate) fn run(root: &Path, program: &OsString, arguments: &[OsString]) -> Re
     Ok(ExitCode::from(code as u8))
 }
 
-fn build(root: &Path) -> Result<PathBuf> {
+/// Builds the library, and says where it lies.
+pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["build", "--quiet", "--release", "-p", "kmem-malloc"])
@@ -64,7 +65,13 @@ fn measure(
     if let Some(library) = library {
         command.env("LD_PRELOAD", library);
     }
+    measure_command(&mut command)
+}
+
+/// Runs a command to its end; how it ended, and what it and the processes that it waited for took.
+pub(crate) fn measure_command(command: &mut Command) -> Result<(ExitStatus, Cost)> {
     let start = Instant::now();
+    let program = command.get_program().to_owned();
     let child = command.spawn().with_context(|| format!("{} does not start", program.display()))?;
     let (status, usage) = wait(child.id())?;
     let cpu = [usage.ru_utime, usage.ru_stime]
