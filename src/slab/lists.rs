@@ -9,7 +9,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::descriptor::{Entry, IN_SLAB, Slab};
+use super::descriptor::{CACHED, Entry, IN_SLAB, Slab};
 use crate::page::records::NONE;
 use crate::platform::Platform;
 
@@ -68,21 +68,21 @@ impl<'s> Filling<'s> {
         Self { slab, before: Fill::of(slab), objects: 0, bits: 0, word: 0 }
     }
 
-    /// Which of the slab's objects this is, if it is one.
+    /// Puts an object back; `false`, and nothing has changed, if it is not in a magazine, or none of this slab's.
     #[inline(always)]
-    pub(super) fn index_of(&self, entry: Entry) -> Option<usize> {
-        self.slab.index_of_entry(entry)
-    }
-
-    /// Puts an object back that is not in the slab.
-    #[inline(always)]
-    pub(super) fn put<P: Platform>(&mut self, platform: &P, entry: Entry, index: usize) {
-        entry.state().store(IN_SLAB, Relaxed);
+    pub(super) fn put<P: Platform>(&mut self, platform: &P, entry: Entry) -> bool {
+        let Some(index) = self.slab.index_of_entry(entry) else { return false };
+        let state = entry.state();
+        if state.load(Relaxed) != CACHED {
+            return false;
+        }
+        state.store(IN_SLAB, Relaxed);
         if index / 64 != self.word {
             self.flush(platform);
             self.word = index / 64;
         }
         self.bits |= 1 << (index % 64);
+        true
     }
 
     /// Sets the bits that are still to be set.

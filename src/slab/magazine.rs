@@ -21,7 +21,7 @@ struct Header {
 }
 
 /// Free objects that the depot of a cache keeps beyond two magazines a CPU, in bytes.
-const WAVE_BYTES: usize = 128 << 10;
+const WAVE_BYTES: usize = 256 << 10;
 
 /// Most rounds of any cache's magazines.
 pub(super) const MAX_ROUNDS: u32 = rounds_for(0);

@@ -276,37 +276,38 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// is found, and sorted into its list, once for all of them.
     pub(super) fn empty(&self, lists: &mut Lists, magazine: &Magazine, rounds: u32) {
         let Some(entries) = NonNull::new(magazine.entries(self.platform())) else { return };
-        let mut filling: Option<Filling<'_>> = None;
-        for round in 0..rounds {
+        let mut round = 0;
+        while round < rounds {
             // SAFETY: the caller owns the magazine, and it has so many rounds.
-            let entry = unsafe { magazine::read(entries, round) };
-            if entry.state().load(Relaxed) != CACHED {
-                self.report_twice(entry);
+            let first = unsafe { magazine::read(entries, round) };
+            let Some(slab) = descriptor::find(self.source, first.object) else {
+                let address = first.object.as_ptr() as usize;
+                super::corrupted(self.platform(), address, Some(self.name));
+                round += 1;
                 continue;
-            }
-            if let Some(current) = &mut filling
-                && let Some(index) = current.index_of(entry)
-            {
-                current.put(self.platform(), entry, index);
-                continue;
-            }
-            if let Some(done) = filling.take() {
-                lists.finish(self.platform(), done);
-            }
-            let slab = descriptor::find(self.source, entry.object).map(Filling::new);
-            match slab.and_then(|slab| Some((slab.index_of(entry)?, slab))) {
-                Some((index, mut slab)) => {
-                    slab.put(self.platform(), entry, index);
-                    filling = Some(slab);
+            };
+            let mut filling = Filling::new(slab);
+            let mut put = 0;
+            while round + put < rounds {
+                // SAFETY: as above.
+                let entry = unsafe { magazine::read(entries, round + put) };
+                if !filling.put(self.platform(), entry) {
+                    break;
                 }
-                None => {
-                    let address = entry.object.as_ptr() as usize;
+                put += 1;
+            }
+            lists.finish(self.platform(), filling);
+            if put == 0 {
+                if first.state().load(Relaxed) == CACHED {
+                    // It is another slab's: one of the two records is wrong.
+                    let address = first.object.as_ptr() as usize;
                     super::corrupted(self.platform(), address, Some(self.name));
+                } else {
+                    self.report_twice(first);
                 }
+                put = 1;
             }
-        }
-        if let Some(done) = filling {
-            lists.finish(self.platform(), done);
+            round += put;
         }
     }
 
