@@ -186,6 +186,12 @@ impl Group {
             return None;
         }
         let mut widest = order;
+        if order < WORD_ORDER {
+            widest = widest_clear(self.word_at(offset), offset % WORD_FRAMES);
+            if widest < WORD_ORDER {
+                return Some(widest);
+            }
+        }
         while widest < GROUP_ORDER && self.has_none(offset & !((2 << widest) - 1), widest + 1) {
             widest += 1;
         }
@@ -405,6 +411,16 @@ fn aligned_blocks(bits: u64, order: u32) -> u64 {
     // would end where no predictor expects it.
     let last = (1 << order) - 1;
     (0..WORD_ORDER).fold(bits, |rows, step| rows & rows >> (last & 1 << step)) & aligned(order)
+}
+
+/// The order, at most 6, of the largest aligned block around `bit`, which is clear, of a word that has no bit set.
+#[inline]
+fn widest_clear(bits: u64, bit: usize) -> u32 {
+    // The nearest bits that are set. Where there is none, the distance comes to 64 above and to more below.
+    let above = bit.wrapping_add((bits >> bit).trailing_zeros() as usize);
+    let below = bit.wrapping_sub((bits << (WORD_FRAMES - 1 - bit)).leading_zeros() as usize);
+    // The highest bit in which two positions differ says in blocks of which order they part.
+    ((above ^ bit).min(below ^ bit) | 1).ilog2()
 }
 
 /// The bits of a word at which blocks of `order` can begin.

@@ -105,6 +105,7 @@ impl<P: Platform> PageAllocator<P> {
         let index = ListIndex::of(order)?;
         self.with_lists(|cpu, lists| match lists.take(index, owner) {
             Some(frame) => Some(frame),
+            None if index.moves_singly() => self.take_single(cpu, lists, order, owner, flags),
             None => self.refill(cpu, lists, index, owner, flags),
         })?
     }
@@ -117,12 +118,41 @@ impl<P: Platform> PageAllocator<P> {
         let given = self.with_lists(|_, lists| match lists.give(frame, index, owner) {
             Given::Taken => true,
             Given::Refused => false,
+            Given::NoRoom if index.moves_singly() => false,
             Given::NoRoom => {
                 self.spill(lists, index, index.spill());
                 lists.give(frame, index, owner) == Given::Taken
             }
         });
         given == Some(true)
+    }
+
+    /// Takes a block from the zones for the caller alone, and has the lists follow its span.
+    #[cold]
+    #[inline(never)]
+    fn take_single(
+        &self,
+        cpu: &Cpu,
+        lists: &mut FrameLists,
+        order: Order,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Option<Frame> {
+        // Relaxed: as in `refill`.
+        if self.lists_kept_empty.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        cpu.in_use.store(true, Ordering::Relaxed);
+        let (first, _) = self.candidates(flags).next()?;
+        let mut zone = self.lock(first, flags).ok()?;
+        let (frame, buddy) = zone.take_at_once(order, owner, Placement::Low)?;
+        let (start, states) = (buddy.cover().start(), buddy.states());
+        drop(zone);
+        if lists.span_start() != Some(start) {
+            self.empty(lists);
+            lists.set_span(start, states);
+        }
+        Some(frame)
     }
 
     /// Takes a batch from the zones, one block of it for the caller.

@@ -56,6 +56,7 @@ const _: () = {
         let shape = &SHAPES[index];
         assert!(shape.refill + shape.spill <= shape.capacity && shape.spill <= shape.refill);
         assert!(shape.refill as usize <= MAX_BATCH && shape.first as usize == first);
+        assert!(shape.refill != 1 || shape.spill == 1);
         first += shape.capacity as usize;
         index += 1;
     }
@@ -117,6 +118,13 @@ impl ListIndex {
     #[inline]
     pub(super) const fn refill(self) -> usize {
         self.shape().refill as usize
+    }
+
+    /// Whether blocks move between the list and its zone one at a time: then a request that the list cannot serve is the
+    /// zone's alone.
+    #[inline(always)]
+    pub(super) const fn moves_singly(self) -> bool {
+        self.shape().refill == 1
     }
 
     /// How many blocks a full list gives back at once.

@@ -248,6 +248,11 @@ impl<P: Platform> PageAllocator<P> {
         flags: AllocFlags,
     ) -> Result<Frame, AllocError> {
         let placement = placement(flags);
+        if let Some((first, _)) = self.candidates(flags).next()
+            && let Some((frame, _)) = self.lock(first, flags)?.take_at_once(order, owner, placement)
+        {
+            return Ok(frame);
+        }
         self.serve(order.frames(), flags, |zone| {
             zone.ask(placement, |buddy| buddy.alloc(order, owner, placement))
         })
@@ -459,7 +464,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// The zones that have memory and that a request with `flags` may take from, the best first.
     #[inline]
-    fn candidates(&self, flags: AllocFlags) -> impl Iterator<Item = (usize, Choice)> {
+    pub(super) fn candidates(&self, flags: AllocFlags) -> impl Iterator<Item = (usize, Choice)> {
         let zones = if flags.contains(AllocFlags::ZONE_DMA) {
             1
         } else if flags.contains(AllocFlags::ZONE_DMA32) {
@@ -480,7 +485,11 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     #[inline]
-    fn lock(&self, index: usize, flags: AllocFlags) -> Result<Guard<'_, Zone, P>, AllocError> {
+    pub(super) fn lock(
+        &self,
+        index: usize,
+        flags: AllocFlags,
+    ) -> Result<Guard<'_, Zone, P>, AllocError> {
         if flags.contains(AllocFlags::NO_WAIT) {
             return self.zones[index].try_lock(&self.platform).ok_or(AllocError::WouldBlock);
         }

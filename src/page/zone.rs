@@ -276,6 +276,28 @@ impl Zone {
         }
     }
 
+    /// What a request whose first choice this zone is mostly comes to: a block of the first span that it asks, and the
+    /// span, while there is plenty. `None`, and nothing has changed, if that fails, for whatever reason.
+    #[inline]
+    pub(super) fn take_at_once(
+        &mut self,
+        order: Order,
+        owner: BlockOwner,
+        placement: Placement,
+    ) -> Option<(Frame, &Buddy<'static>)> {
+        if self.spare(Depth::Plenty, Choice::First) < order.frames() {
+            return None;
+        }
+        let mut spans = self.spans.iter_mut();
+        let span = match placement {
+            Placement::Low => spans.next()?.as_mut()?,
+            Placement::High => spans.rev().flatten().next()?,
+        };
+        let frame = span.buddy.alloc(order, owner, placement).ok()?;
+        self.counts.allocs += 1;
+        Some((frame, &span.buddy))
+    }
+
     /// Counts `blocks` allocations.
     #[inline]
     pub(super) fn count_allocs(&mut self, blocks: u64, choice: Choice) {

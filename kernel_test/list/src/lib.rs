@@ -223,6 +223,9 @@ macro_rules! kernel_tests {
                 frame_2_mib_refill: &[COUNTED], Counted;
                 split_of_the_largest_block: &[COUNTED_5G], Counted;
                 merge_to_the_largest_block: &[COUNTED_5G], Counted;
+                worst_take_of_256_gib: &[COUNTED_5G], Counted;
+                worst_give_of_256_gib: &[COUNTED_5G], Counted;
+                give_2_mib_amid_taken_ones_of_256_gib: &[COUNTED_5G], Counted;
                 object_pair_hit: &[COUNTED], Counted;
                 object_refill: &[COUNTED], Counted;
                 object_alloc_worst_of_1000: &[COUNTED], Counted;

@@ -3,15 +3,18 @@
 //! Each test brings the allocator into one state, the same in every run, and counts one operation.
 //! What the host makes of the number stands in its crate `xtask`, module `counts`.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::arch::asm;
 use core::hint::black_box;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicU8;
 
+use kmem::buddy::{BlockOwner, Group, Metadata, Need, Placement};
 use kmem::page::PageAllocator;
 use kmem::slab::{CacheFlags, RawCache};
-use kmem::{AllocFlags, Frame, Order};
+use kmem::{AllocFlags, Buddy, Frame, FrameRange, Order};
 use x86_64::instructions::interrupts::without_interrupts;
 
 use crate::memory::{HEAP, PAGES};
@@ -134,6 +137,54 @@ pub(super) fn merge_to_the_largest_block() {
     let (instructions, freed) = count(|| PAGES.free(frame, UNLISTED));
     freed.expect("it was allocated");
     assert!(PAGES.largest() > largest, "nothing has merged");
+    report(instructions);
+}
+
+/// A span of 256 GiB of which one block of the largest order is available; the memory itself is not there, only its metadata
+/// are. Taking a frame out of it, and giving it back, changes the free blocks of every order, on every level of every summary.
+fn span_of_256_gib() -> Buddy<'static> {
+    let cover = FrameRange::from_len(Frame::ZERO, 1 << 26).expect("frames");
+    let need = Need::for_span(cover);
+    let states: Vec<AtomicU8> = (0..need.states).map(|_| AtomicU8::new(0)).collect();
+    let metadata = Metadata {
+        states: states.leak(),
+        groups: vec![Group::EMPTY; need.groups].leak(),
+        words: vec![0; need.words].leak(),
+    };
+    let mut buddy = Buddy::new(cover, metadata).expect("a span");
+    buddy.add(cover).expect("holes");
+    for _ in 1..cover.frames() / Order::MAX.frames() {
+        buddy.alloc(Order::MAX, BlockOwner::Caller, Placement::Low).expect("memory");
+    }
+    buddy
+}
+
+pub(super) fn worst_take_of_256_gib() {
+    let mut buddy = span_of_256_gib();
+    let take = || buddy.alloc(Order::ZERO, BlockOwner::Caller, Placement::Low);
+    let (instructions, frame) = count(take);
+    frame.expect("memory");
+    report(instructions);
+}
+
+pub(super) fn worst_give_of_256_gib() {
+    let mut buddy = span_of_256_gib();
+    let frame = buddy.alloc(Order::ZERO, BlockOwner::Caller, Placement::Low).expect("memory");
+    let (instructions, freed) = count(|| buddy.free(frame, Order::ZERO, BlockOwner::Caller));
+    freed.expect("it was allocated");
+    assert_eq!(buddy.largest(), Some(Order::MAX));
+    report(instructions);
+}
+
+/// Whether the block is a piece of a larger one is asked of every order above it, since no memory around it is available.
+pub(super) fn give_2_mib_amid_taken_ones_of_256_gib() {
+    let mut buddy = span_of_256_gib();
+    let blocks = Order::MAX.frames() / HUGE.frames();
+    let take = |_| buddy.alloc(HUGE, BlockOwner::Caller, Placement::Low).expect("memory");
+    let frames: Vec<Frame> = (0..blocks).map(take).collect();
+    let frame = frames[blocks - 1];
+    let (instructions, freed) = count(|| buddy.free(frame, HUGE, BlockOwner::Caller));
+    freed.expect("it was allocated");
     report(instructions);
 }
 
