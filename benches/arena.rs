@@ -104,7 +104,7 @@ fn main() {
         let lanes = lanes(&options, prepare, |ranges, (), _| pairs(ranges, LEN));
         race(case, 1, lanes, &options, &mut report);
     }
-    let case = "range pair, 50,000 holes among 100,000 segments, one fits";
+    let case = "range pair, 50,000 holes among 100,000 segments, each fits";
     if options.wants_case(case) {
         let lanes =
             lanes(&options, |ranges| drop(holes(ranges)), |ranges, (), _| pairs(ranges, LEN));

@@ -4,7 +4,6 @@
 //! `⌈log2 len⌉` or above is long enough, so one look at a word of bits finds a list, and its head
 //! is the answer.
 
-use super::constraint::Request;
 use super::segment::{BY_POLICY, Pool, Slot};
 
 /// Segments of the list just too low to be sure of that are looked at before a request is refused.
@@ -29,7 +28,8 @@ impl Bins {
     /// The list of segments of `len` (above 0).
     #[inline]
     pub(super) const fn list_of(len: u64) -> usize {
-        len.ilog2() as usize
+        // The lowest bit changes nothing, and says that there is one.
+        (len | 1).ilog2() as usize
     }
 
     pub(super) const fn occupied(&self) -> u64 {
@@ -79,9 +79,8 @@ impl Bins {
     /// of [`PROBES`] in the list below.
     #[inline]
     pub(super) fn at_least(&self, pool: &Pool<'_>, len: u64) -> Slot {
-        let sure = len
-            .checked_next_power_of_two()
-            .map_or(0, |rounded| self.occupied & (u64::MAX << rounded.trailing_zeros()));
+        let lowest_sure = u64::BITS - (len - 1).leading_zeros();
+        let sure = self.occupied & u64::MAX.checked_shl(lowest_sure).unwrap_or(0);
         if sure != 0 {
             return self.heads[sure.trailing_zeros() as usize];
         }
@@ -89,19 +88,8 @@ impl Bins {
         near.find(|&slot| pool[slot].len >= len).unwrap_or(Slot::NIL)
     }
 
-    /// A segment that meets a constraint. Without a window one that is long enough for any
-    /// alignment is found at once; otherwise every available segment at least half as long as
-    /// asked may be looked at, shorter lists first.
-    pub(super) fn constrained(&self, pool: &Pool<'_>, request: &Request) -> Option<(Slot, u64)> {
-        let placed = |slot: Slot| Some((slot, request.place_in(pool[slot].range())?));
-        if let Some(len) = request.len.checked_add(request.slack) {
-            let slot = self.at_least(pool, len);
-            if !slot.is_nil()
-                && let Some(found) = placed(slot)
-            {
-                return Some(found);
-            }
-        }
-        (Self::list_of(request.len)..LISTS).flat_map(|list| self.list(pool, list)).find_map(placed)
+    /// The segments of every list that may hold one of at least `len`, shorter lists first.
+    pub(super) fn long_enough(&self, pool: &Pool<'_>, len: u64) -> impl Iterator<Item = Slot> {
+        (Self::list_of(len)..LISTS).flat_map(move |list| self.list(pool, list))
     }
 }

@@ -5,8 +5,8 @@
 //! may be chosen so that they collide; a chain is therefore followed for [`CHAIN_LIMIT`] steps at
 //! most, and then the tree by address answers, in O(log n).
 
-use super::segment::{BY_ADDRESS, Pool, Slot};
-use super::tree::Tree;
+use super::runs::Runs;
+use super::segment::{Pool, Slot};
 
 /// Steps along a chain before the tree is asked.
 const CHAIN_LIMIT: usize = 8;
@@ -61,7 +61,7 @@ impl Starts {
 
     /// The allocated or cached segment that starts at `start`, or NIL.
     #[inline]
-    pub(super) fn find(&self, pool: &Pool<'_>, tree: &Tree<BY_ADDRESS>, start: u64) -> Slot {
+    pub(super) fn find(&self, pool: &Pool<'_>, runs: &Runs, start: u64) -> Slot {
         let mut slot = pool[self.bucket(start)].bucket;
         for _ in 0..CHAIN_LIMIT {
             if slot.is_nil() || pool[slot].start == start {
@@ -69,12 +69,12 @@ impl Starts {
             }
             slot = pool[slot].chain[NEXT];
         }
-        Self::find_in_tree(pool, tree, start)
+        Self::find_in_tree(pool, runs, start)
     }
 
     #[cold]
-    fn find_in_tree(pool: &Pool<'_>, tree: &Tree<BY_ADDRESS>, start: u64) -> Slot {
-        let slot = tree.floor(pool, start);
+    fn find_in_tree(pool: &Pool<'_>, runs: &Runs, start: u64) -> Slot {
+        let slot = runs.floor(pool, start);
         let hit = pool[slot].start == start && !pool[slot].is_available();
         if hit { slot } else { Slot::NIL }
     }

@@ -40,8 +40,9 @@
 //!    multiples of the quantum.
 //! 2. No two neighbours in one span are both available.
 //! 3. Added spans that touch are one span; imported spans keep their borders.
-//! 4. The ring and the tree by address hold every segment and every border once, in address order;
-//!    both trees are red-black trees.
+//! 4. The ring holds every segment and every border once, in address order. It is cut into runs of
+//!    1 to 8 (one each under First and Next), and the tree by address holds the first of each. Both
+//!    trees are red-black trees.
 //! 5. An available segment is in the structure of the fit, exactly where its length and address
 //!    demand; no other is.
 //! 6. An allocated or cached segment is in its hash chain; no other is.
@@ -56,26 +57,28 @@
 //! | --- | --- | --- |
 //! | neighbours, for splitting and merging | ring in address order | O(1) |
 //! | `free`: from start to record | hash table in the pool itself | O(1) expected, O(log n) at worst |
-//! | new and merged segments | tree by address, attached at the neighbour | O(1) amortised, O(log n) at worst |
+//! | new and merged segments | run of their neighbour; every few, the tree of runs by address | O(1) amortised, O(log n) at worst |
 //! | `alloc`, Instant | 64 lists by power of two, and a word of bits | O(1) |
 //! | `alloc`, Best and Worst | tree by length and address | O(log n) |
-//! | `alloc`, First and Next | tree by address, each node with the longest below it | O(log n) |
+//! | `alloc`, First and Next | the same tree, each node with the longest below it | O(log n) |
 //! | requests of few quanta, if cached | a stack for each length | O(1) |
 //! | `resize` in place | the neighbour's, as above | O(log n), Instant O(1) |
 //! | `grow_pool` | every record copied | O(1) amortised, if doubled |
-//! | what a wrong `free` hit, `lookup`, overlap of `add` | tree by address | O(log n) |
+//! | what a wrong `free` hit, `lookup`, overlap of `add` | tree by address, then at most 7 steps | O(log n) |
 //!
 //! A constrained request looks at the segments that are long enough in the order of the fit until
 //! one has room at an allowed start: O(log n) for each that is looked at. Without a window only
 //! segments can fail that are shorter than the request and its alignment together. With a window
-//! First and Next look inside it only, the others possibly at every segment that is long enough.
+//! First and Next look inside it only; the others look at as many segments in their order as inside
+//! the window, until either ends. So to claim one certain range is O(log n) under every fit.
 //!
 //! Nothing recurses; the longest loops are one path of a tree, and the constrained search.
 //!
 //! # Rejected
 //!
 //! *Boundary tags in the managed range*: the range need not be memory. *A list walked for First and
-//! Best*: linear under a lock. *A treap in place of the red-black tree*: half the code, but its
+//! Best*: linear under a lock. *Every segment in the tree by address*: each split and each merge
+//! changes it. *A treap in place of the red-black tree*: half the code, but its
 //! bound is an expectation. *A hash table beside the pool*: a second slice to size, and no faster.
 //! *Merging imported spans that touch*: they could not go back to the source one by one.
 //!
@@ -88,15 +91,19 @@
 #![forbid(unsafe_code)]
 
 mod bins;
+mod carve;
 mod constraint;
 mod error;
 mod grow;
 mod hash;
 mod policy;
 mod quantum_cache;
+mod runs;
+mod search;
 mod segment;
 mod show;
 mod source;
+mod span;
 mod tree;
 mod verify;
 
@@ -115,7 +122,7 @@ use constraint::Request;
 use hash::Starts;
 use policy::Index;
 use quantum_cache::QuantumCaches;
-use segment::{Kind, Origin, Pool, Slot};
+use segment::{Origin, Pool, Slot};
 
 /// What kind of arena to make.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -394,221 +401,6 @@ impl<'m, S: Source> Arena<'m, S> {
             return Err(AllocError::NoSegments { pool: self.pool.len() });
         }
         Ok(self.carve(slot, start, request.len))
-    }
-
-    /// Asks the source for a span in which `request` has room, and finds that room. A request with
-    /// a window is not imported for: no source knows the window.
-    fn import(&mut self, request: &Request) -> Result<Option<(Slot, u64)>, AllocError> {
-        let wanted = request.len.checked_add(request.slack).filter(|_| !request.windowed);
-        let Some(span) = wanted.and_then(|len| self.source.import(len)) else {
-            return Ok(None);
-        };
-        match self.add_span(span.clone(), Origin::Imported) {
-            Ok(slot) => match request.place_in(span) {
-                Some(start) => Ok(Some((slot, start))),
-                None => {
-                    self.return_span(slot);
-                    Ok(None)
-                }
-            },
-            Err(refused) => {
-                // If the source keeps out of it, the span stays with neither: the safe side.
-                let _ = self.source.release(span);
-                match refused {
-                    AddError::NoSegments { pool } => Err(AllocError::NoSegments { pool }),
-                    _ => Ok(None),
-                }
-            }
-        }
-    }
-
-    /// Makes `len` integers at `start`, inside the available segment `slot`, an allocated segment.
-    /// Two records are spare, or as many as pieces are left over.
-    #[inline]
-    fn carve(&mut self, slot: Slot, start: u64, len: u64) -> u64 {
-        let (pool, index) = (&mut self.pool, &mut self.index);
-        let (old_start, old_end, origin) = {
-            let segment = &pool[slot];
-            (segment.start, segment.end(), segment.origin)
-        };
-        let end = start + len;
-        let taken = match (start > old_start, old_end > end) {
-            (false, false) => {
-                index.withdraw(pool, slot, Kind::Allocated);
-                slot
-            }
-            (false, true) => {
-                index.reshape(pool, slot, end, old_end - end);
-                let taken = pool.take(start, len, Kind::Allocated, origin);
-                let before = pool[slot].before;
-                index.link_after(pool, before, taken);
-                taken
-            }
-            (true, tail) => {
-                index.reshape(pool, slot, old_start, start - old_start);
-                let taken = pool.take(start, len, Kind::Allocated, origin);
-                index.link_after(pool, slot, taken);
-                if tail {
-                    let rest = pool.take(end, old_end - end, Kind::Available, origin);
-                    index.link_after(pool, taken, rest);
-                    index.admit(pool, rest);
-                }
-                taken
-            }
-        };
-        self.starts.insert(pool, taken, start);
-        index.advance(end);
-        self.stats.available -= len;
-        self.stats.allocated += len;
-        start
-    }
-
-    /// The allocated segment that starts at `start`.
-    #[inline]
-    fn allocated_at(&self, start: u64) -> Result<Slot, FreeError> {
-        let slot = self.starts.find(&self.pool, &self.index.by_address, start);
-        if !slot.is_nil() && self.pool[slot].kind == Kind::Allocated {
-            Ok(slot)
-        } else {
-            Err(self.diagnose(start))
-        }
-    }
-
-    /// What is at `start`, where no allocated segment starts.
-    #[cold]
-    fn diagnose(&self, start: u64) -> FreeError {
-        let segment = &self.pool[self.index.by_address.floor(&self.pool, start)];
-        if !segment.range().contains(&start) {
-            return FreeError::OutOfRange { start };
-        }
-        match segment.kind {
-            Kind::Allocated => FreeError::NotAStart { start, allocated: segment.range() },
-            _ => FreeError::NotAllocated { start, available: segment.range() },
-        }
-    }
-
-    /// An allocated segment goes to its quantum cache, or merges.
-    #[inline]
-    fn give_back(&mut self, slot: Slot, start: u64, len: u64) {
-        let quanta = len >> self.quantum.trailing_zeros();
-        if self.caches.push(&mut self.pool, slot, quanta) {
-            self.stats.allocated -= len;
-            self.stats.cached += len;
-        } else {
-            self.release(slot, start, len);
-        }
-    }
-
-    /// Makes an allocated segment available and merges it with its neighbours.
-    #[inline]
-    fn release(&mut self, slot: Slot, start: u64, len: u64) {
-        self.stats.allocated -= len;
-        self.stats.available += len;
-        self.starts.remove(&mut self.pool, slot, start);
-        let merged = self.merge(slot, start, start + len);
-        if self.pool[merged].origin == Origin::Imported {
-            self.return_span(merged);
-        }
-    }
-
-    /// Makes a segment available that is in no structure but ring and tree, and merges it with its
-    /// neighbours in the span. Returns the record that stands for all of it.
-    #[inline]
-    fn merge(&mut self, slot: Slot, start: u64, end: u64) -> Slot {
-        let (pool, index) = (&mut self.pool, &mut self.index);
-        let (before, after) = (pool[slot].before, pool[slot].after);
-        match (pool[before].is_available(), pool[after].is_available()) {
-            (false, false) => {
-                index.admit(pool, slot);
-                slot
-            }
-            (false, true) => {
-                index.erase(pool, slot);
-                let len = pool[after].end() - start;
-                index.reshape(pool, after, start, len);
-                after
-            }
-            (true, false) => {
-                index.erase(pool, slot);
-                let start = pool[before].start;
-                index.reshape(pool, before, start, end - start);
-                before
-            }
-            (true, true) => {
-                index.erase(pool, slot);
-                let (start, end) = (pool[before].start, pool[after].end());
-                index.withdraw(pool, after, Kind::Spare);
-                index.erase(pool, after);
-                index.reshape(pool, before, start, end - start);
-                before
-            }
-        }
-    }
-
-    /// Gives the span of `slot`, an available segment, back to the source if it was imported, is
-    /// wholly available, and the source takes it.
-    #[cold]
-    fn return_span(&mut self, slot: Slot) {
-        let segment = self.pool[slot];
-        let whole = self.pool[segment.before].kind == Kind::Border
-            && self.pool[segment.after].kind == Kind::Border;
-        if segment.origin != Origin::Imported || !whole {
-            return;
-        }
-        if self.source.release(segment.range()).is_ok() {
-            self.stats.available -= segment.len;
-            self.stats.spans -= 1;
-            self.index.withdraw(&mut self.pool, slot, Kind::Spare);
-            self.index.erase(&mut self.pool, slot);
-            self.index.erase(&mut self.pool, segment.before);
-        }
-    }
-
-    /// Takes in a span, and returns the available segment that it has become part of.
-    fn add_span(&mut self, range: Range<u64>, origin: Origin) -> Result<Slot, AddError> {
-        let quantum = self.quantum;
-        if range.is_empty() {
-            return Err(AddError::Empty { range });
-        }
-        if !range.start.is_multiple_of(quantum) || !range.end.is_multiple_of(quantum) {
-            return Err(AddError::Misaligned { range, quantum });
-        }
-        let (pool, index) = (&mut self.pool, &mut self.index);
-        let before = index.by_address.floor(pool, range.start);
-        let border = pool[before].after;
-        // The ring's own record, which stands for "none" on both sides, ends at 0.
-        let lower = pool[before].range();
-        if lower.end > range.start {
-            return Err(AddError::Overlap { range, with: lower });
-        }
-        let first_above = pool[border].after;
-        if !border.is_nil() && pool[border].start < range.end {
-            return Err(AddError::Overlap { range, with: pool[first_above].range() });
-        }
-        if pool.spares() < 2 {
-            return Err(AddError::NoSegments { pool: pool.len() });
-        }
-        let added = |slot: Slot| !slot.is_nil() && pool[slot].origin == Origin::Added;
-        let added_here = origin == Origin::Added;
-        let joins_lower = added_here && added(before) && lower.end == range.start;
-        let joins_upper = added_here && added(border) && pool[border].start == range.end;
-
-        let mut at = before;
-        if !joins_lower {
-            let lower_border = pool.take(range.start, 0, Kind::Border, origin);
-            index.link_after(pool, at, lower_border);
-            self.stats.spans += 1;
-            at = lower_border;
-        }
-        let len = range.end - range.start;
-        let slot = pool.take(range.start, len, Kind::Spare, origin);
-        index.link_after(pool, at, slot);
-        if joins_upper {
-            index.erase(pool, border);
-            self.stats.spans -= 1;
-        }
-        self.stats.available += len;
-        Ok(self.merge(slot, range.start, range.end))
     }
 }
 

@@ -57,7 +57,8 @@ impl Links {
     const NONE: Self = Self { children: [Slot::NIL; 2], parent: Slot::NIL };
 }
 
-/// Which of a record's two [`Links`] a tree goes by: every segment is in the tree by address.
+/// Which of a record's two [`Links`] a tree goes by: by address it holds the head of every
+/// [run](super::runs). In a segment that is no head `parent` is its head.
 pub(super) const BY_ADDRESS: usize = 0;
 
 /// The links of available segments alone; their use depends on the fit.
@@ -70,6 +71,13 @@ pub(super) const BY_ADDRESS: usize = 0;
 ///
 /// In a cached segment `parent` is the next one of its quantum cache.
 pub(super) const BY_POLICY: usize = 1;
+
+/// What tells the two kinds of nodes of a red-black tree apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Colour {
+    Black,
+    Red,
+}
 
 /// The record of one segment: one cache line, out of band.
 ///
@@ -88,8 +96,10 @@ pub struct Segment {
     /// First segment of the hash bucket with this record's number: of the pool, not the segment.
     pub(super) bucket: Slot,
     pub(super) links: [Links; 2],
-    /// Colour in each tree.
-    pub(super) red: [bool; 2],
+    /// Bit `BY_…`: whether it is red in that tree.
+    pub(super) red: u8,
+    /// Segments of the run whose head it is; 0 if it is no head.
+    pub(super) members: u8,
     pub(super) kind: Kind,
     pub(super) origin: Origin,
 }
@@ -106,7 +116,8 @@ impl Segment {
         chain: [Slot::NIL; 2],
         bucket: Slot::NIL,
         links: [Links::NONE; 2],
-        red: [false; 2],
+        red: 0,
+        members: 0,
         kind: Kind::Spare,
         origin: Origin::Added,
     };
@@ -130,6 +141,21 @@ impl Segment {
     #[inline]
     pub(super) fn available_len(&self) -> u64 {
         if self.is_available() { self.len } else { 0 }
+    }
+
+    #[inline]
+    pub(super) const fn is_red(&self, by: usize) -> bool {
+        self.red & 1 << by != 0
+    }
+
+    #[inline]
+    pub(super) const fn colour(&self, by: usize) -> Colour {
+        if self.is_red(by) { Colour::Red } else { Colour::Black }
+    }
+
+    #[inline]
+    pub(super) const fn paint(&mut self, by: usize, colour: Colour) {
+        self.red = self.red & !(1 << by) | (colour as u8) << by;
     }
 
     /// The longest available segment of this one's subtree by address (First and Next).
@@ -238,6 +264,8 @@ impl<'m> Pool<'m> {
         segment.len = len;
         segment.kind = kind;
         segment.origin = origin;
+        segment.red = 0;
+        segment.members = 0;
         segment.links = [Links::NONE; 2];
         slot
     }
@@ -253,20 +281,20 @@ impl<'m> Pool<'m> {
         self.spares += 1;
     }
 
-    /// Puts `new` between `at` and the segment after it.
+    /// Puts `new` between two neighbours.
     #[inline]
-    pub(super) fn link_after(&mut self, at: Slot, new: Slot) {
-        let after = self[at].after;
-        self[new].before = at;
-        self[new].after = after;
-        self[at].after = new;
+    pub(super) fn link_between(&mut self, before: Slot, new: Slot, after: Slot) {
+        let segment = &mut self[new];
+        segment.before = before;
+        segment.after = after;
+        self[before].after = new;
         self[after].before = new;
     }
 
     /// Takes `slot` out of the ring.
     #[inline]
     pub(super) fn unlink(&mut self, slot: Slot) {
-        let (before, after) = (self[slot].before, self[slot].after);
+        let Segment { before, after, .. } = self[slot];
         self[before].after = after;
         self[after].before = before;
     }

@@ -298,9 +298,29 @@ fn an_import_that_the_pool_cannot_hold_goes_back() {
 }
 
 #[test]
+fn every_address_is_found_however_runs_are_divided_and_left() {
+    const SEGMENTS: u64 = 200;
+    for fit in FITS {
+        let mut pool = [Segment::SPARE; segments_needed(1, SEGMENTS as usize)];
+        let mut arena = arena_over(fit, &mut pool, 0..SEGMENTS * 8);
+        (0..SEGMENTS).for_each(|_| _ = arena.alloc(8).unwrap());
+        // 77 and 200 have no common factor, so each comes once: heads and members, in any order.
+        for freed in 1..=SEGMENTS {
+            arena.free(freed * 77 % SEGMENTS * 8, 8).unwrap();
+            arena.verify().unwrap();
+            for address in 0..SEGMENTS * 8 {
+                let segment = arena.lookup(address).unwrap();
+                assert!(segment.range.contains(&address), "{fit:?}: {address} in {segment}");
+            }
+        }
+        assert_eq!(arena.segments_used().0, 3);
+    }
+}
+
+#[test]
 fn damage_to_any_record_is_seen() {
     type Damage = (&'static str, fn(&mut Segment));
-    let damages: [Damage; 14] = [
+    let damages: [Damage; 15] = [
         ("start", |s| s.start += 8),
         ("start off the quantum", |s| s.start += 1),
         ("length", |s| s.len += 8),
@@ -309,7 +329,8 @@ fn damage_to_any_record_is_seen() {
         ("tree, left", |s| s.links[BY_ADDRESS].children[0].0 ^= 1),
         ("tree, right", |s| s.links[BY_ADDRESS].children[1].0 ^= 1),
         ("tree, up", |s| s.links[BY_ADDRESS].parent.0 ^= 1),
-        ("colour", |s| s.red[BY_ADDRESS] ^= true),
+        ("members", |s| s.members ^= 1),
+        ("colour", |s| s.red ^= 1 << BY_ADDRESS),
         ("origin", |s| s.origin = Origin::Imported),
         ("kind: spare", |s| s.kind = Kind::Spare),
         ("kind: border", |s| s.kind = Kind::Border),

@@ -1,9 +1,9 @@
 //! A red-black tree threaded through the records of a pool.
 //!
-//! Two trees use it: all segments by address, and, under Best and Worst, available segments by
-//! length and then address. A node's place by address is known from its neighbour in the ring, so
-//! it is attached without a search; rebalancing after that is amortised constant (a red-black tree
-//! is a (2,4)-tree) and never more than one path. Slot 0 is the black leaf below every node; while
+//! Two trees use it: the heads of all [runs](super::runs) by address, and, under Best and Worst,
+//! available segments by length and then address. A node's place by address is known from its
+//! neighbour, so it is attached without a search; rebalancing after that is amortised constant (a
+//! red-black tree is a (2,4)-tree) and never more than one path. Slot 0 is the black leaf below every node; while
 //! a node is removed, its parent link says where the leaf hangs.
 //!
 //! Under First and Next every node also knows the longest available segment below it
@@ -12,7 +12,7 @@
 //! Sources: Guibas and Sedgewick, *A dichromatic framework for balanced trees* (1978); Cormen,
 //! Leiserson, Rivest and Stein, *Introduction to Algorithms*, chapters 13 and 14.
 
-use super::segment::{BY_ADDRESS, BY_POLICY, Pool, Segment, Slot};
+use super::segment::{BY_ADDRESS, BY_POLICY, Colour, Pool, Segment, Slot};
 
 const LEFT: usize = 0;
 const RIGHT: usize = 1;
@@ -43,16 +43,16 @@ impl<const BY: usize> Tree<BY> {
     /// Takes `node` out. At most three rotations.
     pub(super) fn remove(&mut self, pool: &mut Pool<'_>, node: Slot) {
         let [left, right] = pool[node].links[BY].children;
-        let (hole, removed_red);
+        let (hole, removed);
         if left.is_nil() || right.is_nil() {
             hole = if left.is_nil() { right } else { left };
-            removed_red = pool[node].red[BY];
+            removed = pool[node].colour(BY);
             self.replace(pool, node, hole);
             self.refresh_from(pool, pool[hole].links[BY].parent);
         } else {
             let heir = Self::outermost(pool, right, LEFT);
             hole = pool[heir].links[BY].children[RIGHT];
-            removed_red = pool[heir].red[BY];
+            removed = pool[heir].colour(BY);
             let mut lowest = heir;
             if heir == right {
                 pool[hole].links[BY].parent = heir;
@@ -63,7 +63,8 @@ impl<const BY: usize> Tree<BY> {
             }
             self.replace(pool, node, heir);
             Self::set_child(pool, heir, LEFT, left);
-            pool[heir].red[BY] = pool[node].red[BY];
+            let colour = pool[node].colour(BY);
+            pool[heir].paint(BY, colour);
             if self.summary == Summary::Largest {
                 // What the ancestors last saw at this place was the removed node's summary.
                 let seen = pool[node].largest();
@@ -72,7 +73,7 @@ impl<const BY: usize> Tree<BY> {
                 self.refresh_from(pool, heir);
             }
         }
-        if !removed_red {
+        if removed == Colour::Black {
             self.rebalance_removed(pool, hole);
         }
         pool[Slot::NIL].links[BY].parent = Slot::NIL;
@@ -107,7 +108,7 @@ impl<const BY: usize> Tree<BY> {
     /// Hangs `new` below `parent` (NIL: as root) on `side`, where there is nothing.
     fn attach(&mut self, pool: &mut Pool<'_>, parent: Slot, side: usize, new: Slot) {
         pool[new].links[BY].parent = parent;
-        pool[new].red[BY] = true;
+        pool[new].paint(BY, Colour::Red);
         if parent.is_nil() {
             self.root = new;
         } else {
@@ -191,16 +192,16 @@ impl<const BY: usize> Tree<BY> {
     fn rebalance_inserted(&mut self, pool: &mut Pool<'_>, mut node: Slot) {
         loop {
             let parent = pool[node].links[BY].parent;
-            if !pool[parent].red[BY] {
+            if !pool[parent].is_red(BY) {
                 break;
             }
             let grandparent = pool[parent].links[BY].parent;
             let side = Self::side_of(pool, grandparent, parent);
             let uncle = pool[grandparent].links[BY].children[1 - side];
-            pool[grandparent].red[BY] = true;
-            if pool[uncle].red[BY] {
-                pool[parent].red[BY] = false;
-                pool[uncle].red[BY] = false;
+            pool[grandparent].paint(BY, Colour::Red);
+            if pool[uncle].is_red(BY) {
+                pool[parent].paint(BY, Colour::Black);
+                pool[uncle].paint(BY, Colour::Black);
                 node = grandparent;
                 continue;
             }
@@ -209,63 +210,81 @@ impl<const BY: usize> Tree<BY> {
                 self.rotate(pool, parent, side);
                 rising = node;
             }
-            pool[rising].red[BY] = false;
+            pool[rising].paint(BY, Colour::Black);
             self.rotate(pool, grandparent, 1 - side);
             break;
         }
         let root = self.root;
-        pool[root].red[BY] = false;
+        pool[root].paint(BY, Colour::Black);
     }
 
     /// `node`, perhaps the leaf, lacks one black node above it.
     fn rebalance_removed(&mut self, pool: &mut Pool<'_>, mut node: Slot) {
-        while node != self.root && !pool[node].red[BY] {
+        while node != self.root && !pool[node].is_red(BY) {
             let parent = pool[node].links[BY].parent;
             let side = Self::side_of(pool, parent, node);
             let mut sibling = pool[parent].links[BY].children[1 - side];
-            if pool[sibling].red[BY] {
-                pool[sibling].red[BY] = false;
-                pool[parent].red[BY] = true;
+            if pool[sibling].is_red(BY) {
+                pool[sibling].paint(BY, Colour::Black);
+                pool[parent].paint(BY, Colour::Red);
                 self.rotate(pool, parent, side);
                 sibling = pool[parent].links[BY].children[1 - side];
             }
             let near = pool[sibling].links[BY].children[side];
             let far = pool[sibling].links[BY].children[1 - side];
-            if !pool[near].red[BY] && !pool[far].red[BY] {
-                pool[sibling].red[BY] = true;
+            if !pool[near].is_red(BY) && !pool[far].is_red(BY) {
+                pool[sibling].paint(BY, Colour::Red);
                 node = parent;
                 continue;
             }
-            if !pool[far].red[BY] {
-                pool[near].red[BY] = false;
-                pool[sibling].red[BY] = true;
+            if !pool[far].is_red(BY) {
+                pool[near].paint(BY, Colour::Black);
+                pool[sibling].paint(BY, Colour::Red);
                 self.rotate(pool, sibling, 1 - side);
                 sibling = near;
             }
             let far = pool[sibling].links[BY].children[1 - side];
-            pool[sibling].red[BY] = pool[parent].red[BY];
-            pool[parent].red[BY] = false;
-            pool[far].red[BY] = false;
+            let colour = pool[parent].colour(BY);
+            pool[sibling].paint(BY, colour);
+            pool[parent].paint(BY, Colour::Black);
+            pool[far].paint(BY, Colour::Black);
             self.rotate(pool, parent, side);
             break;
         }
-        if node == self.root || pool[node].red[BY] {
-            pool[node].red[BY] = false;
+        if node == self.root || pool[node].is_red(BY) {
+            pool[node].paint(BY, Colour::Black);
         }
     }
 }
 
 impl Tree<BY_ADDRESS> {
-    /// Takes in `new`, which stands right after `before` in the ring (NIL: first). Constant, and
-    /// amortised constant to rebalance.
-    pub(super) fn insert_after(&mut self, pool: &mut Pool<'_>, before: Slot, new: Slot) {
+    /// Takes in `new`, which belongs between the neighbours `before` and `after` (NIL: none).
+    /// Constant, and amortised constant to rebalance.
+    pub(super) fn insert_between(
+        &mut self,
+        pool: &mut Pool<'_>,
+        before: Slot,
+        new: Slot,
+        after: Slot,
+    ) {
         // Of two neighbours one has no child towards the other.
         if !before.is_nil() && pool[before].links[BY_ADDRESS].children[RIGHT].is_nil() {
             self.attach(pool, before, RIGHT, new);
         } else {
-            let after = pool[new].after;
             self.attach(pool, after, LEFT, new);
         }
+    }
+
+    /// Puts `new` in the place of `old`; what stands below them knows no summaries.
+    pub(super) fn substitute(&mut self, pool: &mut Pool<'_>, old: Slot, new: Slot) {
+        let colour = pool[old].colour(BY_ADDRESS);
+        pool[new].paint(BY_ADDRESS, colour);
+        let children = pool[old].links[BY_ADDRESS].children;
+        pool[new].links[BY_ADDRESS].children = children;
+        for child in children.into_iter().filter(|child| !child.is_nil()) {
+            pool[child].links[BY_ADDRESS].parent = new;
+        }
+        self.replace(pool, old, new);
     }
 
     /// The last segment that starts at or below `address`, or NIL.

@@ -32,6 +32,13 @@ fn expect(holds: bool, invariant: u8, at: u64, expected: &'static str) -> Result
     if holds { Ok(()) } else { Err(Corruption { invariant, at, expected }) }
 }
 
+/// The run that the walk along the ring is in.
+struct RunSoFar {
+    head: Slot,
+    /// Members that its head counts and that have not come yet.
+    missing: u8,
+}
+
 impl<S: Source> Arena<'_, S> {
     /// Checks every invariant of the [module](super). O(n log n).
     ///
@@ -43,16 +50,20 @@ impl<S: Source> Arena<'_, S> {
         let by_len = matches!(self.index.fit, Fit::Best | Fit::Worst);
         // Links first: what comes after them follows links, and must not go in circles.
         for (slot, segment) in pool.ring() {
-            verify_links::<BY_ADDRESS>(pool, self.index.by_address.root(), slot)?;
+            if segment.members > 0 {
+                verify_links::<BY_ADDRESS>(pool, self.index.by_address.heads.root(), slot)?;
+            }
             if by_len && segment.is_available() {
                 verify_links::<BY_POLICY>(pool, self.index.by_len.root(), slot)?;
             }
         }
         let (mut counted, mut records) = (Stats::default(), 0);
         let mut previous = Slot::NIL;
+        let mut run = RunSoFar { head: Slot::NIL, missing: 0 };
         for (slot, segment) in pool.ring() {
             records += 1;
             self.verify_order(previous, slot)?;
+            run = self.verify_run(run, slot)?;
             self.verify_membership(slot)?;
             match segment.kind {
                 Kind::Available => counted.available += segment.len,
@@ -64,6 +75,7 @@ impl<S: Source> Arena<'_, S> {
             previous = slot;
         }
         expect(pool[Slot::NIL].before == previous, 4, 0, "a closed ring")?;
+        self.verify_run(run, Slot::NIL)?;
         let last_kind = pool[previous].kind;
         expect(previous.is_nil() || last_kind != Kind::Border, 1, 0, "no empty span")?;
         expect(records + 1 + pool.spares() == pool.len(), 8, 0, "every record used or spare")?;
@@ -91,8 +103,30 @@ impl<S: Source> Arena<'_, S> {
             let both = lower.is_available() && upper.is_available();
             expect(!both, 2, at, "no two available neighbours")?;
         }
-        let next = self.index.by_address.successor(pool, slot);
-        expect(next == upper.after, 4, at, "the tree in the order of the ring")
+        Ok(())
+    }
+
+    /// Invariant 4 for the runs and the order of the tree of their heads. `slot` comes after `run`;
+    /// NIL comes after the last.
+    fn verify_run(&self, run: RunSoFar, slot: Slot) -> Result<RunSoFar, Corruption> {
+        let (pool, heads) = (&self.pool, &self.index.by_address.heads);
+        let (segment, at) = (&pool[slot], pool[slot].start);
+        if !slot.is_nil() && segment.members == 0 {
+            let belongs = run.missing > 0 && segment.links[BY_ADDRESS].parent == run.head;
+            expect(belongs, 4, at, "a segment in the run that it stands in")?;
+            let untouched = segment.links[BY_ADDRESS].children == [Slot::NIL; 2];
+            expect(untouched && !segment.is_red(BY_ADDRESS), 4, at, "only heads in the tree")?;
+            return Ok(RunSoFar { missing: run.missing - 1, ..run });
+        }
+        expect(run.missing == 0, 4, at, "as many members as the head of a run counts")?;
+        let most = self.index.by_address.most_members();
+        expect(segment.members <= most, 4, at, "no run that is too long")?;
+        let next = match run.head {
+            Slot::NIL => leftmost::<BY_ADDRESS>(pool, heads.root()),
+            head => heads.successor(pool, head),
+        };
+        expect(next == slot, 4, at, "the tree in the order of the ring")?;
+        Ok(RunSoFar { head: slot, missing: segment.members.saturating_sub(1) })
     }
 
     /// Invariants 5 to 7 for one segment.
@@ -145,9 +179,9 @@ fn verify_links<const BY: usize>(
     for child in links.children {
         let agrees = child.is_nil() || pool[child].links[BY].parent == slot;
         expect(agrees, 4, at, "tree links that agree")?;
-        expect(!(pool[slot].red[BY] && pool[child].red[BY]), 4, at, "no red below red")?;
+        expect(!(pool[slot].is_red(BY) && pool[child].is_red(BY)), 4, at, "no red below red")?;
     }
-    expect(!pool[root].red[BY], 4, at, "a black root")?;
+    expect(!pool[root].is_red(BY), 4, at, "a black root")?;
     let black = black_above::<BY>(pool, root, slot);
     expect(black.is_some(), 4, at, "a way to the root")?;
     if links.children.contains(&Slot::NIL) {
@@ -178,7 +212,7 @@ fn black_above<const BY: usize>(pool: &Pool<'_>, root: Slot, mut slot: Slot) -> 
         if slot.is_nil() {
             break;
         }
-        black += usize::from(!pool[slot].red[BY]);
+        black += usize::from(!pool[slot].is_red(BY));
         if slot == root {
             return Some(black);
         }
