@@ -7,13 +7,11 @@
 
 #[expect(dead_code, reason = "examples/traces views the chunks")]
 mod managers;
+mod measure;
 mod plot;
 mod workloads;
 
-use std::time::Instant;
-
-use managers::{LADDER, Maker, PEERS};
-use workloads::{Cost, Workload};
+use workloads::{Call, Cost, Workload};
 
 /// Blocks of a workload, unless the command line says otherwise.
 const COUNT: usize = 10_000;
@@ -23,77 +21,57 @@ const MOST: usize = 512;
 const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/ladder.svg");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let count = match std::env::args().nth(1) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let count = match arguments.first().map(String::as_str) {
+        Some(measure::CHILD) => {
+            measure::child(&arguments[1..], workloads);
+            return Ok(());
+        }
         Some(text) => text.parse()?,
         None => COUNT,
     };
-    let mut workloads = workloads::published(count, MOST);
-    workloads.extend([100, 1_000, 10_000, 100_000].map(workloads::ints));
+    let workloads = workloads(count);
 
-    println!("{count} blocks of up to {MOST} bytes; steps are chunks and bins looked at\n");
+    println!(
+        "{count} blocks of up to {MOST} bytes, each written to at both ends; every run in a process of \
+         its own.\nSteps are chunks and bins looked at.\n"
+    );
     let mut results = Vec::new();
-    for workload in &workloads {
+    for (number, workload) in workloads.iter().enumerate() {
         println!("{}: {} calls", workload.name, workload.calls.len());
         println!(
-            "  {:<14} {:>11} {:>11} {:>8} {:>11} {:>11} {:>11}",
-            "manager", "ns a call", "heap KiB", "of live", "worst µs", "worst steps", "sys. calls"
+            "  {:<14} {:>10} {:>10} {:>8} {:>10} {:>14} {:>12} {:>11}",
+            "manager",
+            "ns a call",
+            "heap KiB",
+            "of live",
+            "worst µs",
+            "steps, malloc",
+            "steps, free",
+            "sys. calls"
         );
-        for maker in LADDER.iter().chain(&PEERS) {
-            let cost = measure(maker, workload);
-            print_row(maker.0, workload, cost);
-            results.push((maker.0, workload.name, cost));
+        for (name, _) in measure::managers() {
+            let cost = measure::cost(name, number, workload, count)?;
+            print_row(name, workload, cost);
+            results.push((*name, workload.name, cost));
         }
         println!();
     }
+    print_verdicts(&results, &workloads);
     plot::draw(PLOT, &results, &workloads)?;
     println!("drawn: {PLOT}");
     Ok(())
 }
 
-/// Calls between two looks at the clock where the time of all calls is taken.
-const SLICE: usize = 64;
-/// Runs, each of a fresh manager. The best time of every slice, and of every call, counts, so that
-/// what else the machine did is not held against a manager.
-const RUNS: usize = 3;
+/// Every workload, with `count` blocks.
+fn workloads(count: usize) -> Vec<Workload> {
+    let mut all = workloads::published(count, MOST);
+    all.extend([100, 1_000, 10_000, 100_000].map(workloads::ints));
+    all
+}
 
-fn measure((_, make): &Maker, workload: &Workload) -> Option<Cost> {
-    let mut cost = Cost::default();
-    let mut of_slices = vec![u128::MAX; workload.calls.len().div_ceil(SLICE)];
-    for _ in 0..RUNS {
-        let mut manager = make();
-        let (mut calls, mut start) = (0, Instant::now());
-        workloads::run(&mut *manager, workload, |manager, call| {
-            call(manager);
-            calls += 1;
-            if calls % SLICE == 0 || calls == workload.calls.len() {
-                let now = Instant::now();
-                let best = &mut of_slices[(calls - 1) / SLICE];
-                *best = (now - start).as_nanos().min(*best);
-                start = now;
-            }
-        })?;
-        cost.ledger = manager.ledger();
-    }
-    cost.nanoseconds = of_slices.into_iter().sum();
-    let mut of_each = vec![u128::MAX; workload.calls.len()];
-    for _ in 0..RUNS {
-        let mut manager = make();
-        let mut best = of_each.iter_mut();
-        let mut steps = 0;
-        workloads::run(&mut *manager, workload, |manager, call| {
-            let start = Instant::now();
-            call(manager);
-            let elapsed = start.elapsed().as_nanos();
-            best.next().into_iter().for_each(|best| *best = elapsed.min(*best));
-            if let Some(now) = manager.ledger().steps {
-                cost.worst_steps = cost.worst_steps.max(Some(now - steps));
-                steps = now;
-            }
-        })?;
-    }
-    cost.worst_nanoseconds = of_each.into_iter().max().unwrap_or(0);
-    cost.live_peak = workloads::live_peak(workload);
-    Some(cost)
+fn known(value: Option<usize>) -> String {
+    value.map_or("-".into(), |value| value.to_string())
 }
 
 fn print_row(name: &str, workload: &Workload, cost: Option<Cost>) {
@@ -101,16 +79,51 @@ fn print_row(name: &str, workload: &Workload, cost: Option<Cost>) {
         println!("  {name:<14} out of memory");
         return;
     };
-    let known = |value: Option<usize>| value.map_or("-".into(), |value| value.to_string());
     let peak = cost.ledger.peak;
     println!(
-        "  {:<14} {:>11.1} {:>11} {:>8} {:>11.1} {:>11} {:>11}",
+        "  {:<14} {:>10.1} {:>10} {:>8} {:>10.1} {:>14} {:>12} {:>11}",
         name,
         cost.nanoseconds as f64 / workload.calls.len() as f64,
         known(peak.map(|bytes| bytes / 1024)),
         peak.map_or("-".into(), |peak| format!("{:.2}", peak as f64 / cost.live_peak as f64)),
         cost.worst_nanoseconds as f64 / 1000.0,
-        known(cost.worst_steps),
+        known(cost.worst_malloc_steps),
+        known(cost.worst_free_steps),
         known(cost.ledger.system_calls),
     );
+}
+
+/// All workloads together: what the lectures say of each manager, in figures of this run.
+fn print_verdicts(results: &[(&str, &str, Option<Cost>)], workloads: &[Workload]) {
+    let is_malloc = |call: &&Call| matches!(call, Call::Malloc(..));
+    let mallocs = workloads.iter().flat_map(|w| &w.calls).filter(is_malloc).count();
+    println!("all workloads: {mallocs} mallocs, as many frees");
+    println!(
+        "  {:<14} {:>10} {:>14} {:>12} {:>22}",
+        "manager", "ms", "steps, malloc", "steps, free", "sys. calls a malloc"
+    );
+    let mut totals: Vec<(u128, &str)> = Vec::new();
+    for (name, _) in measure::managers() {
+        let of_manager = results.iter().filter(|(manager, ..)| manager == name);
+        let Some(costs) = of_manager.map(|&(.., cost)| cost).collect::<Option<Vec<Cost>>>() else {
+            println!("  {name:<14} out of memory");
+            continue;
+        };
+        let nanoseconds: u128 = costs.iter().map(|cost| cost.nanoseconds).sum();
+        let calls: Option<usize> = costs.iter().map(|cost| cost.ledger.system_calls).sum();
+        println!(
+            "  {:<14} {:>10.2} {:>14} {:>12} {:>22}",
+            name,
+            nanoseconds as f64 / 1e6,
+            known(costs.iter().filter_map(|cost| cost.worst_malloc_steps).max()),
+            known(costs.iter().filter_map(|cost| cost.worst_free_steps).max()),
+            calls.map_or("-".into(), |calls| format!("{:.3}", calls as f64 / mallocs as f64)),
+        );
+        totals.push((nanoseconds, name));
+    }
+    totals.sort_unstable();
+    if let [(first, fastest), (second, next), ..] = totals[..] {
+        let times = second as f64 / first as f64;
+        println!("  fastest: {fastest}; the next, {next}, takes {times:.2} times as long\n");
+    }
 }

@@ -4,7 +4,8 @@ use plotters::prelude::*;
 
 use super::workloads::{Cost, Workload};
 
-const COLOURS: [RGBColor; 11] = [
+/// One for each manager.
+const COLOURS: [RGBColor; 12] = [
     RGBColor(228, 26, 28),
     RGBColor(255, 127, 0),
     RGBColor(166, 86, 40),
@@ -16,6 +17,7 @@ const COLOURS: [RGBColor; 11] = [
     RGBColor(23, 190, 207),
     RGBColor(0, 0, 0),
     RGBColor(188, 189, 34),
+    RGBColor(0, 100, 0),
 ];
 
 /// Draws `results` (manager, workload, cost) into the file `path`.
@@ -24,7 +26,7 @@ pub(crate) fn draw(
     results: &[(&str, &str, Option<Cost>)],
     workloads: &[Workload],
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let area = SVGBackend::new(path, (1100, 600)).into_drawing_area();
+    let area = SVGBackend::new(path, (2000, 800)).into_drawing_area();
     area.fill(&WHITE)?;
     let columns = workloads.len();
     let mut chart = ChartBuilder::on(&area)
@@ -32,15 +34,15 @@ pub(crate) fn draw(
         .margin(12)
         .x_label_area_size(50)
         .y_label_area_size(70)
-        .build_cartesian_2d(0.0..columns as f64 + 2.0, (1.0..1_000_000.0).log_scale())?;
+        .build_cartesian_2d(0.0..columns as f64 + 2.0, (1.0..20_000.0).log_scale())?;
     let name_of = |x: &f64| {
         let whole = x.fract() < 0.01;
         workloads.get(*x as usize).filter(|_| whole).map_or(String::new(), |w| w.name.into())
     };
     chart
         .configure_mesh()
-        .x_labels(columns + 2)
-        .x_label_style(("sans-serif", 9))
+        .x_labels(columns + 3)
+        .x_label_style(("sans-serif", 13))
         .x_label_formatter(&name_of)
         .y_desc("nanoseconds a call")
         .draw()?;

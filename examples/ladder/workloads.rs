@@ -1,5 +1,8 @@
 //! The workloads that the lectures publish: sequences of calls, the same for every manager.
 
+use std::ptr;
+use std::time::{Duration, Instant};
+
 use super::managers::{Ledger, Manager};
 
 /// One call.
@@ -110,33 +113,53 @@ pub(crate) struct Cost {
     pub nanoseconds: u128,
     /// The longest single call, with the clock around each.
     pub worst_nanoseconds: u128,
-    /// Most steps of a single call.
-    pub worst_steps: Option<usize>,
+    /// Most steps of a single `malloc`.
+    pub worst_malloc_steps: Option<usize>,
+    /// Most steps of a single `free`.
+    pub worst_free_steps: Option<usize>,
     /// Most bytes in the caller's hands at any time.
     pub live_peak: usize,
     /// What the manager had cost at the end.
     pub ledger: Ledger,
 }
 
-/// Runs `workload` on `manager`, calling `each` around every call; `None` if memory ran out.
+/// Runs `workload` on `manager`, and tells `each` what every `slice` calls took; `None` if memory ran
+/// out.
 pub(crate) fn run(
     manager: &mut dyn Manager,
     workload: &Workload,
-    mut each: impl FnMut(&mut dyn Manager, &mut dyn FnMut(&mut dyn Manager)),
+    slice: usize,
+    mut each: impl FnMut(&[Call], Duration, &dyn Manager),
 ) -> Option<()> {
     let mut slots = vec![0; workload.slots];
-    for call in &workload.calls {
-        match *call {
-            Call::Malloc(slot, len) => {
-                each(manager, &mut |manager| slots[slot] = manager.malloc(len));
-                if slots[slot] == 0 {
-                    return None;
+    for calls in workload.calls.chunks(slice) {
+        let start = Instant::now();
+        for call in calls {
+            match *call {
+                Call::Malloc(slot, len) => {
+                    slots[slot] = manager.malloc(len);
+                    if slots[slot] == 0 {
+                        return None;
+                    }
+                    touch(slots[slot], len);
                 }
+                Call::Free(slot) => manager.free(slots[slot]),
             }
-            Call::Free(slot) => each(manager, &mut |manager| manager.free(slots[slot])),
         }
+        each(calls, start.elapsed(), manager);
     }
     Some(())
+}
+
+/// Writes to both ends of a block, as whoever asks for memory does: a manager that never hands out the
+/// same memory twice has its caller wait for new pages.
+fn touch(at: usize, len: usize) {
+    let first: *mut u8 = ptr::with_exposed_provenance_mut(at);
+    // SAFETY: the manager has just handed out these `len` bytes, of which there is at least one.
+    unsafe {
+        first.write_volatile(1);
+        first.add(len - 1).write_volatile(1);
+    }
 }
 
 /// Most bytes that `workload` ever holds.

@@ -27,8 +27,6 @@ pub(crate) mod tags;
 
 pub(crate) use system::System;
 
-use kmem::host::MmapAllocator;
-
 /// What a manager has asked for and looked at so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Ledger {
@@ -75,7 +73,7 @@ pub(crate) const LADDER: [Maker; 9] = [
 
 /// What people use instead.
 pub(crate) const PEERS: [Maker; 3] = [
-    ("libc", || Box::new(peers::Global(std::alloc::System))),
-    ("kmem", || Box::new(peers::Global(MmapAllocator::new()))),
+    ("libc", || Box::new(peers::Libc)),
+    ("kmem", || Box::new(peers::Kmem)),
     ("kmem arena", || Box::new(peers::ByteArena::new())),
 ];

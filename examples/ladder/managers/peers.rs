@@ -1,38 +1,63 @@
-//! What stands above the ladder: any Rust global allocator, and kmem's arena cutting bytes.
+//! What stands above the ladder: the C library's heap, kmem's, and kmem's arena cutting bytes.
 
-use std::alloc::{GlobalAlloc, Layout};
-use std::ptr;
+use std::alloc::Layout;
+use std::ptr::{self, NonNull};
 
 use kmem::arena::{Arena, Config, Fit, Segment};
+use kmem::{AllocFlags, MmapAllocator};
 
 use super::system::{PAGE, WORD};
 use super::{Ledger, Manager, System};
 
-/// A global allocator. `GlobalAlloc` wants the length back, and `free` does not know it, so it is
-/// kept in a word in front, as C libraries do.
-pub(crate) struct Global<A>(pub A);
+unsafe extern "C" {
+    fn malloc(len: usize) -> *mut u8;
+    fn free(block: *mut u8);
+}
 
-impl<A: GlobalAlloc> Manager for Global<A> {
+/// The C library's heap.
+pub(crate) struct Libc;
+
+impl Manager for Libc {
     fn malloc(&mut self, len: usize) -> usize {
-        let Ok(layout) = Layout::from_size_align(len + WORD, WORD) else { return 0 };
-        // SAFETY: the layout has a size above 0.
-        let block = unsafe { self.0.alloc(layout) };
-        if block.is_null() {
-            return 0;
-        }
-        // SAFETY: the block is ours, aligned to a word, and at least one long.
-        unsafe { block.cast::<usize>().write(len) };
-        block.expose_provenance() + WORD
+        // SAFETY: `malloc` may be called with any length.
+        unsafe { malloc(len) }.expose_provenance()
     }
 
     fn free(&mut self, at: usize) {
-        let block: *mut u8 = ptr::with_exposed_provenance_mut(at - WORD);
-        // SAFETY: `at` came from `malloc`, which wrote the length in front of it.
-        let len = unsafe { block.cast::<usize>().read() };
-        // SAFETY: this is the layout that `malloc` made of a length that it could make one of.
-        let layout = unsafe { Layout::from_size_align_unchecked(len + WORD, WORD) };
-        // SAFETY: the block was allocated here with this layout, and nobody uses it any more.
-        unsafe { self.0.dealloc(block, layout) };
+        // SAFETY: `at` came from `malloc`, and nobody uses it any more.
+        unsafe { free(ptr::with_exposed_provenance_mut(at)) };
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger::default()
+    }
+}
+
+/// kmem on the host, by address alone, as its own C library calls it: what this thread has at hand, or
+/// else the heap.
+pub(crate) struct Kmem;
+
+const KMEM: MmapAllocator = MmapAllocator::new();
+
+impl Manager for Kmem {
+    fn malloc(&mut self, len: usize) -> usize {
+        let block = KMEM.allocate_hit(len).or_else(|| {
+            let layout = Layout::from_size_align(len, WORD).ok()?;
+            Some(KMEM.allocate(layout, AllocFlags::empty()).ok()?.cast())
+        });
+        block.map_or(0, |block| block.as_ptr().expose_provenance())
+    }
+
+    fn free(&mut self, at: usize) {
+        let block = ptr::with_exposed_provenance_mut(at);
+        // SAFETY: `at` came from `malloc`, and nobody uses it any more.
+        unsafe {
+            if !KMEM.deallocate_hit(block)
+                && let Some(block) = NonNull::new(block)
+            {
+                KMEM.deallocate(block).expect("an allocated block");
+            }
+        }
     }
 
     fn ledger(&self) -> Ledger {
@@ -47,7 +72,7 @@ pub(crate) struct ByteArena {
 }
 
 const BYTES: usize = 1 << 30;
-const RECORDS: usize = 1 << 19;
+const RECORDS: usize = 1 << 18;
 
 impl ByteArena {
     pub(crate) fn new() -> Self {

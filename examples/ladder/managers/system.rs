@@ -17,7 +17,7 @@ pub(crate) const PAGE: usize = 4096;
 pub(crate) const WORD: usize = 8;
 
 const RESERVE: usize = 8 << 30;
-const RECORDS: usize = 1 << 19;
+const RECORDS: usize = 1 << 18;
 
 /// The system as one manager sees it, and what it has asked of it.
 pub(crate) struct System {
