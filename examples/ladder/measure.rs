@@ -33,27 +33,35 @@ pub(crate) fn cost(
     workload: &Workload,
     count: usize,
 ) -> Result<Option<Cost>, Box<dyn Error>> {
-    let Some((slices, mut cost)) = best_of_runs(manager, number, count, SLICE)? else {
+    let Some(Runs { best, mut cost }) = best_of_runs(manager, number, count, SLICE)? else {
         return Ok(None);
     };
-    cost.nanoseconds = slices.into_iter().sum();
-    let Some((calls, of_each)) = best_of_runs(manager, number, count, 1)? else {
+    cost.nanoseconds = best.into_iter().sum();
+    let Some(of_each) = best_of_runs(manager, number, count, 1)? else {
         return Ok(None);
     };
-    cost.worst_nanoseconds = calls.into_iter().max().unwrap_or(0);
-    cost.worst_malloc_steps = of_each.worst_malloc_steps;
-    cost.worst_free_steps = of_each.worst_free_steps;
+    cost.worst_nanoseconds = of_each.best.into_iter().max().unwrap_or(0);
+    cost.worst_malloc_steps = of_each.cost.worst_malloc_steps;
+    cost.worst_free_steps = of_each.cost.worst_free_steps;
     cost.live_peak = workloads::live_peak(workload);
     Ok(Some(cost))
 }
 
-/// The best time of every `slice` calls, and what is the same in every run.
+/// What the runs of a manager come to.
+struct Runs {
+    /// Nanoseconds of every slice of calls, in the run in which it was quickest.
+    best: Vec<u128>,
+    /// What is the same in every run.
+    cost: Cost,
+}
+
+/// Runs a manager on a workload, with a look at the clock every `slice` calls; nothing if memory ran out.
 fn best_of_runs(
     manager: &str,
     workload: usize,
     count: usize,
     slice: usize,
-) -> Result<Option<(Vec<u128>, Cost)>, Box<dyn Error>> {
+) -> Result<Option<Runs>, Box<dyn Error>> {
     let mut best: Vec<u128> = Vec::new();
     let mut cost = Cost::default();
     for _ in 0..RUNS {
@@ -80,7 +88,7 @@ fn best_of_runs(
             best.iter_mut().zip(times).for_each(|(best, time)| *best = time.min(*best));
         }
     }
-    Ok(Some((best, cost)))
+    Ok(Some(Runs { best, cost }))
 }
 
 /// A child's work: one run, and what it cost on the standard output, or nothing if memory ran out.

@@ -173,7 +173,7 @@ pub fn run(bytes: &[u8]) {
     let shape = shape.unwrap_or(Shape { size: 64, align: 3, flags: 0 });
     let (size, align) = (usize::from(shape.size % 9000).max(1), 1 << (shape.align % 8));
     let frames = Frames::with_cpus(512, CPUS);
-    let frames = if shape.flags % 2 == 0 { frames.sharing_records() } else { frames };
+    let frames = if shape.flags.is_multiple_of(2) { frames.sharing_records() } else { frames };
     become_cpu(0);
     let flags = CacheFlags::from_bits_truncate((shape.flags >> 1).into());
     let cache = RawCache::new(&frames, "fuzzed", size, align, flags);

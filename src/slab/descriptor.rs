@@ -171,11 +171,8 @@ impl<'r> Slab<'r> {
         }
         let record = records.wrapping_add(id as usize * GRANULE);
         // SAFETY: as in `named`, and no record lies at address 0.
-        Some(Self {
-            record: unsafe { NonNull::new_unchecked(record) }.cast(),
-            id,
-            lives: PhantomData,
-        })
+        let record = unsafe { NonNull::new_unchecked(record) };
+        Some(Self { record: record.cast(), id, lives: PhantomData })
     }
 
     #[inline]
