@@ -26,10 +26,10 @@ const WORKLOADS: &[&str] = &[
     "scratch", "strings",
 ];
 
-/// An allocator, and the library to preload for it.
+/// An allocator, and the library that is preloaded for it.
 struct Allocator {
     name: &'static str,
-    library: Option<PathBuf>,
+    preloaded: Option<PathBuf>,
 }
 
 /// One run of a workload.
@@ -128,10 +128,10 @@ fn cargo_build(arguments: &[&str], directory: &Path) -> bool {
 fn allocators() -> Vec<Allocator> {
     assert!(cargo_build(&["-p", "kmem-malloc"], &root()), "kmem-malloc does not build");
     let mut all = vec![
-        Allocator { name: "glibc", library: None },
+        Allocator { name: "glibc", preloaded: None },
         Allocator {
             name: "kmem",
-            library: Some(root().join("../target/release/libkmem_malloc.so")),
+            preloaded: Some(root().join("../target/release/libkmem_malloc.so")),
         },
     ];
     let peers = root().join("peers");
@@ -147,7 +147,7 @@ fn allocators() -> Vec<Allocator> {
     ];
     for (name, library, source) in candidates {
         if library.exists() {
-            all.push(Allocator { name, library: Some(library) });
+            all.push(Allocator { name, preloaded: Some(library) });
         } else {
             eprintln!("{name} is left out; it comes from {source}");
         }
@@ -158,8 +158,8 @@ fn allocators() -> Vec<Allocator> {
 fn command(program: &Path, workload: &str, allocator: &Allocator) -> Command {
     let mut command = Command::new(program);
     command.arg(workload).stdout(Stdio::piped());
-    if let Some(library) = &allocator.library {
-        command.env("LD_PRELOAD", library);
+    if let Some(preloaded) = &allocator.preloaded {
+        command.env("LD_PRELOAD", preloaded);
     }
     command
 }

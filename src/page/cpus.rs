@@ -10,7 +10,7 @@
 
 use core::ptr;
 use core::slice;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use super::flags::AllocFlags;
 use super::frame_lists::{FrameLists, Given, ListIndex, MAX_BATCH};
@@ -138,20 +138,13 @@ impl<P: Platform> PageAllocator<P> {
         owner: BlockOwner,
         flags: AllocFlags,
     ) -> Option<Frame> {
-        // Relaxed: as in `refill`.
-        if self.lists_kept_empty.load(Ordering::Relaxed) > 0 {
-            return None;
-        }
-        cpu.in_use.store(true, Ordering::Relaxed);
+        self.begin_use(cpu)?;
         let (first, _) = self.candidates(flags).next()?;
         let mut zone = self.lock(first, flags).ok()?;
         let (frame, buddy) = zone.take_at_once(order, owner, Placement::Low)?;
         let (start, states) = (buddy.cover().start(), buddy.states());
         drop(zone);
-        if lists.span_start() != Some(start) {
-            self.empty(lists);
-            lists.set_span(start, states);
-        }
+        self.follow(lists, start, states);
         Some(frame)
     }
 
@@ -166,11 +159,7 @@ impl<P: Platform> PageAllocator<P> {
         owner: BlockOwner,
         flags: AllocFlags,
     ) -> Option<Frame> {
-        // Relaxed: a drain that must see it synchronizes with this CPU before it looks into the slot.
-        if self.lists_kept_empty.load(Ordering::Relaxed) > 0 {
-            return None;
-        }
-        cpu.in_use.store(true, Ordering::Relaxed);
+        self.begin_use(cpu)?;
         let order = index.order();
         let mut batch = [Frame::ZERO; MAX_BATCH];
         // Only while there is plenty, so that no reserve goes where any request can take it.
@@ -187,15 +176,30 @@ impl<P: Platform> PageAllocator<P> {
         };
         let (taken, start, states) =
             self.pass(order.frames(), flags, Depth::Plenty, request).ok()??;
-        if lists.span_start() != Some(start) {
-            self.empty(lists);
-            lists.set_span(start, states);
-        }
+        self.follow(lists, start, states);
         let batch = batch.get(..taken).unwrap_or_default();
         let kept = lists.fill(index, batch);
         // The last ones found no room; none do where the list was empty.
         self.give_cached(batch.get(..taken - kept).unwrap_or_default(), order);
         lists.take(index, owner)
+    }
+
+    /// Marks the CPU as one whose lists may hold blocks, unless they are to be kept empty.
+    fn begin_use(&self, cpu: &Cpu) -> Option<()> {
+        // Relaxed, both: a drain that must see it synchronizes with this CPU before it looks into the slot.
+        if self.lists_kept_empty.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        cpu.in_use.store(true, Ordering::Relaxed);
+        Some(())
+    }
+
+    /// Gives the lists the span that their CPU took from last; what they hold of another goes back.
+    fn follow(&self, lists: &mut FrameLists, start: Frame, states: &'static [AtomicU8]) {
+        if lists.span_start() != Some(start) {
+            self.empty(lists);
+            lists.set_span(start, states);
+        }
     }
 
     /// Gives the list's oldest blocks back to their zone, `blocks` of them.
