@@ -6,7 +6,7 @@
 //!
 //! # Lock order
 //!
-//! CPU slot, depot, slab list, zone: a lock may be taken while holding only locks that stand before
+//! CPU slot, shelf, depot, slab list, zone: a lock may be taken while holding only locks that stand before
 //! it in this list, and never two of a kind. Nothing is allocated with a lock held.
 
 use core::marker::PhantomData;

@@ -1,8 +1,10 @@
 //! What a cache takes, keeps and gives back.
 
+use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
 use kmem::AllocFlags;
+use kmem::frame::FRAME_SIZE;
 use kmem::slab::{CacheFlags, RawCache};
 
 mod support;
@@ -113,6 +115,104 @@ fn objects_idle_on_other_cpus_come_back_at_once_where_cpus_can_be_made_to_synchr
         assert!(cache.stats().objects_cached >= 4);
         assert!(cache.destroy().is_ok());
         assert_eq!(frames.taken(), 0);
+    }
+}
+
+/// Has two CPUs use the cache as often as it takes to get magazines, and gives back what they then have: before that one takes
+/// what the other left.
+fn warm_two_cpus(cache: &RawCache<'_, Frames>) {
+    for cpu in 0..2 {
+        become_cpu(cpu);
+        give(cache, take(cache, 40));
+    }
+    become_cpu(0);
+    cache.shrink();
+    become_cpu(1);
+    give(cache, take(cache, 1));
+}
+
+#[test]
+fn cpus_that_free_what_they_took_never_have_objects_of_one_slab() {
+    for (size, _) in ROUNDS {
+        let frames = Frames::new(4096);
+        let cache = RawCache::new(&frames, "private", size, 8, CacheFlags::empty());
+        let mut random = Random::new(7);
+        let mut live: [Vec<NonNull<u8>>; 2] = [Vec::new(), Vec::new()];
+        warm_two_cpus(&cache);
+        for wave in 0..20 {
+            for cpu in [wave % 2, 1 - wave % 2] {
+                become_cpu(cpu);
+                for _ in 0..400 {
+                    if random.below(2) == 0 {
+                        live[cpu].extend(take(&cache, 1));
+                    } else if !live[cpu].is_empty() {
+                        let object = live[cpu].swap_remove(random.below(live[cpu].len()));
+                        // SAFETY: not used any more.
+                        unsafe { cache.free(object) }.expect("allocated");
+                    }
+                }
+                if wave % 4 == 3 {
+                    give(&cache, live[cpu].drain(..).collect());
+                }
+            }
+            let slabs = |objects: &[NonNull<u8>]| -> BTreeSet<usize> {
+                let bytes = cache.stats().frames_per_slab * FRAME_SIZE;
+                objects.iter().map(|object| object.addr().get() / bytes).collect()
+            };
+            let (mine, yours) = (slabs(&live[0]), slabs(&live[1]));
+            assert!(mine.is_disjoint(&yours), "{size} bytes, wave {wave}");
+        }
+        cache.verify().expect("sound");
+        for (cpu, live) in live.into_iter().enumerate() {
+            become_cpu(cpu);
+            give(&cache, live);
+        }
+        become_cpu(0);
+    }
+}
+
+#[test]
+fn an_object_freed_on_another_cpu_goes_back_to_the_cpu_whose_slab_it_is_of() {
+    const ROUNDS: usize = 59;
+    let frames = Frames::new(4096);
+    let cache = RawCache::new(&frames, "lent", 64, 8, CacheFlags::empty());
+    warm_two_cpus(&cache);
+    let slab = |object: &NonNull<u8>| object.addr().get() / FRAME_SIZE;
+    for many in [false, true] {
+        become_cpu(0);
+        // More than a magazine of them, so some are put back into their slab.
+        let lent = take(&cache, ROUNDS + 1);
+        let lenders: BTreeSet<usize> = lent.iter().map(slab).collect();
+        become_cpu(1);
+        if many {
+            // SAFETY: not used any more.
+            unsafe { cache.free_many(&lent) }.expect("allocated");
+        } else {
+            give(&cache, lent);
+        }
+        let mine = take(&cache, 2 * ROUNDS);
+        assert!(mine.iter().all(|object| !lenders.contains(&slab(object))), "many: {many}");
+        give(&cache, mine);
+    }
+    become_cpu(0);
+}
+
+#[test]
+fn what_one_cpu_frees_is_another_ones_before_the_cache_grows_without_end() {
+    for (size, _) in ROUNDS {
+        let frames = Frames::new(4096);
+        let cache = RawCache::new(&frames, "handed over", size, 8, CacheFlags::empty());
+        let mut most = [0; 2];
+        for round in 0..200 {
+            become_cpu(0);
+            let objects = take(&cache, 64);
+            become_cpu(1);
+            give(&cache, objects);
+            let half = &mut most[round / 100];
+            *half = (*half).max(cache.stats().slabs_total);
+        }
+        become_cpu(0);
+        assert_eq!(most[0], most[1], "{size} bytes: the second hundred take no slab more");
     }
 }
 

@@ -167,6 +167,7 @@ static void run_tail(long scale)
 
 /* A server: each thread replaces random blocks of its own array and then hands the array to its successor. */
 struct shift {
+    _Alignas(128) /* no two threads write to one cache line */
     char **blocks;
     uint64_t random;
     long rounds;

@@ -141,6 +141,17 @@ pub(crate) unsafe fn free_hit(block: *mut u8) -> bool {
     unsafe { KMEM.deallocate_hit(block) }
 }
 
+/// Frees a block of another thread's; `false`, and nothing has changed, if this needs more than a look into the cache.
+///
+/// # Safety
+///
+/// As [`free_hit`].
+#[inline]
+pub(crate) unsafe fn free_foreign_hit(block: *mut u8) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { KMEM.deallocate_foreign_hit(block) }
+}
+
 /// A block from the heap.
 #[inline]
 pub(crate) fn allocate(request: Request) -> Option<NonNull<u8>> {

@@ -165,6 +165,10 @@ pub(crate) unsafe fn free_sized(call: &'static str, block: Pointer, bytes: usize
 #[cold]
 #[inline(never)]
 unsafe fn free_slowly(call: &'static str, block: Pointer) {
+    // SAFETY: the caller's promise.
+    if unsafe { engine::free_foreign_hit(block.cast()) } {
+        return;
+    }
     let Some(block) = NonNull::new(block.cast::<u8>()) else { return };
     keeping_errno(|| match mode::mode() {
         // SAFETY: the caller's promise.

@@ -71,6 +71,16 @@ impl MmapAllocator {
         unsafe { local::deallocate(block) }
     }
 
+    /// As [`deallocate_hit`](Self::deallocate_hit), for a block that another thread allocated: to be tried when that has failed.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn deallocate_foreign_hit(&self, block: *mut u8) -> bool {
+        // SAFETY: the caller's promise.
+        NonNull::new(block).is_some_and(|block| unsafe { local::deallocate_foreign(block) })
+    }
+
     /// From now on [`allocate_hit`](Self::allocate_hit) and [`deallocate_hit`](Self::deallocate_hit) serve nobody, until
     /// [`allow_hits`](Self::allow_hits): for whoever has to see every call. Hits under way in other threads may still end.
     pub fn hold_hits_back(&self) {

@@ -23,6 +23,7 @@ use super::allocator::{FRAMES, HEAP};
 use super::frames::HostFrames;
 use super::thread;
 use crate::heap::{Heap, SizeClass};
+use crate::page::FrameSource;
 use crate::platform::{CpuId, MAX_CPUS};
 use crate::slab::{self, Slab, Slot};
 
@@ -152,6 +153,18 @@ pub(super) unsafe fn deallocate(block: *mut u8) -> bool {
     let block = unsafe { NonNull::new_unchecked(block) };
     // SAFETY: as above; the block lies in `slab`.
     unsafe { thread::row().for_slab(slab).push_hit(slab, block) }
+}
+
+/// Gives a block of another thread's slab back to this thread's slot; `false`, and nothing has changed, if that cannot be.
+///
+/// # Safety
+///
+/// As [`deallocate`].
+pub(super) unsafe fn deallocate_foreign(block: NonNull<u8>) -> bool {
+    let Some(slab) = slab_of(block.addr().get()) else { return false };
+    let slot = thread::row().for_slab(slab);
+    // SAFETY: the slot is this thread's (invariant 1), the block lies in `slab`; the rest is the caller's promise.
+    unsafe { slot.put_foreign(FRAMES.platform(), slab, block) }
 }
 
 /// The class of the cache that a block's slab belongs to, if it lies in one.

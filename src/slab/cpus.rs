@@ -16,8 +16,12 @@ use core::sync::atomic::{
 
 use super::gate::{self, Gated};
 use super::inside::{Inside, Limits};
+use super::key::{CacheNumber, Key};
+use super::shelf::Shelf;
 use super::slot::{ABSENT, Slot};
+use super::way::Way;
 use crate::buddy::AllocError;
+use crate::lock::IrqLock;
 use crate::page::records::{self, NONE, Records};
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::{CpuId, MAX_CPUS, Platform};
@@ -45,6 +49,18 @@ impl<'a, P: Platform> Deref for Held<'a, P> {
     }
 }
 
+impl<'a, P: Platform> Held<'a, P> {
+    /// Whose slot it is.
+    pub(super) fn cpu(&self) -> CpuId {
+        self.cpu
+    }
+
+    /// The magazines that the CPU has not in use.
+    pub(super) fn shelf(&self) -> &'a IrqLock<Shelf> {
+        &self.slot.shelf
+    }
+}
+
 impl<P: Platform> Drop for Held<'_, P> {
     #[inline]
     fn drop(&mut self) {
@@ -61,6 +77,8 @@ pub(super) struct Cpus {
     table_id: AtomicU32,
     /// Calls that took the shared path, until there are slots.
     calls: AtomicU32,
+    /// How many slots there are.
+    count: AtomicU32,
 }
 
 /// A cache takes memory for slots after so many calls.
@@ -72,6 +90,7 @@ impl Cpus {
             table: AtomicPtr::new((&raw const NO_SLOTS).cast_mut().cast()),
             table_id: AtomicU32::new(NONE),
             calls: AtomicU32::new(0),
+            count: AtomicU32::new(0),
         }
     }
 
@@ -110,6 +129,12 @@ impl Cpus {
         (cpu.index() < Self::len(platform)).then(|| self.at(cpu)).filter(|slot| slot.is_present())
     }
 
+    /// How many CPUs have slots.
+    #[inline]
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Relaxed) as usize
+    }
+
     /// All slots.
     pub(super) fn slots<P: Platform>(&self, platform: &P) -> impl Iterator<Item = &Slot> {
         (0..Self::len(platform)).filter_map(move |number| self.slot(platform, CpuId::new(number)?))
@@ -138,6 +163,28 @@ impl Cpus {
         let is_put = match slot.slab_at_hand(source, object) {
             // SAFETY: the slot is that of the CPU, which `pin_here` keeps; the rest is the caller's promise.
             Some(slab) => unsafe { slot.put(S::Platform::PINNING, slab, object) },
+            None => false,
+        };
+        platform.unpin_from(cpu);
+        is_put
+    }
+
+    /// Puts a user's object of another way's slab into the running CPU's slot, if that is simple: see [`Slot::put_foreign`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(super) unsafe fn put_foreign<S: FrameSource>(
+        &self,
+        source: &S,
+        object: NonNull<u8>,
+    ) -> bool {
+        let platform = source.platform();
+        let cpu = platform.pin_here();
+        let slot = self.at(cpu);
+        let is_put = match slot.slab_at_hand(source, object) {
+            // SAFETY: the slot is that of the CPU, which `pin_here` keeps; the rest is the caller's promise.
+            Some(slab) => unsafe { slot.put_foreign(platform, slab, object) },
             None => false,
         };
         platform.unpin_from(cpu);
@@ -228,15 +275,15 @@ impl Cpus {
         !self.at(platform.cpu_id()).is_present()
     }
 
-    /// Gives the running CPU a slot; whether it is a new one.
+    /// Gives the running CPU a slot.
     #[cold]
     pub(super) fn add_slot<S: FrameSource>(
         &self,
         source: &S,
         records: &Records,
-        cache: u32,
+        cache: CacheNumber,
         flags: AllocFlags,
-    ) -> Result<bool, AllocError> {
+    ) -> Result<(), AllocError> {
         let platform = source.platform();
         if self.table_id.load(Acquire) == NONE {
             self.add_table(source, records, flags)?;
@@ -245,21 +292,22 @@ impl Cpus {
         let absent = (&raw const ABSENT).cast_mut();
         if core::ptr::eq(self.table.load(Acquire), NO_SLOTS.as_ptr()) {
             // Another CPU is making the table.
-            return Ok(false);
+            return Ok(());
         }
         let record = records.take(source, size_of::<Slot>(), flags)?;
         let slot = record.address.cast::<Slot>().as_ptr();
         // SAFETY: the record was just taken; granules have a slot's size and alignment.
         unsafe {
-            slot.write(Slot::new(source, cache));
+            slot.write(Slot::new(source, Key::demanded(cache, Way::of(cpu))));
         }
         // Release, for the Acquire in `at`.
         if self.cell(cpu).compare_exchange(absent, slot, AcqRel, Relaxed).is_ok() {
-            return Ok(true);
+            self.count.fetch_add(1, Relaxed);
+            return Ok(());
         }
         // SAFETY: taken above; nobody has seen it.
         unsafe { records.give(source, record.id) };
-        Ok(false)
+        Ok(())
     }
 
     fn add_table<S: FrameSource>(

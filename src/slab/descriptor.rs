@@ -22,6 +22,8 @@ use core::sync::atomic::{
 };
 
 use super::geometry::{Geometry, MAX_OBJECTS, Stride};
+use super::key::Key;
+use super::way::Way;
 use crate::frame::{Frame, Order};
 use crate::page::FrameSource;
 use crate::page::records::{GRANULE, MAX_GRANULES, address, names_record};
@@ -50,6 +52,8 @@ struct Header {
     list: AtomicU8,
     /// The cache's tag: it says which of a heap's caches this is without a look at the cache.
     tag: u32,
+    /// Which cache's the slab is, and of which way: that of the CPU that took from it last.
+    key: AtomicU32,
 }
 
 const _: () = {
@@ -121,6 +125,7 @@ impl<'r> Slab<'r> {
         base: NonNull<u8>,
         cache: u32,
         tag: u32,
+        key: Key,
     ) -> Self {
         let header = record.cast::<Header>();
         // SAFETY: the caller's promise; records are aligned to granules.
@@ -136,6 +141,7 @@ impl<'r> Slab<'r> {
                 order: geometry.order,
                 list: AtomicU8::new(0),
                 tag,
+                key: AtomicU32::new(key.0),
             });
             header.add(1).cast::<u8>().write_bytes(IN_SLAB, geometry.objects);
             let bits = record.add(bits_offset(geometry.objects)).cast::<u64>();
@@ -242,6 +248,27 @@ impl<'r> Slab<'r> {
     #[inline]
     pub(super) fn list(self) -> &'r AtomicU8 {
         &self.header().list
+    }
+
+    /// Which cache's the slab is, and of which way.
+    #[inline(always)]
+    pub(super) fn key(self) -> Key {
+        Key(self.header().key.load(Relaxed))
+    }
+
+    /// The way of the CPU that took from the slab last.
+    #[inline]
+    pub(super) fn way(self) -> Way {
+        self.key().way()
+    }
+
+    /// Gives the slab to another way. The caller holds the cache's lock.
+    #[inline]
+    pub(super) fn set_way(self, way: Way) {
+        let key = self.key();
+        if key.way() != way {
+            self.header().key.store(key.with_way(way).0, Relaxed);
+        }
     }
 
     #[inline]

@@ -6,8 +6,10 @@ use core::sync::atomic::Ordering::Release;
 
 use super::RawCache;
 use super::descriptor::{Entry, Slab, record_bytes};
-use super::identity::Identity;
+use super::identity::{self, Identity};
+use super::key::{CacheNumber, Key};
 use super::lifecycle::{ConstructError, Lifecycle};
+use super::way::Way;
 use crate::buddy::{AllocError, BlockOwner};
 use crate::frame::{Frame, FrameRange, Order};
 use crate::page::{AllocFlags, FrameSource};
@@ -34,10 +36,15 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// A slab with all objects constructed, in no list.
     fn new_slab(&self, flags: AllocFlags) -> Result<Slab<'static>, ConstructError<L::Error>> {
         let geometry = self.geometry?;
+        let way = Way::of(self.platform().cpu_id());
         // Objects are cleared one by one where that is asked for.
         let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
-        let identity =
-            Identity { name: self.name, tag: self.tag, object_bytes: geometry.object_bytes as u32 };
+        let identity = || Identity {
+            name: self.name,
+            tag: self.tag,
+            object_bytes: geometry.object_bytes as u32,
+            number: CacheNumber::new(),
+        };
         let record = self.records().take(self.source, record_bytes(geometry.objects), flags)?;
         let mut unfinished =
             Unfinished { cache: self, record: record.id, block: None, slab: None, constructed: 0 };
@@ -57,9 +64,11 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let base = unsafe { start.add(colour + geometry.lead) };
         let Some(base) = NonNull::new(base) else { return Err(AllocError::OutOfMemory.into()) };
         // SAFETY: the record was just taken for so many objects. It lives until `release`, which
-        // follows the slab's removal from the lists; nobody else holds on to slabs.
-        let slab =
-            unsafe { Slab::create(record.address, record.id, &geometry, base, cache, self.tag) };
+        // follows the slab's removal from the lists; nobody else holds on to slabs. The cache has not ended.
+        let slab = unsafe {
+            let key = Key::of(identity::of_id(self.source, cache).number, way);
+            Slab::create(record.address, record.id, &geometry, base, cache, self.tag, key)
+        };
         unfinished.slab = Some(slab);
         self.prepare(slab);
         if L::CONSTRUCTS {

@@ -12,6 +12,7 @@ use core::sync::atomic::{
 
 use super::descriptor::{self, Slab};
 use super::error::ObjectError;
+use super::key::CacheNumber;
 use crate::buddy::AllocError;
 use crate::page::records::{NONE, Records, address};
 use crate::page::{AllocFlags, FrameSource};
@@ -22,6 +23,7 @@ pub(super) struct Identity {
     pub(super) name: &'static str,
     pub(super) tag: u32,
     pub(super) object_bytes: u32,
+    pub(super) number: CacheNumber,
 }
 
 /// The id of a cache's identity; none until its first slab.
@@ -38,12 +40,12 @@ impl IdentityCell {
         self.0.load(Acquire)
     }
 
-    /// The id, after writing `identity` to a record if this is the first time.
+    /// The id, after writing what `identity` says to a record if this is the first time.
     pub(super) fn ensure<S: FrameSource>(
         &self,
         source: &S,
         records: &Records,
-        identity: Identity,
+        identity: impl FnOnce() -> Identity,
         flags: AllocFlags,
     ) -> Result<u32, AllocError> {
         let id = self.id();
@@ -52,7 +54,7 @@ impl IdentityCell {
         }
         let record = records.take(source, size_of::<Identity>(), flags)?;
         // SAFETY: the record was just taken and has room; records are aligned to granules.
-        unsafe { record.address.cast::<Identity>().write(identity) };
+        unsafe { record.address.cast::<Identity>().write(identity()) };
         match self.0.compare_exchange(NONE, record.id, AcqRel, Acquire) {
             Ok(_) => Ok(record.id),
             Err(first) => {
@@ -81,7 +83,17 @@ impl IdentityCell {
 pub(super) fn of<S: FrameSource>(source: &S, slab: Slab<'_>) -> Identity {
     // SAFETY: a slab is created with the id of its cache's identity, which outlives the cache's
     // slabs.
-    unsafe { address(source.platform(), slab.cache()).cast::<Identity>().read() }
+    unsafe { of_id(source, slab.cache()) }
+}
+
+/// The identity with this id.
+///
+/// # Safety
+///
+/// `id` is that of a cache that has not ended.
+pub(super) unsafe fn of_id<S: FrameSource>(source: &S, id: u32) -> Identity {
+    // SAFETY: `ensure` wrote the record before it gave the id out.
+    unsafe { address(source.platform(), id).cast::<Identity>().read() }
 }
 
 /// An object, found by its address alone.

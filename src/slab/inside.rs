@@ -6,7 +6,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use super::descriptor::Entry;
 use super::gate::{NO_CEILING, NO_FLOOR};
 use super::magazine::Magazine;
+use super::shelf::Shelf;
 use super::slot::Slot;
+use crate::lock::IrqLock;
 use crate::page::records::NONE;
 use crate::platform::Platform;
 
@@ -47,6 +49,11 @@ impl<'a> Inside<'a> {
         let end = bottom + self.capacity as usize * size_of::<Entry>();
         let floor = if limits.takes { bottom } else { NO_FLOOR };
         self.slot.gate.open(floor, if limits.puts { end } else { NO_CEILING });
+    }
+
+    /// The CPU's other magazines.
+    pub(super) fn shelf(self) -> &'a IrqLock<Shelf> {
+        &self.slot.shelf
     }
 
     /// An object from the loaded magazine.
@@ -168,6 +175,29 @@ impl<'a> Inside<'a> {
     pub(super) fn put_previous(self, magazine: Magazine, rounds: u32) {
         self.slot.previous.store(magazine.into_id(), Relaxed);
         self.slot.previous_rounds.store(rounds, Relaxed);
+    }
+
+    /// Puts an object of another way's slab into the magazine for such, if there is one with room.
+    pub(super) fn push_foreign<P: Platform>(self, platform: &P, entry: Entry) -> bool {
+        self.slot.push_foreign(platform, entry)
+    }
+
+    /// Takes the magazine of objects from other ways' slabs out.
+    pub(super) fn take_foreign(self) -> (Magazine, u32) {
+        let rounds = u32::from(self.slot.foreign_rounds.load(Relaxed));
+        // SAFETY: the slot is ours, and loses the magazine here.
+        let foreign = unsafe { Magazine::from_id(self.slot.foreign.load(Relaxed)) };
+        self.slot.foreign.store(NONE, Relaxed);
+        self.slot.foreign_rounds.store(0, Relaxed);
+        self.slot.foreign_room.store(0, Relaxed);
+        (foreign, rounds)
+    }
+
+    /// Puts an empty magazine where there is none for objects from other ways' slabs.
+    pub(super) fn put_foreign(self, empty: Magazine) {
+        let room = if empty.is_none() { 0 } else { self.capacity };
+        self.slot.foreign.store(empty.into_id(), Relaxed);
+        self.slot.foreign_room.store(room as u16, Relaxed);
     }
 
     /// Loads the previous magazine and makes the loaded one the previous.

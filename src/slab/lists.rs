@@ -2,43 +2,55 @@
 //!
 //! # Invariants
 //!
-//! 1. A slab is in `full` if none of its objects is available, in `empty` if all are, else in
-//!    `partial`.
+//! 1. A slab is in the list that [`Fill::of`] says.
 //! 2. `available` is the sum over all slabs of available objects.
 //! 3. All changes are made under the cache's lock.
 
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::descriptor::{CACHED, Entry, IN_SLAB, Slab};
+use super::way::Way;
 use crate::page::records::NONE;
-use crate::platform::Platform;
+use crate::platform::{CpuId, Platform};
+
+/// Which slabs a CPU may take from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reach {
+    /// Its own and unused ones, and others' if more objects are available than these.
+    Near(usize),
+    /// Every slab.
+    All,
+}
 
 /// A doubly linked list of slabs.
-#[derive(Default)]
 pub(super) struct Chain {
     head: u32,
-    len: usize,
+    len: u32,
 }
 
 impl Chain {
-    const EMPTY: Self = Self { head: NONE, len: 0 };
-
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 }
 
-/// The number of a list in [`Lists`], and in the slabs that are in it.
+/// Which list a slab belongs into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub(super) enum Fill {
-    Partial = 1,
-    Full = 2,
-    Empty = 3,
+    /// None of its objects is available.
+    Full,
+    /// All are.
+    Empty,
+    /// Some are; by the CPU that took from it last.
+    Partial(Way),
 }
 
 impl Fill {
-    pub(super) const ALL: [Self; 3] = [Self::Partial, Self::Full, Self::Empty];
+    const COUNT: usize = 2 + Way::COUNT;
+
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        [Self::Full, Self::Empty].into_iter().chain(Way::all().map(Self::Partial))
+    }
 
     /// The list for a slab.
     #[inline]
@@ -46,8 +58,23 @@ impl Fill {
         match slab.available() {
             0 => Self::Full,
             available if available == slab.objects() => Self::Empty,
-            _ => Self::Partial,
+            _ => Self::Partial(slab.way()),
         }
+    }
+
+    /// The number of the list, for the slabs that are in it; never 0.
+    #[inline]
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Full => 1,
+            Self::Empty => 2,
+            Self::Partial(way) => 3 + way.number(),
+        }
+    }
+
+    #[inline]
+    const fn index(self) -> usize {
+        self.number() as usize - 1
     }
 }
 
@@ -100,7 +127,7 @@ impl<'s> Filling<'s> {
 
 /// The slabs of one cache.
 pub(super) struct Lists {
-    chains: [Chain; 3],
+    chains: [Chain; Fill::COUNT],
     /// Invariant 2.
     pub(super) available: usize,
     /// Fewest empty slabs since the last reaping: those have not been needed.
@@ -109,11 +136,15 @@ pub(super) struct Lists {
 
 impl Lists {
     pub(super) const fn new() -> Self {
-        Self { chains: [Chain::EMPTY, Chain::EMPTY, Chain::EMPTY], available: 0, idle: 0 }
+        Self {
+            chains: [const { Chain { head: NONE, len: 0 } }; Fill::COUNT],
+            available: 0,
+            idle: 0,
+        }
     }
 
     pub(super) fn chain(&self, fill: Fill) -> &Chain {
-        &self.chains[fill as usize - 1]
+        &self.chains[fill.index()]
     }
 
     pub(super) fn slabs(&self) -> usize {
@@ -140,23 +171,23 @@ impl Lists {
         Some(slab)
     }
 
-    /// Takes up to `wanted` objects, marks them `state` and hands them to `sink`; how many
+    /// Takes up to `wanted` objects for `cpu`, marks them `state` and hands them to `sink`; how many
     /// there were. Partly used slabs come first, so that empty ones stay empty.
     #[inline]
     pub(super) fn take<P: Platform>(
         &mut self,
         platform: &P,
+        cpu: CpuId,
+        reach: Reach,
         wanted: usize,
         state: u8,
         mut sink: impl FnMut(Entry),
     ) -> usize {
+        let way = Way::of(cpu);
         let mut taken = 0;
         while taken < wanted {
-            let first = self
-                .first(platform, Fill::Partial)
-                .map(|slab| (slab, Fill::Partial))
-                .or_else(|| self.first(platform, Fill::Empty).map(|slab| (slab, Fill::Empty)));
-            let Some((slab, fill)) = first else { break };
+            let Some((slab, fill)) = self.choose(platform, way, reach) else { break };
+            slab.set_way(way);
             let got = slab.take(wanted - taken, state, &mut sink);
             if got.damaged > 0 {
                 super::corrupted(platform, slab.object(0).as_ptr() as usize, None);
@@ -170,6 +201,22 @@ impl Lists {
             self.relink(platform, slab, fill);
         }
         taken
+    }
+
+    /// The slab that a CPU of the way `way` should take from: one that it took from last, else an empty one, else another
+    /// way's.
+    #[inline]
+    fn choose<P: Platform>(
+        &self,
+        platform: &P,
+        way: Way,
+        reach: Reach,
+    ) -> Option<(Slab<'static>, Fill)> {
+        let first_of = |fill| self.first(platform, fill).map(|slab| (slab, fill));
+        first_of(Fill::Partial(way)).or_else(|| first_of(Fill::Empty)).or_else(|| match reach {
+            Reach::Near(left) if self.available <= left => None,
+            _ => Way::all().find_map(|way| first_of(Fill::Partial(way))),
+        })
     }
 
     /// Puts an object back that is not in its slab.
@@ -230,7 +277,7 @@ impl Lists {
     /// high ones become empty and can go.
     fn link<P: Platform>(&mut self, platform: &P, slab: Slab<'_>, fill: Fill) {
         let lower = self.first(platform, fill).filter(|first| first.object(0) < slab.object(0));
-        let chain = &mut self.chains[fill as usize - 1];
+        let chain = &mut self.chains[fill.index()];
         let prev = lower.map_or(NONE, Slab::id);
         let next = lower.map_or(chain.head, |lower| lower.next().load(Relaxed));
         match lower {
@@ -240,7 +287,7 @@ impl Lists {
         chain.len += 1;
         slab.next().store(next, Relaxed);
         slab.prev().store(prev, Relaxed);
-        slab.list().store(fill as u8, Relaxed);
+        slab.list().store(fill.number(), Relaxed);
         if let Some(next) = self.at(platform, next) {
             next.prev().store(slab.id(), Relaxed);
         }
@@ -253,8 +300,8 @@ impl Lists {
         }
         match self.at(platform, prev) {
             Some(prev) => prev.next().store(next, Relaxed),
-            None => self.chains[fill as usize - 1].head = next,
+            None => self.chains[fill.index()].head = next,
         }
-        self.chains[fill as usize - 1].len -= 1;
+        self.chains[fill.index()].len -= 1;
     }
 }

@@ -20,9 +20,6 @@ struct Header {
     rounds: AtomicU32,
 }
 
-/// Free objects that the depot of a cache keeps beyond two magazines a CPU, in bytes.
-const WAVE_BYTES: usize = 256 << 10;
-
 /// Most rounds of any cache's magazines.
 pub(super) const MAX_ROUNDS: u32 = rounds_for(0);
 
@@ -83,8 +80,7 @@ impl Magazine {
 
     /// Where its entries lie.
     pub(super) fn entries<P: Platform>(&self, platform: &P) -> *mut Entry {
-        // SAFETY: the record is longer than a header.
-        unsafe { address(platform, self.id).cast::<Header>().add(1).cast() }
+        entries(platform, self.id)
     }
 
     fn header<P: Platform>(&self, platform: &P) -> &Header {
@@ -99,12 +95,17 @@ impl Magazine {
     }
 }
 
+/// Where the entries of a magazine lie.
+pub(super) fn entries<P: Platform>(platform: &P, id: u32) -> *mut Entry {
+    address(platform, id).cast::<Header>().wrapping_add(1).cast()
+}
+
 /// A list of magazines.
 pub(super) struct Magazines {
     head: u32,
-    len: usize,
+    len: u32,
     /// Fewest magazines since the last reaping: those have not been needed.
-    pub(super) idle: usize,
+    idle: u32,
 }
 
 impl Magazines {
@@ -113,7 +114,12 @@ impl Magazines {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.len as usize
+    }
+
+    /// How many have not been needed since the last reaping.
+    pub(super) fn idle(&self) -> usize {
+        self.idle as usize
     }
 
     pub(super) fn push<P: Platform>(&mut self, platform: &P, magazine: Magazine, rounds: u32) {
@@ -124,7 +130,7 @@ impl Magazines {
         self.len += 1;
     }
 
-    /// A magazine and its rounds.
+    /// The magazine that was put here last, and its rounds.
     pub(super) fn pop<P: Platform>(&mut self, platform: &P) -> Option<(Magazine, u32)> {
         if self.head == NONE {
             return None;
@@ -153,30 +159,6 @@ impl Magazines {
             id = magazine.header(platform).next.load(Relaxed);
         }
         total
-    }
-}
-
-/// The magazines behind the CPUs': full ones for whoever runs out, empty ones for whoever fills up.
-pub(super) struct Depot {
-    pub(super) full: Magazines,
-    pub(super) empty: Magazines,
-    /// CPUs with slots.
-    pub(super) cpus: usize,
-    /// How often a CPU came here because its own magazines did not do.
-    pub(super) visits: usize,
-}
-
-impl Depot {
-    pub(super) const fn new() -> Self {
-        Self { full: Magazines::new(), empty: Magazines::new(), cpus: 0, visits: 0 }
-    }
-
-    /// Whether another full magazine, of a cache of such objects, has a place: two for each CPU, and as many again as make a wave
-    /// of [`WAVE_BYTES`] pass without touching the slabs.
-    pub(super) fn has_room(&self, object_bytes: usize) -> bool {
-        let magazine_bytes =
-            rounds_for(object_bytes) as usize * object_bytes.max(size_of::<Entry>());
-        self.full.len() < 2 * self.cpus + WAVE_BYTES / magazine_bytes.max(1)
     }
 }
 

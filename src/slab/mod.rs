@@ -3,16 +3,16 @@
 //! A **cache** hands out objects of one size. It takes blocks of frames from a
 //! [`FrameSource`](crate::page::FrameSource) and cuts each into a **slab** of objects.
 //! [`RawCache`] deals in bytes, [`Cache`] in values of a type, and [`ObjectCache`] in objects
-//! that stay constructed while they are free. In front of the slabs each CPU has two
-//! **magazines** of free objects, and between them lies a **depot** of full and empty ones.
+//! that stay constructed while they are free. In front of the slabs each CPU has
+//! **magazines** of free objects and a **shelf** of more, and between them lies a **depot** that all share.
 //!
 //! # Invariants
 //!
 //! 1. A free object's bytes are never read or written, hardening on request apart: all
 //!    bookkeeping lies in records elsewhere, so no write through a dangling pointer, and none
 //!    past an object's end, reaches it.
-//! 2. An object is in exactly one of: its slab's free set, a magazine, the depot, a stock, a
-//!    user's hands. Its state byte says whether it is in its slab, free elsewhere, or in use.
+//! 2. An object is in exactly one of: its slab's free set, a magazine, a user's hands. Its state byte says whether it is in its slab,
+//!    free elsewhere, or in use. A magazine is in exactly one of: a CPU's slot, a shelf, a stock.
 //! 3. A slab is in the list that its fill demands: full, partial or empty.
 //! 4. The owner record of each frame of a slab is the id of the slab's record, and 0 when the
 //!    slab has gone.
@@ -37,9 +37,10 @@
 //! ones at the same time. One comparison, of the top with a limit, asks at once whether there is a magazine, whether it
 //! has a round or room, whether objects of this cache are looked at on the way, and whether another CPU wants to come in.
 //!
-//! *The miss.* The previous magazine is exchanged for the loaded one; else the depot gives a
+//! *The miss.* The previous magazine is exchanged for the loaded one; else the CPU's shelf gives a
 //! full one, or takes one; else objects move between slabs and magazine in one batch under the
-//! lists' lock. Batches begin with one object and double, and a cache takes no memory for CPUs
+//! lists' lock. What a shelf has no place for goes to the depot, and whoever finds nothing in slabs that are its own, or nobody's, takes
+//! from there: CPUs that free what they took never have objects of one slab, whose states share cache lines. Batches begin with one object and double, and a cache takes no memory for CPUs
 //! before its 33rd call, so a cache that is hardly used strands little.
 //!
 //! *Slab size.* The smallest order that holds four objects and leaves at most a 32nd of the block over; if that would need more
@@ -55,7 +56,7 @@
 //!
 //! # Locks
 //!
-//! CPU slot (a mark, not a lock), depot, lists; the pool of records and the source's own are
+//! CPU slot (a mark, not a lock), shelf, depot, lists; the pool of records and the source's own are
 //! taken with none of these held.
 //!
 //! # Limits
@@ -81,6 +82,7 @@
 
 mod cpus;
 mod descriptor;
+mod drain;
 mod error;
 mod flags;
 mod gate;
@@ -89,17 +91,20 @@ mod grow;
 mod harden;
 mod identity;
 mod inside;
+mod key;
 mod lifecycle;
 mod lists;
 mod magazine;
 mod paths;
 mod raw;
 mod reload;
+mod shelf;
 mod slot;
 mod stats;
 mod stock;
 mod typed;
 mod verify;
+mod way;
 
 // What the host takes its hits by, past the heap.
 #[cfg(feature = "mmap")]

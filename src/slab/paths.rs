@@ -12,12 +12,14 @@ use core::sync::atomic::Ordering::Relaxed;
 use super::RawCache;
 use super::cpus::Held;
 use super::descriptor::{CACHED, Entry, IN_SLAB, USER};
+use super::drain::Others;
 use super::error::ObjectError;
 use super::flags::CacheFlags;
 use super::inside::Limits;
 use super::lifecycle::{ConstructError, Lifecycle};
-use super::lists::Lists;
-use super::reload::{Others, Turn};
+use super::lists::{Lists, Reach};
+use super::reload::Turn;
+use super::way::Way;
 use crate::buddy::AllocError;
 use crate::check::violation;
 use crate::page::{AllocFlags, FrameSource};
@@ -92,7 +94,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     fn alloc_shared(&self, flags: AllocFlags) -> Result<NonNull<u8>, ConstructError<L::Error>> {
         let mut object = None;
         let mut sink = |entry: Entry| object = Some(entry.object);
-        let taken = self.lock(flags)?.take(self.platform(), 1, USER, &mut sink);
+        let (platform, cpu) = (self.platform(), self.platform().cpu_id());
+        let taken = self.lock(flags)?.take(platform, cpu, self.near(), 1, USER, &mut sink);
         if taken == 0
             && let Err(error) = self.grow(flags, 1, USER, &mut sink)
         {
@@ -101,7 +104,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                 let is_atomic = flags.contains(AllocFlags::ATOMIC);
                 self.drain(if is_atomic { Others::Ask } else { Others::Visit });
             }
-            if self.lock(flags)?.take(self.platform(), 1, USER, &mut sink) == 0 {
+            if self.lock(flags)?.take(platform, cpu, Reach::All, 1, USER, &mut sink) == 0 {
                 return Err(error);
             }
         }
@@ -198,7 +201,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         {
             let mut slots = out[taken..].iter_mut();
             let sink = |entry: Entry| _ = slots.next().map(|slot| slot.write(entry.object));
-            taken += lists.take(self.platform(), left, USER, sink);
+            let platform = self.platform();
+            taken += lists.take(platform, platform.cpu_id(), self.near(), left, USER, sink);
         }
         taken
     }
@@ -237,11 +241,21 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     #[cold]
     #[inline(never)]
     unsafe fn free_missed(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
+        // SAFETY: the caller's promise.
+        if unsafe { self.cpus.put_foreign(self.source, object) } {
+            return Ok(());
+        }
         let (slab, index) = self.locate(object)?;
         let entry = slab.entry_at(object, index);
         if let Some(held) = self.hold() {
             // SAFETY: the caller's promise.
             unsafe { self.claim(entry)? };
+            if slab.way() != Way::of(held.cpu()) {
+                let turn = self.keep_foreign(&held, slab, index, entry);
+                drop(held);
+                self.kept_foreign(turn);
+                return Ok(());
+            }
             if !held.is_to_drain() && held.push(entry) {
                 return Ok(());
             }
@@ -260,6 +274,19 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         }
         self.freed_shared();
         Ok(())
+    }
+
+    /// What follows [`keep_foreign`](Self::keep_foreign), once the slot is free.
+    fn kept_foreign(&self, turn: Turn) {
+        match turn {
+            Turn::Flushed => self.trim(),
+            Turn::NeedsMagazine => {
+                self.trim();
+                // For the next such object; without one it goes to its slab as this one did.
+                let _ = self.supply(AllocFlags::empty());
+            }
+            Turn::Ready | Turn::Nothing => {}
+        }
     }
 
     /// What follows a free on the shared path.
@@ -306,13 +333,19 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                 true => {
                     // Something about this one is not for a hit.
                     // SAFETY: the caller's promise.
-                    unsafe { self.free_to(&held, objects[done]) }.map_err(|error| (done, error))?;
+                    let kept = unsafe { self.free_to(&held, objects[done]) };
+                    let kept = kept.map_err(|error| (done, error))?;
                     done += 1;
+                    drop(held);
+                    self.kept_foreign(kept);
                     Turn::Ready
                 }
-                false => self.load_with_room(&held),
+                false => {
+                    let turn = self.load_with_room(&held);
+                    drop(held);
+                    turn
+                }
             };
-            drop(held);
             match turn {
                 Turn::Ready => {}
                 Turn::NeedsMagazine => {
@@ -342,7 +375,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         result
     }
 
-    /// Frees an object to the loaded magazine, which has room.
+    /// Frees an object to the loaded magazine, which has room, or to that for objects from other ways' slabs.
     ///
     /// # Safety
     ///
@@ -351,13 +384,16 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         &self,
         held: &Held<'_, S::Platform>,
         object: NonNull<u8>,
-    ) -> Result<(), ObjectError> {
+    ) -> Result<Turn, ObjectError> {
         let (slab, index) = self.locate(object)?;
         let entry = slab.entry_at(object, index);
         // SAFETY: the caller's promise.
         unsafe { self.claim(entry)? };
+        if slab.way() != Way::of(held.cpu()) {
+            return Ok(self.keep_foreign(held, slab, index, entry));
+        }
         held.push(entry);
-        Ok(())
+        Ok(Turn::Ready)
     }
 
     /// # Safety

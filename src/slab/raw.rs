@@ -6,14 +6,14 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::cpus::Cpus;
 use super::descriptor::{self, Slab, USER};
+use super::drain::Others;
 use super::error::{Busy, LEAKS_NAMED, ObjectError};
 use super::flags::CacheFlags;
 use super::geometry::Geometry;
 use super::identity::{self, IdentityCell};
 use super::lifecycle::{Bytes, ConstructError, Lifecycle};
 use super::lists::{Fill, Lists};
-use super::magazine::Depot;
-use super::reload::Others;
+use super::shelf::Shelf;
 use crate::buddy::AllocError;
 use crate::lock::{Guard, IrqLock};
 use crate::page::records::Records;
@@ -40,7 +40,7 @@ pub struct RawCache<'s, S: FrameSource, L: Lifecycle = Bytes> {
     /// Where records are kept if the source has no place for them.
     own_records: Records,
     pub(super) lifecycle: L,
-    pub(super) depot: IrqLock<Depot>,
+    pub(super) depot: IrqLock<Shelf>,
     /// Objects in stocks.
     pub(super) stocked: AtomicUsize,
     colour: AtomicUsize,
@@ -153,7 +153,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             own_records: Records::new(),
             lifecycle,
             cpus: Cpus::new(),
-            depot: IrqLock::new(Depot::new()),
+            depot: IrqLock::new(Shelf::new()),
             stocked: AtomicUsize::new(0),
             colour: AtomicUsize::new(0),
         }
@@ -280,7 +280,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// Calls `visit` with every object in a user's hands. The lists' lock is held: `visit` must not call the cache.
     pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>)) {
         let lists = self.lists.lock(self.platform());
-        for fill in Fill::ALL {
+        for fill in Fill::all() {
             let mut at = lists.walk(self.platform(), fill, None);
             while let Some(slab) = at {
                 for (index, state) in slab.states().iter().enumerate() {
@@ -297,7 +297,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     fn busy(&self) -> Busy {
         let mut busy = Busy { live: 0, objects: [None; LEAKS_NAMED] };
         let lists = self.lists.lock(self.platform());
-        for fill in [Fill::Full, Fill::Partial] {
+        for fill in Fill::all() {
             let mut at = lists.walk(self.platform(), fill, None);
             while let Some(slab) = at {
                 for (index, state) in slab.states().iter().enumerate() {

@@ -5,34 +5,24 @@
 //! at least as many calls as a magazine has rounds, whatever the sequence. Nothing here takes
 //! memory while a slot is held.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use super::RawCache;
 use super::cpus::Held;
-use super::descriptor::{self, CACHED, Entry};
+use super::descriptor::{CACHED, Entry, Slab};
 use super::flags::CacheFlags;
-use super::inside::Inside;
+use super::identity;
 use super::lifecycle::{ConstructError, Lifecycle};
-use super::lists::{Filling, Lists};
-use super::magazine::{self, Magazine, magazine_bytes, rounds_for};
-#[cfg(feature = "mmap")]
+use super::lists::Reach;
+use super::magazine::{Magazine, magazine_bytes, rounds_for};
 use super::paths::WATCHED;
+use super::shelf::{Shelf, has_depot_place, has_own_place};
 #[cfg(feature = "mmap")]
 use super::slot::Slot;
 use crate::buddy::AllocError;
+use crate::lock::{Guard, IrqLock};
 use crate::page::records::NONE;
 use crate::page::{AllocFlags, FrameSource};
-use crate::platform::CpuId;
+use crate::platform::{CpuId, Platform};
 use core::ptr::NonNull;
-
-/// How other CPUs' objects are to be had.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Others {
-    /// At once, by going there: takes a barrier on every CPU.
-    Visit,
-    /// At their next call.
-    Ask,
-}
 
 /// What came of an attempt to make the loaded magazine useful.
 pub(super) enum Turn {
@@ -89,34 +79,44 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return Ok(Turn::Ready);
         }
         {
-            let mut depot = if flags.contains(AllocFlags::NO_WAIT) {
-                self.depot.try_lock(platform).ok_or(AllocError::WouldBlock)?
-            } else {
-                self.depot.lock(platform)
-            };
-            depot.visits += 1;
-            if let Some((full, rounds)) = depot.full.pop(platform) {
-                let (loaded, _) = held.take_loaded();
-                if !loaded.is_none() {
-                    depot.empty.push(platform, loaded, 0);
-                }
-                held.load(platform, full, rounds);
+            let mut shelf = lock_shelf(held.shelf(), platform, flags)?;
+            shelf.visits += 1;
+            if let Some(full) = shelf.full.pop(platform) {
+                exchange(platform, held, &mut shelf, full);
                 return Ok(Turn::Ready);
             }
             if !held.has_loaded() {
-                let Some((empty, _)) = depot.empty.pop(platform) else {
+                let Some(empty) = self.empty_magazine(&mut shelf) else {
                     return Ok(Turn::NeedsMagazine);
                 };
                 held.load(platform, empty, 0);
             }
         }
-        let mut lists = self.lock(flags)?;
         // The loaded magazine is empty, and a batch is no more than it holds.
         let batch = held.next_batch();
         let mut refill = held.refill();
-        let taken = lists.take(platform, batch, CACHED, |entry| refill.put(entry));
+        let sink = |entry| refill.put(entry);
+        let taken = self.lock(flags)?.take(platform, held.cpu(), self.near(), batch, CACHED, sink);
         refill.finish();
-        Ok(if taken == 0 { Turn::Nothing } else { Turn::Ready })
+        if taken > 0 {
+            return Ok(Turn::Ready);
+        }
+        let mut depot = lock_shelf(&self.depot, platform, flags)?;
+        let Some(full) = depot.full.pop(platform) else { return Ok(Turn::Nothing) };
+        exchange(platform, held, &mut depot, full);
+        Ok(Turn::Ready)
+    }
+
+    /// An empty magazine from the CPU's own shelf, or from the depot.
+    fn empty_magazine(&self, shelf: &mut Shelf) -> Option<Magazine> {
+        let platform = self.platform();
+        let empty = shelf.empty.pop(platform);
+        empty.or_else(|| self.depot.lock(platform).empty.pop(platform)).map(|(empty, _)| empty)
+    }
+
+    /// How far the running CPU may reach for slabs: for each CPU, a slab's worth of objects is left to the others.
+    pub(super) fn near(&self) -> Reach {
+        Reach::Near(self.cpus.count() * self.geometry.map_or(0, |geometry| geometry.objects))
     }
 
     /// Loads a magazine with rounds in the place of the empty one, if there is one; the slabs are
@@ -127,18 +127,10 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             held.swap(platform);
             return true;
         }
-        let depot = match flags.contains(AllocFlags::NO_WAIT) {
-            true => self.depot.try_lock(platform),
-            false => Some(self.depot.lock(platform)),
-        };
-        let Some(mut depot) = depot else { return false };
-        depot.visits += 1;
-        let Some((full, rounds)) = depot.full.pop(platform) else { return false };
-        let (loaded, _) = held.take_loaded();
-        if !loaded.is_none() {
-            depot.empty.push(platform, loaded, 0);
-        }
-        held.load(platform, full, rounds);
+        let Ok(mut shelf) = lock_shelf(held.shelf(), platform, flags) else { return false };
+        shelf.visits += 1;
+        let Some(full) = shelf.full.pop(platform) else { return false };
+        exchange(platform, held, &mut shelf, full);
         true
     }
 
@@ -150,22 +142,21 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             held.swap(platform);
             return Turn::Ready;
         }
+        let cpus = self.cpus.count();
+        let mut shelf = held.shelf().lock(platform);
+        shelf.visits += 1;
+        if !held.has_previous() || has_own_place(shelf.full.len(), self.object_bytes(), cpus) {
+            let Some(empty) = self.empty_magazine(&mut shelf) else { return Turn::NeedsMagazine };
+            put_away(platform, held, &mut shelf, empty);
+            return Turn::Ready;
+        }
+        drop(shelf);
         let mut depot = self.depot.lock(platform);
-        depot.visits += 1;
-        if held.has_previous() && !depot.has_room(self.object_bytes()) {
+        if !has_depot_place(depot.full.len(), cpus) {
             return Turn::Nothing;
         }
         let Some((empty, _)) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };
-        if held.has_loaded() {
-            let (previous, rounds) = held.take_previous();
-            if !previous.is_none() {
-                depot.full.push(platform, previous, rounds);
-            }
-            held.put_previous(empty, 0);
-            held.swap(platform);
-        } else {
-            held.load(platform, empty, 0);
-        }
+        put_away(platform, held, &mut depot, empty);
         Turn::Ready
     }
 
@@ -205,32 +196,48 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         if held.has_room() {
             return Turn::Ready;
         }
-        if held.has_loaded() && held.has_previous() && held.previous_rounds() < self.rounds() {
-            held.swap(platform);
-            return Turn::Ready;
-        }
-        let mut depot = self.depot.lock(platform);
-        depot.visits += 1;
-        if held.has_previous() && !depot.has_room(self.object_bytes()) {
-            drop(depot);
-            let (previous, rounds) = held.take_previous();
-            self.empty(&mut self.lists.lock(platform), &previous, rounds);
-            held.put_previous(previous, 0);
-            held.swap(platform);
-            return Turn::Flushed;
-        }
-        let Some((empty, _)) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };
-        if !held.has_loaded() {
-            held.load(platform, empty, 0);
-            return Turn::Ready;
+        let turn = self.load_with_room(held);
+        if !matches!(turn, Turn::Nothing) {
+            return turn;
         }
         let (previous, rounds) = held.take_previous();
-        if !previous.is_none() {
-            depot.full.push(platform, previous, rounds);
-        }
-        held.put_previous(empty, 0);
+        self.empty(&mut self.lists.lock(platform), &previous, rounds);
+        held.put_previous(previous, 0);
         held.swap(platform);
-        Turn::Ready
+        Turn::Flushed
+    }
+
+    /// Puts a claimed object, which lies in another way's slab, where it goes back to that slab: into the CPU's magazine for such objects,
+    /// which is emptied first if it is full.
+    pub(super) fn keep_foreign(
+        &self,
+        held: &Held<'_, S::Platform>,
+        slab: Slab<'_>,
+        index: usize,
+        entry: Entry,
+    ) -> Turn {
+        let platform = self.platform();
+        if self.flags.intersects(WATCHED) {
+            self.lists.lock(platform).put(platform, slab, index);
+            return Turn::Flushed;
+        }
+        if held.push_foreign(platform, entry) {
+            return Turn::Ready;
+        }
+        let (full, rounds) = held.take_foreign();
+        if full.is_none() {
+            let empty = self.empty_magazine(&mut held.shelf().lock(platform));
+            let Some(empty) = empty else {
+                self.lists.lock(platform).put(platform, slab, index);
+                return Turn::NeedsMagazine;
+            };
+            held.put_foreign(empty);
+        } else {
+            self.empty(&mut self.lists.lock(platform), &full, rounds);
+            held.put_foreign(full);
+        }
+        held.push_foreign(platform, entry);
+        Turn::Flushed
     }
 
     /// An empty magazine.
@@ -263,182 +270,53 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return;
         }
         let flags = flags.difference(AllocFlags::ZERO | AllocFlags::MOVABLE);
-        let cache = self.identity.id();
-        if cache == NONE {
+        let id = self.identity.id();
+        if id == NONE {
             return;
         }
-        if let Ok(true) = self.cpus.add_slot(self.source, self.records(), cache, flags) {
-            self.depot.lock(self.platform()).cpus += 1;
-        }
+        // SAFETY: this cache has not ended.
+        let cache = unsafe { identity::of_id(self.source, id) }.number;
+        // Without one, the next call on the shared path tries again.
+        let _ = self.cpus.add_slot(self.source, self.records(), cache, flags);
     }
+}
 
-    /// Puts the rounds of a magazine back into their slabs. Neighbours in a magazine are often neighbours in a slab: that one
-    /// is found, and sorted into its list, once for all of them.
-    pub(super) fn empty(&self, lists: &mut Lists, magazine: &Magazine, rounds: u32) {
-        let Some(entries) = NonNull::new(magazine.entries(self.platform())) else { return };
-        let mut round = 0;
-        while round < rounds {
-            // SAFETY: the caller owns the magazine, and it has so many rounds.
-            let first = unsafe { magazine::read(entries, round) };
-            let Some(slab) = descriptor::find(self.source, first.object) else {
-                let address = first.object.as_ptr() as usize;
-                super::corrupted(self.platform(), address, Some(self.name));
-                round += 1;
-                continue;
-            };
-            let mut filling = Filling::new(slab);
-            let mut put = 0;
-            while round + put < rounds {
-                // SAFETY: as above.
-                let entry = unsafe { magazine::read(entries, round + put) };
-                if !filling.put(self.platform(), entry) {
-                    break;
-                }
-                put += 1;
-            }
-            lists.finish(self.platform(), filling);
-            if put == 0 {
-                if first.state().load(Relaxed) == CACHED {
-                    // It is another slab's: one of the two records is wrong.
-                    let address = first.object.as_ptr() as usize;
-                    super::corrupted(self.platform(), address, Some(self.name));
-                } else {
-                    self.report_twice(first);
-                }
-                put = 1;
-            }
-            round += put;
-        }
+/// The shelf, for a request with `flags`.
+fn lock_shelf<'a, P: Platform>(
+    shelf: &'a IrqLock<Shelf>,
+    platform: &'a P,
+    flags: AllocFlags,
+) -> Result<Guard<'a, Shelf, P>, AllocError> {
+    match flags.contains(AllocFlags::NO_WAIT) {
+        true => shelf.try_lock(platform).ok_or(AllocError::WouldBlock),
+        false => Ok(shelf.lock(platform)),
     }
+}
 
-    /// Puts the rounds of a slot's magazines back into their slabs.
-    pub(super) fn drain_inside(&self, slot: Inside<'_>) {
-        slot.settle();
-        let mut lists = self.lists.lock(self.platform());
-        let (loaded, rounds) = slot.take_loaded();
-        if !loaded.is_none() {
-            self.empty(&mut lists, &loaded, rounds);
-        }
-        slot.load(self.platform(), loaded, 0);
-        let (previous, rounds) = slot.take_previous();
-        if !previous.is_none() {
-            self.empty(&mut lists, &previous, rounds);
-        }
-        slot.put_previous(previous, 0);
+/// Loads a magazine with so many rounds in the place of the empty one, if there is one, which goes to the shelf.
+fn exchange<P: Platform>(
+    platform: &P,
+    held: &Held<'_, P>,
+    shelf: &mut Shelf,
+    (full, rounds): (Magazine, u32),
+) {
+    let (loaded, _) = held.take_loaded();
+    if !loaded.is_none() {
+        shelf.empty.push(platform, loaded, 0);
     }
+    held.load(platform, full, rounds);
+}
 
-    /// Puts idle objects back into their slabs: the running CPU's, the depot's, and other CPUs'. What cannot be had of those,
-    /// they are asked for.
-    pub(super) fn drain(&self, others: Others) {
-        let platform = self.platform();
-        if let Some(held) = self.hold() {
-            self.drain_inside(*held);
-        }
-        if self.cpus.ask(platform) && others == Others::Visit {
-            self.cpus.visit_all(platform, self.rounds(), |slot| self.drain_inside(slot));
-        }
-        self.drain_depot(usize::MAX, usize::MAX);
+/// Loads an empty magazine in the place of the full one, if there is one, which becomes the previous one. That
+/// goes to the shelf.
+fn put_away<P: Platform>(platform: &P, held: &Held<'_, P>, shelf: &mut Shelf, empty: Magazine) {
+    if !held.has_loaded() {
+        return held.load(platform, empty, 0);
     }
-
-    /// Takes full magazines out of the depot, puts their rounds back into their slabs, and
-    /// gives empty ones' memory back: so many of each at most.
-    fn drain_depot(&self, full: usize, empty: usize) {
-        let platform = self.platform();
-        for _ in 0..full {
-            let Some((magazine, rounds)) = self.depot.lock(platform).full.pop(platform) else {
-                break;
-            };
-            self.empty(&mut self.lists.lock(platform), &magazine, rounds);
-            self.give_magazine(magazine);
-        }
-        for _ in 0..empty {
-            let Some((magazine, _)) = self.depot.lock(platform).empty.pop(platform) else { break };
-            self.give_magazine(magazine);
-        }
+    let (previous, rounds) = held.take_previous();
+    if !previous.is_none() {
+        shelf.full.push(platform, previous, rounds);
     }
-
-    pub(super) fn give_magazine(&self, magazine: Magazine) {
-        if !magazine.is_none() {
-            // SAFETY: the magazine was ours; its record came from `supply`.
-            unsafe { self.records().give(self.source, magazine.into_id()) };
-        }
-    }
-
-    /// Puts the objects of a CPU that has stopped back into their slabs, and gives its
-    /// magazines' memory back.
-    ///
-    /// # Safety
-    ///
-    /// The CPU does not run, or does not use the cache during the call.
-    pub unsafe fn drain_cpu(&self, cpu: CpuId) {
-        let Some(slot) = self.cpus.slot(self.platform(), cpu) else { return };
-        // SAFETY: the caller's promise: nobody else is inside.
-        let slot = unsafe { Inside::new(slot, self.rounds()) };
-        self.drain_inside(slot);
-        let (loaded, _) = slot.take_loaded();
-        let (previous, _) = slot.take_previous();
-        slot.open(self.limits());
-        self.give_magazine(loaded);
-        self.give_magazine(previous);
-        self.trim();
-    }
-
-    /// Forgets a CPU's magazines and their objects: see [`Heap::abandon_cpu`](crate::heap::Heap::abandon_cpu). Other CPUs are not
-    /// touched, so at worst objects are lost.
-    pub fn abandon_cpu(&self, cpu: CpuId) {
-        self.cpus.abandon(cpu);
-    }
-
-    /// Empties every magazine and gives its memory back.
-    pub(super) fn drain_all(&mut self) {
-        for number in 0..crate::platform::MAX_CPUS {
-            if let Some(cpu) = CpuId::new(number) {
-                // SAFETY: the exclusive borrow shows that no CPU uses the cache.
-                unsafe { self.drain_cpu(cpu) };
-            }
-        }
-        self.drain_depot(usize::MAX, usize::MAX);
-    }
-
-    /// Gives back what has not been needed since the last call: the fewest empty slabs and the
-    /// fewest magazines in the depot that there have been at any time in between. Called at
-    /// intervals, it follows the working set. How many frames were given back.
-    pub fn reap(&self) -> usize {
-        let platform = self.platform();
-        let (full, empty) = {
-            let depot = self.depot.lock(platform);
-            (depot.full.idle, depot.empty.idle)
-        };
-        self.drain_depot(full, empty);
-        {
-            let mut depot = self.depot.lock(platform);
-            depot.full.settle();
-            depot.empty.settle();
-        }
-        let idle = self.lists.lock(platform).idle;
-        let mut frames = 0;
-        for _ in 0..idle {
-            let slab = self.lists.lock(platform).remove_empty(platform);
-            let Some(slab) = slab else { break };
-            frames += slab.order().frames();
-            // SAFETY: `remove_empty` took it out of the lists, and all its objects are in it.
-            unsafe { self.release(slab) };
-        }
-        self.lists.lock(platform).settle();
-        frames
-    }
-
-    /// Gives back empty slabs beyond those that the cache keeps. Each was emptied by an earlier
-    /// free, so the work is bounded by theirs.
-    pub(super) fn trim(&self) {
-        loop {
-            let surplus = {
-                let mut lists = self.lists.lock(self.platform());
-                self.surplus(&mut lists)
-            };
-            let Some(slab) = surplus else { return };
-            // SAFETY: `surplus` took it out of the lists, and all its objects are in it.
-            unsafe { self.release(slab) };
-        }
-    }
+    held.put_previous(empty, 0);
+    held.swap(platform);
 }

@@ -1,4 +1,4 @@
-//! What each CPU has of a cache: two magazines of free objects, behind a [`Gate`].
+//! What each CPU has of a cache: three magazines of free objects, behind a [`Gate`], and a [`Shelf`] of others.
 //!
 //! # Invariants
 //!
@@ -9,18 +9,23 @@
 //! 4. The gate's limits are shut, or `bottom` and the end of the loaded magazine. The floor stays shut if objects are looked at
 //!    when they are handed out, the ceiling if they are when they come back: a hit need not ask what the cache demands.
 //! 5. `ground` does not change once the slot is in its cache's table.
+//! 6. Where `foreign_room` is not 0 there is a foreign magazine, of a cache whose objects need no look when they come back. It has
+//!    `foreign_rounds` entries and room for so many more.
 
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
-    AtomicPtr, AtomicU32,
+    AtomicPtr, AtomicU16, AtomicU32,
     Ordering::{Acquire, Relaxed},
 };
 
 use super::descriptor::{self, CACHED, Entry, Objects, Slab, USER};
 use super::gate::{Gate, Gated};
+use super::key::Key;
 use super::magazine;
+use super::shelf::Shelf;
 use crate::frame::FRAME_SHIFT;
+use crate::lock::IrqLock;
 use crate::page::FrameSource;
 use crate::page::records::NONE;
 use crate::platform::{Mapping, Pinning, Platform};
@@ -40,9 +45,15 @@ pub(crate) struct Slot {
     /// Objects to take from the slabs next time, doubled each time: a cache that is hardly used
     /// strands little.
     pub(super) batch: AtomicU32,
+    /// The magazine of objects from other CPUs' slabs, which go back there; how many it has, and for how many it has room.
+    pub(super) foreign: AtomicU32,
+    pub(super) foreign_rounds: AtomicU16,
+    pub(super) foreign_room: AtomicU16,
+    /// The CPU's other magazines; not behind the gate.
+    pub(super) shelf: IrqLock<Shelf>,
 }
 
-const _: () = assert!(core::mem::offset_of!(Slot, bottom) <= 64);
+const _: () = assert!(core::mem::offset_of!(Slot, bottom) <= 64 && size_of::<Slot>() == 128);
 
 // SAFETY: what is not atomic does not change (invariant 5), and the pointer in it leads to atomics that live for ever.
 unsafe impl Sync for Slot {}
@@ -58,26 +69,26 @@ struct Ground {
     records: *mut u8,
     /// How many records there are.
     frames: u32,
-    /// The record of the cache whose slab it should be.
-    cache: u32,
+    /// What a slab must have: the cache's number and the CPU's way.
+    key: Key,
 }
 
 impl Ground {
-    const fn empty(cache: u32) -> Self {
-        Self { start: 0, owners: ptr::null(), records: ptr::null_mut(), frames: 0, cache }
+    const fn empty(key: Key) -> Self {
+        Self { start: 0, owners: ptr::null(), records: ptr::null_mut(), frames: 0, key }
     }
 
     /// The owner records that are at hand, where addresses lead to them without a question to the platform.
-    fn of<S: FrameSource>(source: &S, cache: u32) -> Self {
-        let Some((first, owners)) = source.owners_at_hand() else { return Self::empty(cache) };
+    fn of<S: FrameSource>(source: &S, key: Key) -> Self {
+        let Some((first, owners)) = source.owners_at_hand() else { return Self::empty(key) };
         if S::Platform::MAPPING != Mapping::Linear {
-            return Self::empty(cache);
+            return Self::empty(key);
         }
         let start = source.platform().phys_to_virt(first.start());
         // Ids are physical addresses in granules.
         let records = start.wrapping_byte_sub(first.start().as_u64() as usize);
         let frames = u32::try_from(owners.len()).unwrap_or(u32::MAX);
-        Self { start: start.addr(), owners: owners.as_ptr(), records, frames, cache }
+        Self { start: start.addr(), owners: owners.as_ptr(), records, frames, key }
     }
 
     /// The owner record of the frame at `address`.
@@ -91,7 +102,7 @@ impl Ground {
 }
 
 /// The slot of a CPU that has none.
-pub(super) static ABSENT: Slot = Slot::with(Gate::walled(), Ground::empty(NONE));
+pub(super) static ABSENT: Slot = Slot::with(Gate::walled(), Ground::empty(Key::NOBODY));
 
 impl Slot {
     const fn with(gate: Gate, ground: Ground) -> Self {
@@ -104,12 +115,16 @@ impl Slot {
             previous: AtomicU32::new(NONE),
             previous_rounds: AtomicU32::new(0),
             batch: AtomicU32::new(1),
+            foreign: AtomicU32::new(NONE),
+            foreign_rounds: AtomicU16::new(0),
+            foreign_room: AtomicU16::new(0),
+            shelf: IrqLock::new(Shelf::new()),
         }
     }
 
-    /// A slot without magazines, of the cache with this record.
-    pub(super) fn new<S: FrameSource>(source: &S, cache: u32) -> Self {
-        Self::with(Gate::new(), Ground::of(source, cache))
+    /// A slot without magazines, for hits of slabs with this key.
+    pub(super) fn new<S: FrameSource>(source: &S, key: Key) -> Self {
+        Self::with(Gate::new(), Ground::of(source, key))
     }
 
     /// What stands for the slot of a CPU that has none: no hit finds it free.
@@ -154,14 +169,14 @@ impl Slot {
     }
 
     /// Puts a user's object, which lies in `slab`, into the loaded magazine; `false`, and nothing has changed, if that
-    /// needs more, or `object` is no user's object of this slot's cache.
+    /// needs more, or `object` is no user's object of this slot's cache and way.
     ///
     /// # Safety
     ///
     /// As [`take`](Self::take). If it is an allocated object, nobody uses it any more.
     #[inline(always)]
     pub(super) unsafe fn put(&self, pinning: Pinning, slab: Slab<'_>, object: NonNull<u8>) -> bool {
-        if slab.cache() != self.ground.cache {
+        if slab.key() != self.ground.key {
             return false;
         }
         let Some(index) = slab.index_at(object.addr().get()) else { return false };
@@ -182,6 +197,36 @@ impl Slot {
         }
         self.gate.leave();
         is_good
+    }
+
+    /// Puts a user's object, which lies in `slab`, into the magazine for objects from other ways' slabs; `false`, and nothing has
+    /// changed, if that needs more, or `object` is no such object.
+    ///
+    /// # Safety
+    ///
+    /// As [`put`](Self::put), and `platform` is the cache's.
+    pub(crate) unsafe fn put_foreign<P: Platform>(
+        &self,
+        platform: &P,
+        slab: Slab<'_>,
+        object: NonNull<u8>,
+    ) -> bool {
+        let (key, demanded) = (slab.key(), self.ground.key);
+        if key == demanded || !key.is_sibling_of(demanded) {
+            return false;
+        }
+        let Some(index) = slab.index_at(object.addr().get()) else { return false };
+        let entry = slab.entry_at(object, index);
+        // SAFETY: the caller's promise.
+        if !unsafe { self.gate.visit(P::PINNING) } {
+            return false;
+        }
+        let is_put = entry.state().load(Relaxed) == USER && self.push_foreign(platform, entry);
+        if is_put {
+            entry.state().store(CACHED, Relaxed);
+        }
+        self.gate.leave();
+        is_put
     }
 
     /// Objects from the loaded magazine, for their user, as [`take`](Self::take) takes one; how many, into as many of the places
@@ -250,7 +295,7 @@ impl Slot {
                 Some(index) => index,
                 None => {
                     let slab = self.slab_at_hand(source, object);
-                    near = slab.filter(|slab| slab.cache() == self.ground.cache).map(Slab::here);
+                    near = slab.filter(|slab| slab.key() == self.ground.key).map(Slab::here);
                     let Some(index) = near.and_then(|near| near.index_at(object)) else { break };
                     index
                 }
@@ -304,7 +349,7 @@ impl Slot {
     }
 
     /// Puts a user's object into the loaded magazine; `false`, and nothing has changed, if there is no room, the slot is being
-    /// used, or `object` is no user's object of this slot's cache.
+    /// used, or `object` is no user's object of this slot's cache and way.
     ///
     /// # Safety
     ///
@@ -316,15 +361,32 @@ impl Slot {
         unsafe { self.put(Pinning::Pinned, slab, object) }
     }
 
+    /// Puts an object of another way's slab into the magazine for such, if there is one with room. The caller is inside.
+    #[inline]
+    pub(super) fn push_foreign<P: Platform>(&self, platform: &P, entry: Entry) -> bool {
+        let (rounds, room) = (self.foreign_rounds.load(Relaxed), self.foreign_room.load(Relaxed));
+        if room == 0 {
+            return false;
+        }
+        let entries = magazine::entries(platform, self.foreign.load(Relaxed));
+        // SAFETY: the magazine has room for an entry (invariant 6).
+        unsafe { entries.add(rounds as usize).write(entry) };
+        self.foreign_rounds.store(rounds + 1, Relaxed);
+        self.foreign_room.store(room - 1, Relaxed);
+        true
+    }
+
     /// Rounds in the loaded magazine; too many at most, if another CPU asks while they change.
     pub(super) fn rounds(&self) -> u32 {
         let bytes = self.top.load(Relaxed).addr().wrapping_sub(self.bottom.load(Relaxed).addr());
         (bytes / size_of::<Entry>()).min(magazine::MAX_ROUNDS as usize) as u32
     }
 
-    /// The rounds in both magazines, as far as another CPU can tell.
+    /// The rounds in all three magazines, as far as another CPU can tell.
     pub(super) fn total_rounds(&self) -> usize {
-        (self.rounds() + self.previous_rounds.load(Relaxed)) as usize
+        let foreign = u32::from(self.foreign_rounds.load(Relaxed));
+        let others = self.previous_rounds.load(Relaxed) + foreign;
+        (self.rounds() + others) as usize
     }
 
     /// Without magazines, whoever was inside.
@@ -334,6 +396,9 @@ impl Slot {
         self.previous_rounds.store(0, Relaxed);
         self.loaded.store(NONE, Relaxed);
         self.previous.store(NONE, Relaxed);
+        self.foreign.store(NONE, Relaxed);
+        self.foreign_rounds.store(0, Relaxed);
+        self.foreign_room.store(0, Relaxed);
         self.batch.store(1, Relaxed);
         self.gate.forget();
     }

@@ -62,7 +62,10 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             frames_per_slab: geometry.order.frames(),
             slabs_active: slabs - empty,
             slabs_total: slabs,
-            depot_visits: self.depot.lock(self.platform()).visits,
+            depot_visits: self
+                .shelves()
+                .map(|shelf| shelf.lock(self.platform()).visits as usize)
+                .sum(),
             record_frames: self.records().frames(self.source),
         }
     }
@@ -71,6 +74,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     pub(super) fn cached(&self) -> usize {
         let platform = self.platform();
         let slots: usize = self.cpus.slots(platform).map(Slot::total_rounds).sum();
-        slots + self.depot.lock(platform).full.total_rounds(platform) + self.stocked.load(Relaxed)
+        let shelves: usize =
+            self.shelves().map(|shelf| shelf.lock(platform).full.total_rounds(platform)).sum();
+        slots + shelves + self.stocked.load(Relaxed)
     }
 }

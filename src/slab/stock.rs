@@ -6,8 +6,10 @@ use core::sync::atomic::Ordering::Relaxed;
 use super::RawCache;
 use super::descriptor::{CACHED, Entry};
 use super::lifecycle::{Bytes, ConstructError, Lifecycle};
+use super::lists::Reach;
 use super::magazine::{self, Magazine, Magazines};
 use crate::page::{AllocError, AllocFlags, FrameSource};
+use crate::platform::Platform;
 
 /// Objects of a cache set aside for one holder, who can then take them without fail in a
 /// section that must not. What is left goes back to the cache when the stock is dropped.
@@ -99,7 +101,9 @@ impl<S: FrameSource, L: Lifecycle> Stock<'_, S, L> {
             rounds += 1;
         };
         let mut taken = match cache.lock(flags) {
-            Ok(mut lists) => lists.take(platform, wanted, CACHED, &mut sink),
+            Ok(mut lists) => {
+                lists.take(platform, platform.cpu_id(), Reach::All, wanted, CACHED, &mut sink)
+            }
             Err(_) => 0,
         };
         let mut failure = None;

@@ -5,6 +5,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
 use super::descriptor::{CACHED, Slab};
+use super::identity;
+use super::key::Key;
 use super::lifecycle::Lifecycle;
 use super::lists::Fill;
 use crate::page::FrameSource;
@@ -23,7 +25,7 @@ pub enum CacheFault {
         /// The slab's first object.
         base: usize,
     },
-    /// The owner records of a slab's frames do not lead to it.
+    /// The slab names another cache, or the owner records of its frames do not lead to it.
     Owner {
         /// The slab's first object.
         base: usize,
@@ -92,7 +94,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let lists = self.lists.lock(platform);
         let mut available = 0;
         let mut cached = 0;
-        for fill in Fill::ALL {
+        for fill in Fill::all() {
             let mut previous = None;
             let mut len = 0;
             while let Some(slab) = lists.walk(platform, fill, previous) {
@@ -101,13 +103,15 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 if slab.prev().load(Relaxed) != prev || len == lists.chain(fill).len() {
                     return Err(CacheFault::Chain);
                 }
-                if Fill::of(slab) != fill || slab.list().load(Relaxed) != fill as u8 {
+                if Fill::of(slab) != fill || slab.list().load(Relaxed) != fill.number() {
                     return Err(CacheFault::List { base });
                 }
                 if !slab.is_consistent() {
                     return Err(CacheFault::Slab { base });
                 }
-                if slab.cache() != self.identity.id() || !self.owns_frames(slab) {
+                let is_named = slab.cache() == self.identity.id()
+                    && slab.key() == Key::of(identity::of(self.source, slab).number, slab.way());
+                if !is_named || !self.owns_frames(slab) {
                     return Err(CacheFault::Owner { base });
                 }
                 self.check_bytes(slab)?;

@@ -1,0 +1,207 @@
+//! What lies idle goes back: from magazines and shelves to the slabs, and from empty slabs to the source.
+
+use core::iter;
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Relaxed;
+
+use super::RawCache;
+use super::descriptor::{self, CACHED};
+use super::inside::Inside;
+use super::lifecycle::Lifecycle;
+use super::lists::{Filling, Lists};
+use super::magazine::{self, Magazine};
+use super::shelf::Shelf;
+use crate::lock::IrqLock;
+use crate::page::FrameSource;
+use crate::platform::CpuId;
+
+/// How other CPUs' objects are to be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Others {
+    /// At once, by going there: takes a barrier on every CPU.
+    Visit,
+    /// At their next call.
+    Ask,
+}
+
+impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
+    /// Puts the rounds of a magazine back into their slabs. Neighbours in a magazine are often neighbours in a slab: that one
+    /// is found, and sorted into its list, once for all of them.
+    pub(super) fn empty(&self, lists: &mut Lists, magazine: &Magazine, rounds: u32) {
+        let Some(entries) = NonNull::new(magazine.entries(self.platform())) else { return };
+        let mut round = 0;
+        while round < rounds {
+            // SAFETY: the caller owns the magazine, and it has so many rounds.
+            let first = unsafe { magazine::read(entries, round) };
+            let Some(slab) = descriptor::find(self.source, first.object) else {
+                let address = first.object.as_ptr() as usize;
+                super::corrupted(self.platform(), address, Some(self.name));
+                round += 1;
+                continue;
+            };
+            let mut filling = Filling::new(slab);
+            let mut put = 0;
+            while round + put < rounds {
+                // SAFETY: as above.
+                let entry = unsafe { magazine::read(entries, round + put) };
+                if !filling.put(self.platform(), entry) {
+                    break;
+                }
+                put += 1;
+            }
+            lists.finish(self.platform(), filling);
+            if put == 0 {
+                if first.state().load(Relaxed) == CACHED {
+                    // It is another slab's: one of the two records is wrong.
+                    let address = first.object.as_ptr() as usize;
+                    super::corrupted(self.platform(), address, Some(self.name));
+                } else {
+                    self.report_twice(first);
+                }
+                put = 1;
+            }
+            round += put;
+        }
+    }
+
+    /// Puts the rounds of a slot's magazines back into their slabs.
+    pub(super) fn drain_inside(&self, slot: Inside<'_>) {
+        slot.settle();
+        let mut lists = self.lists.lock(self.platform());
+        let (loaded, rounds) = slot.take_loaded();
+        if !loaded.is_none() {
+            self.empty(&mut lists, &loaded, rounds);
+        }
+        slot.load(self.platform(), loaded, 0);
+        let (previous, rounds) = slot.take_previous();
+        if !previous.is_none() {
+            self.empty(&mut lists, &previous, rounds);
+        }
+        slot.put_previous(previous, 0);
+        let (foreign, rounds) = slot.take_foreign();
+        if !foreign.is_none() {
+            self.empty(&mut lists, &foreign, rounds);
+        }
+        slot.put_foreign(foreign);
+    }
+
+    /// Puts idle objects back into their slabs: the running CPU's, those on all shelves, and other CPUs'. What cannot be had of those,
+    /// they are asked for.
+    pub(super) fn drain(&self, others: Others) {
+        let platform = self.platform();
+        if let Some(held) = self.hold() {
+            self.drain_inside(*held);
+        }
+        if self.cpus.ask(platform) && others == Others::Visit {
+            self.cpus.visit_all(platform, self.rounds(), |slot| self.drain_inside(slot));
+        }
+        self.shelves().for_each(|shelf| self.clear_shelf(shelf, usize::MAX, usize::MAX));
+    }
+
+    /// The CPUs' shelves and the depot.
+    pub(super) fn shelves(&self) -> impl Iterator<Item = &IrqLock<Shelf>> {
+        let own = self.cpus.slots(self.platform()).map(|slot| &slot.shelf);
+        own.chain(iter::once(&self.depot))
+    }
+
+    /// Takes full magazines from a shelf, puts their rounds back into their slabs, and gives empty ones' memory back: so many
+    /// of each at most.
+    fn clear_shelf(&self, shelf: &IrqLock<Shelf>, full: usize, empty: usize) {
+        let platform = self.platform();
+        for _ in 0..full {
+            let Some((magazine, rounds)) = shelf.lock(platform).full.pop(platform) else { break };
+            self.empty(&mut self.lists.lock(platform), &magazine, rounds);
+            self.give_magazine(magazine);
+        }
+        for _ in 0..empty {
+            let Some((magazine, _)) = shelf.lock(platform).empty.pop(platform) else { break };
+            self.give_magazine(magazine);
+        }
+    }
+
+    pub(super) fn give_magazine(&self, magazine: Magazine) {
+        if !magazine.is_none() {
+            // SAFETY: the magazine was ours; its record came from `supply`.
+            unsafe { self.records().give(self.source, magazine.into_id()) };
+        }
+    }
+
+    /// Puts the objects of a CPU that has stopped back into their slabs, and gives its
+    /// magazines' memory back.
+    ///
+    /// # Safety
+    ///
+    /// The CPU does not run, or does not use the cache during the call.
+    pub unsafe fn drain_cpu(&self, cpu: CpuId) {
+        let Some(slot) = self.cpus.slot(self.platform(), cpu) else { return };
+        // SAFETY: the caller's promise: nobody else is inside.
+        let slot = unsafe { Inside::new(slot, self.rounds()) };
+        self.drain_inside(slot);
+        let (loaded, _) = slot.take_loaded();
+        let (previous, _) = slot.take_previous();
+        let (foreign, _) = slot.take_foreign();
+        slot.open(self.limits());
+        self.give_magazine(loaded);
+        self.give_magazine(previous);
+        self.give_magazine(foreign);
+        self.clear_shelf(slot.shelf(), usize::MAX, usize::MAX);
+        self.trim();
+    }
+
+    /// Forgets a CPU's magazines and their objects: see [`Heap::abandon_cpu`](crate::heap::Heap::abandon_cpu). Other CPUs are not
+    /// touched, so at worst objects are lost.
+    pub fn abandon_cpu(&self, cpu: CpuId) {
+        self.cpus.abandon(cpu);
+    }
+
+    /// Empties every magazine and gives its memory back.
+    pub(super) fn drain_all(&mut self) {
+        for number in 0..crate::platform::MAX_CPUS {
+            if let Some(cpu) = CpuId::new(number) {
+                // SAFETY: the exclusive borrow shows that no CPU uses the cache.
+                unsafe { self.drain_cpu(cpu) };
+            }
+        }
+        self.clear_shelf(&self.depot, usize::MAX, usize::MAX);
+    }
+
+    /// Gives back what has not been needed since the last call: the fewest empty slabs and the
+    /// fewest magazines on each shelf that there have been at any time in between. Called at
+    /// intervals, it follows the working set. How many frames were given back.
+    pub fn reap(&self) -> usize {
+        let platform = self.platform();
+        for shelf in self.shelves() {
+            let (full, empty) = {
+                let shelf = shelf.lock(platform);
+                (shelf.full.idle(), shelf.empty.idle())
+            };
+            self.clear_shelf(shelf, full, empty);
+            shelf.lock(platform).settle();
+        }
+        let idle = self.lists.lock(platform).idle;
+        let mut frames = 0;
+        for _ in 0..idle {
+            let slab = self.lists.lock(platform).remove_empty(platform);
+            let Some(slab) = slab else { break };
+            frames += slab.order().frames();
+            // SAFETY: `remove_empty` took it out of the lists, and all its objects are in it.
+            unsafe { self.release(slab) };
+        }
+        self.lists.lock(platform).settle();
+        frames
+    }
+
+    /// Gives back empty slabs beyond those that the cache keeps. Each was emptied by an earlier
+    /// free, so the work is bounded by theirs.
+    pub(super) fn trim(&self) {
+        loop {
+            let surplus = {
+                let mut lists = self.lists.lock(self.platform());
+                self.surplus(&mut lists)
+            };
+            let Some(slab) = surplus else { return };
+            // SAFETY: `surplus` took it out of the lists, and all its objects are in it.
+            unsafe { self.release(slab) };
+        }
+    }
+}
