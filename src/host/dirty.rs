@@ -115,6 +115,12 @@ impl Dirty {
         cleared + unknown
     }
 
+    /// How many of the first frames of `range` are clean.
+    pub(super) fn clean_frames(&self, range: FrameRange) -> usize {
+        let (bits, _) = self.bits(range);
+        self.find(bits.start, bits.end, 0).unwrap_or(bits.end) - bits.start
+    }
+
     /// The first dirty frames from number `from` on that are neighbours, at most `limit` of them.
     pub(super) fn next(&self, from: usize, limit: usize) -> Option<FrameRange> {
         let first = self.first.load(Relaxed);

@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
 
+use super::ahead::Ahead;
 use super::directory::Directory;
 use super::dirty::Dirty;
 use super::platform::HostPlatform;
@@ -63,6 +64,7 @@ pub struct HostFrames {
     /// Held while memory is given back.
     trimming: spin::Mutex<()>,
     dirty: Dirty,
+    ahead: Ahead,
     directory: Directory,
     opened_bytes: AtomicUsize,
     /// When memory was last given back, in milliseconds of the system's clock.
@@ -91,6 +93,7 @@ impl HostFrames {
             growth: spin::Mutex::new(Growth { span: Span::EMPTY, opened_bytes: 0 }),
             trimming: spin::Mutex::new(()),
             dirty: Dirty::new(),
+            ahead: Ahead::new(),
             directory: Directory::new(),
             opened_bytes: AtomicUsize::new(0),
             trimmed_at: AtomicU64::new(0),
@@ -274,12 +277,14 @@ impl HostFrames {
         now.saturating_sub(trimmed_at) >= self.trim_delay_ms.load(Relaxed)
     }
 
-    /// Says of frames that were just taken that they are in use, and clears what of them is asked to be zero and is not.
-    fn taken(&self, range: FrameRange, flags: AllocFlags) {
+    /// Says of frames that were just taken that they are in use, and clears what of them is asked to be zero and is not; how many of them
+    /// have memory.
+    fn taken(&self, range: FrameRange, flags: AllocFlags) -> usize {
         let dirty = self.dirty.clear(range);
         if dirty > 0 && flags.contains(AllocFlags::ZERO) {
             self.clear(range);
         }
+        dirty
     }
 
     /// Clears frames that were just taken.
@@ -544,8 +549,10 @@ unsafe impl FrameSource for HostFrames {
     ) -> Result<Frame, AllocError> {
         let plain = flags.difference(AllocFlags::ZERO);
         let frame = self.serve(order.frames(), flags, || self.pages.take(order, owner, plain))?;
-        if let Some(block) = FrameRange::from_len(frame, order.frames()) {
-            self.taken(block, flags);
+        if let Some(block) = FrameRange::from_len(frame, order.frames())
+            && self.taken(block, flags) == 0
+        {
+            self.ahead.taken(&self.pages, &self.dirty, block);
         }
         Ok(frame)
     }

@@ -59,6 +59,7 @@
 //!
 //! Linux `mmap(2)`, `madvise(2)`, `Documentation/mm/overcommit-accounting.rst`.
 
+mod ahead;
 mod allocator;
 mod directory;
 mod dirty;

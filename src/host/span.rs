@@ -94,6 +94,13 @@ impl Span {
     }
 }
 
+/// Gives memory to `bytes` bytes from `start` on, which were opened, as a write to each page would, and changes nothing of what they
+/// read as; `false` if the system cannot, or not in one go.
+pub(super) fn populate(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: this changes no contents, also where somebody uses the pages.
+    unsafe { mm::madvise(start.cast(), bytes, Advice::LinuxPopulateWrite) }.is_ok()
+}
+
 /// Takes the memory away from `bytes` bytes from `start` on, which read as zero when touched again; `false` if
 /// the system refuses.
 ///

@@ -21,7 +21,9 @@ use crate::buddy::AllocError;
 use crate::lock::{Guard, IrqLock};
 use crate::page::records::NONE;
 use crate::page::{AllocFlags, FrameSource};
-use crate::platform::{CpuId, Platform};
+#[cfg(feature = "mmap")]
+use crate::platform::CpuId;
+use crate::platform::Platform;
 use core::ptr::NonNull;
 
 /// What came of an attempt to make the loaded magazine useful.
