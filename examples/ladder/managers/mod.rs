@@ -74,6 +74,6 @@ pub(crate) const LADDER: [Maker; 9] = [
 /// What people use instead.
 pub(crate) const PEERS: [Maker; 3] = [
     ("libc", || Box::new(peers::Libc)),
-    ("kmem", || Box::new(peers::Kmem)),
+    ("kmem", || Box::new(peers::Kmem::new())),
     ("kmem arena", || Box::new(peers::ByteArena::new())),
 ];

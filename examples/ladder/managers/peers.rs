@@ -39,6 +39,16 @@ pub(crate) struct Kmem;
 
 const KMEM: MmapAllocator = MmapAllocator::new();
 
+impl Kmem {
+    /// Ready to serve: it has got its first memory from the system, as the C library's heap has long before `main`.
+    pub(crate) fn new() -> Self {
+        let mut kmem = Self;
+        let block = kmem.malloc(WORD);
+        kmem.free(block);
+        kmem
+    }
+}
+
 impl Manager for Kmem {
     fn malloc(&mut self, len: usize) -> usize {
         let block = KMEM.allocate_hit(len).or_else(|| {
