@@ -256,6 +256,37 @@ fn a_small_address_space_gives_errors_and_not_a_crash() {
 }
 
 #[test]
+fn runs_that_are_kept_for_the_next_request_do_not_make_another_one_fail() {
+    if !is_child() {
+        let name = "runs_that_are_kept_for_the_next_request_do_not_make_another_one_fail";
+        assert_passes(&child(name, "ulimit -v 300000;"));
+        return;
+    }
+    let heap = KMEM.heap();
+    let layout = |size| Layout::from_size_align(size, 8).expect("valid");
+    let (large, small) = (layout(800 << 10), layout(16 << 10));
+    let fill = |layout| -> Vec<NonNull<u8>> {
+        let blocks = std::iter::repeat_with(|| heap.allocate(layout, AllocFlags::empty()));
+        blocks.map_while(|block| Some(block.ok()?.cast())).collect()
+    };
+    let (mut runs, mut objects) = (fill(large), fill(small));
+    let run = runs.pop().expect("some fitted");
+    // SAFETY: not used any more.
+    unsafe { heap.deallocate(run, large) }.expect("allocated");
+    let more = fill(small);
+    assert!(more.len() >= 45, "{} objects of 16 KiB in 800 KiB", more.len());
+    objects.extend(more);
+    KMEM.verify().expect("sound");
+    for (blocks, layout) in [(runs, large), (objects, small)] {
+        for block in blocks {
+            // SAFETY: not used any more.
+            unsafe { heap.deallocate(block, layout) }.expect("allocated");
+        }
+    }
+    KMEM.verify().expect("sound");
+}
+
+#[test]
 fn a_wrong_free_ends_the_process_with_one_line() {
     if is_child() {
         let layout = Layout::new::<[u64; 5]>();

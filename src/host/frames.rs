@@ -405,12 +405,19 @@ impl HostFrames {
         request: impl Fn() -> Result<T, AllocError>,
     ) -> Result<T, AllocError> {
         with_lock(&self.growth, |growth| {
+            let mut keeps_runs = true;
             loop {
                 // Another thread may have opened enough while this one waited.
                 match request() {
                     Err(error) if is_short(error) => {
-                        growth.grow(self, frames).ok_or(error)?;
-                        self.opened_bytes.store(growth.opened_bytes, Relaxed);
+                        if growth.grow(self, frames).is_some() {
+                            self.opened_bytes.store(growth.opened_bytes, Relaxed);
+                        } else if keeps_runs {
+                            self.give_recent();
+                            keeps_runs = false;
+                        } else {
+                            return Err(error);
+                        }
                     }
                     answer => return answer,
                 }

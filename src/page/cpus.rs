@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering}
 use super::flags::AllocFlags;
 use super::frame_lists::{FrameLists, Given, ListIndex, MAX_BATCH};
 use super::request::Offer;
-use super::zone::{Depth, Zone};
+use super::zone::{Choice, Depth, Zone};
 use super::{AllocError, BlockOwner, PageAllocator};
 use crate::buddy::Placement;
 use crate::check::{Rule, Violation, violation};
@@ -32,8 +32,9 @@ pub(super) struct Cpu {
 }
 
 impl Cpu {
-    pub(super) fn new() -> Self {
-        Self { lists: CpuSlot::new(FrameLists::new()), in_use: AtomicBool::new(false) }
+    /// A CPU whose share of the memory is so many frames.
+    pub(super) fn new(share: usize) -> Self {
+        Self { lists: CpuSlot::new(FrameLists::new(share)), in_use: AtomicBool::new(false) }
     }
 }
 
@@ -119,12 +120,24 @@ impl<P: Platform> PageAllocator<P> {
             Given::Taken => true,
             Given::Refused => false,
             Given::NoRoom if index.moves_singly() => false,
-            Given::NoRoom => {
-                self.spill(lists, index, index.spill());
-                lists.give(frame, index, owner) == Given::Taken
-            }
+            Given::NoRoom => self.give_after_spill(lists, frame, index, owner),
         });
         given == Some(true)
+    }
+
+    /// Puts a block into a full list after making room; not into one that is not used.
+    #[cold]
+    #[inline(never)]
+    fn give_after_spill(
+        &self,
+        lists: &mut FrameLists,
+        frame: Frame,
+        index: ListIndex,
+        owner: BlockOwner,
+    ) -> bool {
+        let Some(blocks) = lists.spill(index) else { return false };
+        self.spill(lists, index, blocks);
+        lists.give(frame, index, owner) == Given::Taken
     }
 
     /// Takes a block from the zones for the caller alone, and has the lists follow its span.
@@ -159,6 +172,7 @@ impl<P: Platform> PageAllocator<P> {
         owner: BlockOwner,
         flags: AllocFlags,
     ) -> Option<Frame> {
+        lists.spill(index)?;
         self.begin_use(cpu)?;
         let order = index.order();
         let mut batch = [Frame::ZERO; MAX_BATCH];
@@ -166,13 +180,19 @@ impl<P: Platform> PageAllocator<P> {
         let request = &mut |zone: &mut Zone, offer: Offer| {
             zone.counts.refills += 1;
             let most = index.refill().min(offer.spare / order.frames());
-            zone.ask(Placement::Low, |buddy| {
+            let taken = zone.ask(Placement::Low, |buddy| {
                 let batch = batch.get_mut(..most).unwrap_or_default();
                 match buddy.alloc_cached(order, batch, Placement::Low) {
                     0 => Err(AllocError::OutOfMemory),
                     taken => Ok((taken, buddy.cover().start(), buddy.states())),
                 }
-            })
+            })?;
+            if let Some((blocks, ..)) = taken
+                && offer.choice == Choice::Fallback
+            {
+                zone.counts.fallbacks += blocks as u64;
+            }
+            Ok(taken)
         };
         let (taken, start, states) =
             self.pass(order.frames(), flags, Depth::Plenty, request).ok()??;
@@ -214,7 +234,11 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Gives all blocks back to their zone.
     fn empty(&self, lists: &mut FrameLists) {
-        ListIndex::all().for_each(|index| self.spill(lists, index, usize::MAX));
+        for index in ListIndex::all() {
+            if lists.len(index) > 0 {
+                self.spill(lists, index, usize::MAX);
+            }
+        }
         lists.set_span(Frame::ZERO, &[]);
     }
 

@@ -1,9 +1,9 @@
 //! A CPU's own frames: small blocks and blocks of 2 MiB, taken and given back without a lock.
 //!
 //! Each CPU has a stack of blocks for each of a few orders, in front of the zone that it took from last.
-//! A hit touches the CPU's slot, one state byte and nothing else. An empty stack is refilled to two
-//! thirds, a full one emptied to two thirds, under one hold of the zone's lock, so of any sequence of
-//! n calls at most n / (a third of a stack) + 1 reach the zone.
+//! A hit touches the CPU's slot, one state byte and nothing else. An empty stack takes several blocks, a full one is emptied to two
+//! thirds, under one hold of the zone's lock, so of any sequence of n calls at most n / (the lesser of both) + 1 reach the zone. How
+//! long stacks grow depends on the memory that there is for each CPU.
 //!
 //! # Invariants
 //!
@@ -24,47 +24,70 @@ use crate::buddy::{BlockOwner, State};
 use crate::frame::{Frame, Order};
 
 /// How many orders have a list.
-pub(super) const LISTS: usize = 5;
+pub(super) const LISTS: usize = 8;
 
-/// What a list holds, and how it is filled and emptied.
+/// What a list holds, and how it is filled.
 struct Shape {
     order: u8,
     /// The place of the list's first block among those of all lists.
-    first: u8,
-    /// Blocks in a full list.
-    capacity: u8,
+    first: u16,
+    /// The most blocks that a full list ever has.
+    places: u8,
+    /// Blocks in a full list on the smallest machine.
+    least: u8,
     /// Blocks that an empty list takes from the zone at once.
     refill: u8,
-    /// Blocks that a full list gives back at once.
-    spill: u8,
 }
 
-/// The orders that have lists. A list that was refilled takes `spill` blocks before it is full, one that
-/// has spilled has at least `spill` blocks to give: that is the bound on visits to the zone. A refill of frames is a
-/// whole word of the zone's bits, so that CPUs that take at the same time do not share the cache lines of state bytes.
+/// The orders that have lists. A refill of frames is a whole word of the zone's bits, so that CPUs that take at the same time do
+/// not share the cache lines of state bytes.
 const SHAPES: [Shape; LISTS] = [
-    Shape { order: 0, first: 0, capacity: 96, refill: 64, spill: 32 },
-    Shape { order: 1, first: 96, capacity: 48, refill: 32, spill: 16 },
-    Shape { order: 2, first: 144, capacity: 24, refill: 16, spill: 8 },
-    Shape { order: 3, first: 168, capacity: 12, refill: 8, spill: 4 },
-    Shape { order: 9, first: 180, capacity: 2, refill: 1, spill: 1 },
+    Shape { order: 0, first: 0, places: 96, least: 96, refill: 64 },
+    Shape { order: 1, first: 96, places: 96, least: 48, refill: 32 },
+    Shape { order: 2, first: 192, places: 96, least: 24, refill: 16 },
+    Shape { order: 3, first: 288, places: 96, least: 12, refill: 8 },
+    Shape { order: 4, first: 384, places: 96, least: 0, refill: 8 },
+    Shape { order: 5, first: 480, places: 96, least: 0, refill: 8 },
+    Shape { order: 6, first: 576, places: 96, least: 0, refill: 8 },
+    Shape { order: 9, first: 672, places: 2, least: 2, refill: 1 },
 ];
+
+/// A list has at most this part of a CPU's share of the memory, beyond what it has on the smallest machine.
+const SHARE_PART: usize = 48;
+
+impl Shape {
+    /// Blocks in a full list of a CPU whose share of the memory is so many frames: none if they would be too few.
+    const fn limit(&self, share: usize) -> u32 {
+        let fair = (share / SHARE_PART) >> self.order;
+        let limit = if fair > self.places as usize { self.places as usize } else { fair };
+        let limit = if limit < self.least as usize { self.least as usize } else { limit };
+        if limit < self.refill as usize + spill(limit as u32) { 0 } else { limit as u32 }
+    }
+}
+
+/// Blocks that a full list of `limit` gives back at once: so many more are left, and after a refill so many find room,
+/// which is the bound on visits to the zone.
+const fn spill(limit: u32) -> usize {
+    let third = limit as usize / 3;
+    if third == 0 { 1 } else { third }
+}
 
 const _: () = {
     let (mut index, mut first) = (0, 0);
     while index < LISTS {
         let shape = &SHAPES[index];
-        assert!(shape.refill + shape.spill <= shape.capacity && shape.spill <= shape.refill);
+        let least = shape.least as usize;
+        assert!(least == 0 || least >= shape.refill as usize + spill(least as u32));
+        assert!(shape.least <= shape.places);
         assert!(shape.refill as usize <= MAX_BATCH && shape.first as usize == first);
-        assert!(shape.refill != 1 || shape.spill == 1);
-        first += shape.capacity as usize;
+        first += shape.places as usize;
         index += 1;
     }
     assert!(first == PLACES);
 };
 
-/// Blocks in all lists when they are full.
-const PLACES: usize = 182;
+/// Places for blocks in all lists.
+const PLACES: usize = 674;
 
 /// The most blocks that move between a list and its zone at once.
 pub(super) const MAX_BATCH: usize = 64;
@@ -89,8 +112,8 @@ impl ListIndex {
     #[inline(always)]
     pub(super) const fn of(order: Order) -> Option<Self> {
         match order.get() {
-            small @ 0..=3 => Some(Self(small)),
-            9 => Some(Self(4)),
+            small @ 0..=6 => Some(Self(small)),
+            9 => Some(Self(7)),
             _ => None,
         }
     }
@@ -120,22 +143,17 @@ impl ListIndex {
         self.shape().refill as usize
     }
 
+    /// Places for blocks of the list.
+    #[inline]
+    const fn places(self) -> usize {
+        self.shape().places as usize
+    }
+
     /// Whether blocks move between the list and its zone one at a time: then a request that the list cannot serve is the
     /// zone's alone.
     #[inline(always)]
     pub(super) const fn moves_singly(self) -> bool {
         self.shape().refill == 1
-    }
-
-    /// How many blocks a full list gives back at once.
-    #[inline]
-    pub(super) const fn spill(self) -> usize {
-        self.shape().spill as usize
-    }
-
-    #[inline]
-    const fn capacity(self) -> usize {
-        self.shape().capacity as usize
     }
 }
 
@@ -145,16 +163,30 @@ pub(super) struct FrameLists {
     /// The span's first frame, and its state bytes; none where the slot has no span.
     start: Frame,
     states: &'static [AtomicU8],
-    /// How many blocks each list has.
+    /// How many blocks each list has,
     lens: [u32; LISTS],
+    /// and may have. None in a list that is not used.
+    limits: [u32; LISTS],
     /// The lists, one behind the other.
     blocks: [Frame; PLACES],
 }
 
 impl FrameLists {
-    /// Lists without a span.
-    pub(super) const fn new() -> Self {
-        Self { start: Frame::ZERO, states: &[], lens: [0; LISTS], blocks: [Frame::ZERO; PLACES] }
+    /// Lists without a span, of a CPU whose share of the memory is so many frames.
+    pub(super) fn new(share: usize) -> Self {
+        Self {
+            start: Frame::ZERO,
+            states: &[],
+            lens: [0; LISTS],
+            limits: SHAPES.each_ref().map(|shape| shape.limit(share)),
+            blocks: [Frame::ZERO; PLACES],
+        }
+    }
+
+    /// How many blocks a full list gives back at once; `None` if the list is not used.
+    pub(super) fn spill(&self, index: ListIndex) -> Option<usize> {
+        let limit = *self.limits.get(index.0 as usize)?;
+        (limit > 0).then(|| spill(limit))
     }
 
     /// A block for `owner`; `None` if the list is empty, or the block's state is not what it must be.
@@ -164,7 +196,7 @@ impl FrameLists {
         let len = self.lens.get_mut(index.0 as usize)?;
         // One comparison: less than nothing is more than any list holds.
         let top = len.wrapping_sub(1);
-        if top >= u32::from(shape.capacity) {
+        if top >= u32::from(shape.places) {
             return None;
         }
         let frame = *self.blocks.get(shape.first as usize + top as usize)?;
@@ -182,15 +214,16 @@ impl FrameLists {
     pub(super) fn give(&mut self, frame: Frame, index: ListIndex, owner: BlockOwner) -> Given {
         let (order, shape) = (index.order(), index.shape());
         let offset = frame.number().wrapping_sub(self.start.number());
-        let (Some(state), Some(len)) =
-            (self.states.get(offset), self.lens.get_mut(index.0 as usize))
+        let number = index.0 as usize;
+        let (Some(state), Some(len), Some(&limit)) =
+            (self.states.get(offset), self.lens.get_mut(number), self.limits.get(number))
         else {
             return Given::Refused;
         };
         if state.load(Ordering::Relaxed) != State::head(owner, order).byte() {
             return Given::Refused;
         }
-        if *len >= u32::from(shape.capacity) {
+        if *len >= limit {
             return Given::NoRoom;
         }
         let Some(place) = self.blocks.get_mut(shape.first as usize + *len as usize) else {
@@ -223,7 +256,8 @@ impl FrameLists {
     /// was room for. Those come from the back, so that the front's are handed out first.
     pub(super) fn fill(&mut self, index: ListIndex, blocks: &[Frame]) -> usize {
         let len = self.len(index);
-        let places = self.places(index).iter_mut().skip(len);
+        let room = self.limit(index).saturating_sub(len);
+        let places = self.places(index).iter_mut().skip(len).take(room);
         let put = places.zip(blocks.iter().rev()).map(|(place, &block)| *place = block).count();
         self.set_len(index, len + put);
         put
@@ -244,9 +278,15 @@ impl FrameLists {
     }
 
     /// How many blocks the list has.
-    fn len(&self, index: ListIndex) -> usize {
+    #[inline]
+    pub(super) fn len(&self, index: ListIndex) -> usize {
         let len = self.lens.get(index.0 as usize).copied().unwrap_or(0);
-        (len as usize).min(index.capacity())
+        (len as usize).min(index.places())
+    }
+
+    /// How many blocks the list may have.
+    fn limit(&self, index: ListIndex) -> usize {
+        self.limits.get(index.0 as usize).copied().unwrap_or(0) as usize
     }
 
     fn set_len(&mut self, index: ListIndex, len: usize) {
@@ -258,7 +298,7 @@ impl FrameLists {
     /// The list's places.
     fn places(&mut self, index: ListIndex) -> &mut [Frame] {
         let first = index.shape().first as usize;
-        self.blocks.get_mut(first..first + index.capacity()).unwrap_or_default()
+        self.blocks.get_mut(first..first + index.places()).unwrap_or_default()
     }
 }
 

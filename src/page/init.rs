@@ -135,7 +135,9 @@ impl<P: Platform> PageAllocator<P> {
         let Some(range) = taken else { return };
         // SAFETY: the frames were just reserved for this, so they are mapped and nobody else's.
         let carving = unsafe { Carving::new(&self.platform, range, Contents::Unknown) };
-        if let Some(slots) = carving.and_then(|mut carving| carving.put(cpus, Cpu::new)) {
+        let share = report.managed_frames / cpus.max(1);
+        let slots = carving.and_then(|mut carving| carving.put(cpus, || Cpu::new(share)));
+        if let Some(slots) = slots {
             self.cpus.set(slots);
         }
         report.metadata_frames += range.frames();

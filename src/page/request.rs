@@ -71,7 +71,7 @@ impl Reach {
 pub(super) struct Offer {
     /// Frames that the request may take.
     pub(super) spare: usize,
-    choice: Choice,
+    pub(super) choice: Choice,
 }
 
 impl<P: Platform> PageAllocator<P> {

@@ -99,7 +99,7 @@ pub struct ZoneCounts {
     pub allocs: u64,
     /// Allocations given back to it.
     pub frees: u64,
-    /// Allocations that it served on behalf of a higher zone.
+    /// Allocations that it served on behalf of a higher zone, and blocks that CPUs' lists took so.
     pub fallbacks: u64,
     /// Requests for which it was the highest zone allowed, and that failed.
     pub failures: u64,

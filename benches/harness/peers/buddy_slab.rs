@@ -10,10 +10,8 @@ use buddy_slab_allocator::{PerCpuSlab, SlabPoolTrait, StaticSlabPool, interface:
 
 use super::cpu;
 
-static SLABS: StaticSlabPool<0x1000, { cpu::CPUS }> = StaticSlabPool::new(
-    [PerCpuSlab::new(0), PerCpuSlab::new(1), PerCpuSlab::new(2), PerCpuSlab::new(3)],
-    cpu::current_number,
-);
+static SLABS: StaticSlabPool<0x1000, { cpu::CPUS }> =
+    StaticSlabPool::new([PerCpuSlab::new(0), PerCpuSlab::new(1)], cpu::current_number);
 
 struct Services;
 

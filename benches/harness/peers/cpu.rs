@@ -6,7 +6,7 @@ use kmem::CpuId;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Most threads that one benchmark runs.
-pub const CPUS: usize = 4;
+pub const CPUS: usize = 2;
 
 thread_local! {
     static CPU: Cell<CpuId> = const { Cell::new(CpuId::BOOT) };

@@ -121,7 +121,7 @@ fn leave_one_block() {
 }
 
 /// The order of a request that no CPU's list serves.
-const UNLISTED: Order = Order::new(4).expect("an order");
+const UNLISTED: Order = Order::new(7).expect("an order");
 
 pub(super) fn split_of_the_largest_block() {
     leave_one_block();

@@ -322,6 +322,7 @@ pub(super) fn random_calls_keep_every_invariant() {
 
 pub(super) fn timer_allocates_while_the_kernel_does() {
     static SERVED: AtomicU64 = AtomicU64::new(0);
+    let before = available();
     timer::set_hook(Some(|| {
         // An interrupt may find the allocator short, or busy, but never broken.
         if let Ok(frame) = PAGES.alloc(Order::ZERO, AllocFlags::ATOMIC | AllocFlags::NO_WAIT) {
@@ -329,7 +330,6 @@ pub(super) fn timer_allocates_while_the_kernel_does() {
             SERVED.fetch_add(1, Ordering::Relaxed);
         }
     }));
-    let before = available();
     let mut random = Random::new(5);
     while SERVED.load(Ordering::Relaxed) < 100 {
         for _ in 0..1_000 {

@@ -4,6 +4,8 @@ use std::vec::Vec;
 use super::*;
 
 const START: usize = 0x100;
+/// 16 MiB for each CPU.
+const SHARE: usize = 4096;
 const OWNER: BlockOwner = BlockOwner::Caller;
 
 fn frame(offset: usize) -> Frame {
@@ -18,7 +20,7 @@ fn index(order: u8) -> ListIndex {
 fn lists() -> (FrameLists, &'static [AtomicU8]) {
     let states: Vec<_> = (0..4096).map(|_| AtomicU8::new(State::PLAIN.byte())).collect();
     let states: &'static [AtomicU8] = Box::leak(states.into_boxed_slice());
-    let mut lists = FrameLists::new();
+    let mut lists = FrameLists::new(SHARE);
     lists.set_span(frame(0), states);
     (lists, states)
 }
@@ -38,20 +40,34 @@ fn cache(lists: &mut FrameLists, states: &[AtomicU8], order: u8, offsets: &[usiz
 }
 
 #[test]
-fn only_small_orders_and_2_mib_have_lists() {
+fn small_orders_and_2_mib_have_lists_that_grow_with_the_memory() {
     for order in Order::all() {
-        let expected = matches!(order.get(), 0..=3 | 9);
-        assert_eq!(ListIndex::of(order).is_some(), expected, "{order}");
-        if let Some(index) = ListIndex::of(order) {
-            assert_eq!(index.order(), order);
-            assert!(order.get() == 9 || index.capacity() * order.frames() <= 96);
+        assert_eq!(ListIndex::of(order).is_some(), matches!(order.get(), 0..=6 | 9), "{order}");
+    }
+    let blocks = |share: usize| {
+        let lists = FrameLists::new(share);
+        let all: Vec<_> = ListIndex::all().collect();
+        for &index in &all {
+            assert_eq!(ListIndex::of(index.order()), Some(index));
+            assert_eq!(lists.spill(index).is_some(), lists.limit(index) > 0);
         }
+        all.iter().map(|&index| lists.limit(index)).collect::<Vec<_>>()
+    };
+    // A share of 16 MiB, of 256 MiB, of 1 GiB, of 8 GiB.
+    assert_eq!(blocks(1 << 12), [96, 48, 24, 12, 0, 0, 0, 2]);
+    assert_eq!(blocks(1 << 16), [96, 96, 96, 96, 85, 42, 21, 2]);
+    assert_eq!(blocks(1 << 18), [96, 96, 96, 96, 96, 96, 85, 2]);
+    assert_eq!(blocks(1 << 21), [96, 96, 96, 96, 96, 96, 96, 2]);
+    for share in (1 << 14..1 << 20).step_by(1 << 10) {
+        let small = &blocks(share)[..7];
+        let frames: usize = small.iter().zip(0..).map(|(blocks, order)| blocks << order).sum();
+        assert!(frames <= share / 9, "{frames} of {share} frames");
     }
 }
 
 #[test]
 fn lists_without_a_span_neither_take_nor_give() {
-    let mut lists = FrameLists::new();
+    let mut lists = FrameLists::new(SHARE);
     assert_eq!(lists.take(index(0), OWNER), None);
     assert_eq!(lists.give(Frame::ZERO, index(0), OWNER), Given::Refused);
     assert_eq!(lists.span_start(), None);
