@@ -223,7 +223,7 @@ pub(crate) unsafe fn reallocate(
     old: NonNull<u8>,
     request: Request,
 ) -> Result<Option<NonNull<u8>>, Violation<'static>> {
-    if let Some(usable) = KMEM.usable_hit(old) {
+    if let Some(usable) = usable_hit(old) {
         if request.bytes <= usable && request.bytes > usable / 2 {
             return Ok(Some(old));
         }
@@ -309,6 +309,12 @@ unsafe fn move_to_new(
         free_slowly(old)?;
     }
     Ok(Some(new))
+}
+
+/// Bytes of a block that its owner may use, if that can be said at once.
+#[inline(always)]
+pub(crate) fn usable_hit(block: NonNull<u8>) -> Option<usize> {
+    KMEM.usable_hit(block)
 }
 
 /// Bytes of a block that its owner may use.

@@ -391,8 +391,21 @@ unsafe fn reallocate_noted(
 }
 
 /// Bytes of a block that its owner may use.
+#[inline(always)]
 pub(crate) fn usable_bytes(block: Pointer) -> usize {
     let Some(block) = NonNull::new(block.cast::<u8>()) else { return 0 };
+    // Some programs ask this of every block that they allocate and free.
+    if mode::is_plain()
+        && let Some(bytes) = engine::usable_hit(block)
+    {
+        return bytes;
+    }
+    usable_bytes_slowly(block)
+}
+
+#[cold]
+#[inline(never)]
+fn usable_bytes_slowly(block: NonNull<u8>) -> usize {
     if let Mode::Observed(_) = mode::mode()
         && let Some(Some(known)) = BOOKS.with(|books| books.blocks.get(block.addr().get()).copied())
     {

@@ -2,8 +2,7 @@
 
 use core::fmt::Write as _;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use core::time::Duration;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use super::ahead::Ahead;
 use super::directory::Directory;
@@ -13,6 +12,7 @@ use super::recent::{self, Lent, Offer, Recent};
 use super::slot;
 use super::span::{self, GRAIN_BYTES, Span};
 use super::system;
+use super::trimming::Trimming;
 use crate::buddy::{AllocError, BlockOwner, Corruption, FrameState, FreeError, ResizeError};
 use crate::check::{Violation, set_platform_hook};
 use crate::frame::{FRAME_SIZE, Frame, FrameRange, Order};
@@ -32,21 +32,6 @@ const MAX_STEP_BYTES: usize = 256 << 20;
 /// Metadata take less than one byte of so many, and are laid out for a whole span at once.
 const METADATA_PART: usize = 512;
 
-/// Memory that nobody uses goes back at once when it is more than this, in bytes,
-const MUCH_BYTES: usize = 8 << 20;
-
-/// and more than this part of what is open.
-const MUCH_PART: usize = 64;
-
-/// Less than this is not given back by itself, in bytes.
-const LEAST_TRIM_BYTES: usize = 512 << 10;
-
-/// How long memory is kept that nobody uses, unless [`HostFrames::set_trim_delay`] says otherwise.
-const TRIM_DELAY_MS: u64 = 500;
-
-/// Most frames that are taken to be trimmed at a time: nobody else can have them meanwhile.
-const MAX_TRIM_FRAMES: usize = 4096;
-
 /// Shorter blocks are copied, not moved: a system call and the faults that follow cost more.
 const LEAST_MOVE_BYTES: usize = 256 << 10;
 
@@ -58,18 +43,14 @@ const MAX_MOVES: usize = 16384;
 /// A [`FrameSource`] like a kernel's [`PageAllocator`], which does the work. Nothing is mapped before the
 /// first request.
 pub struct HostFrames {
-    pages: PageAllocator<HostPlatform>,
+    pub(super) pages: PageAllocator<HostPlatform>,
     /// Held while the system is asked for memory: the first lock in the order.
     growth: spin::Mutex<Growth>,
-    /// Held while memory is given back.
-    trimming: spin::Mutex<()>,
-    dirty: Dirty,
+    pub(super) trimming: Trimming,
+    pub(super) dirty: Dirty,
     ahead: Ahead,
     directory: Directory,
-    opened_bytes: AtomicUsize,
-    /// When memory was last given back, in milliseconds of the system's clock.
-    trimmed_at: AtomicU64,
-    trim_delay_ms: AtomicU64,
+    pub(super) opened_bytes: AtomicUsize,
     /// Whether huge pages are asked for.
     is_huge: AtomicBool,
     /// How often pages were moved.
@@ -91,13 +72,11 @@ impl HostFrames {
         Self {
             pages: PageAllocator::new(HostPlatform::new()),
             growth: spin::Mutex::new(Growth { span: Span::EMPTY, opened_bytes: 0 }),
-            trimming: spin::Mutex::new(()),
+            trimming: Trimming::new(),
             dirty: Dirty::new(),
             ahead: Ahead::new(),
             directory: Directory::new(),
             opened_bytes: AtomicUsize::new(0),
-            trimmed_at: AtomicU64::new(0),
-            trim_delay_ms: AtomicU64::new(TRIM_DELAY_MS),
             is_huge: AtomicBool::new(false),
             moves: AtomicUsize::new(0),
             recent: spin::Mutex::new(Recent::new()),
@@ -118,69 +97,6 @@ impl HostFrames {
     /// The only zone that has memory.
     pub fn stats(&self) -> Option<ZoneStats> {
         self.pages.zones().next()
-    }
-
-    /// Gives the memory of available frames back to the system; how many bytes that were. They stay open and read as
-    /// zero when they are next used. Takes time in proportion to the memory there is to give back.
-    pub fn trim(&self) -> usize {
-        slot::enter_locks();
-        let trimmed = match self.trimming.try_lock() {
-            Some(_one) => self.trim_dirty(),
-            // Another thread is at it.
-            None => 0,
-        };
-        slot::leave_locks();
-        trimmed
-    }
-
-    fn trim_dirty(&self) -> usize {
-        self.give_recent();
-        let mut trimmed = 0;
-        let mut at = 0;
-        while let Some(dirty) = self.dirty.next(at, MAX_TRIM_FRAMES) {
-            at = dirty.end().number();
-            match self.trim_frames(dirty) {
-                Some(bytes) => trimmed += bytes,
-                None => trimmed += self.trim_blocks(dirty),
-            }
-        }
-        self.trimmed_at.store(system::now().as_millis() as u64, Relaxed);
-        trimmed
-    }
-
-    /// Trims what of `dirty` is available, block by block.
-    fn trim_blocks(&self, dirty: FrameRange) -> usize {
-        let mut trimmed = 0;
-        let mut at = dirty.start();
-        while dirty.contains(at) {
-            let Some(mut next) = at.checked_add(1) else { break };
-            if let FrameState::Available { head, order } = self.pages.lookup(at)
-                && let Some(block) = FrameRange::from_len(head, order.frames())
-            {
-                let block = block.intersect(dirty);
-                trimmed += self.trim_frames(block).unwrap_or(0);
-                next = next.max(block.end());
-            }
-            at = next;
-        }
-        trimmed
-    }
-
-    /// Takes frames so that nobody else does, takes their memory away, and gives them back; `None` if they are not all
-    /// available.
-    fn trim_frames(&self, frames: FrameRange) -> Option<usize> {
-        self.pages.claim(frames).ok()?;
-        let start = self.pages.platform().phys_to_virt(frames.start().start());
-        let bytes = frames.frames() * FRAME_SIZE;
-        // SAFETY: the frames were opened before they were added, and `claim` made them this function's alone.
-        let is_purged = unsafe { span::purge(start, bytes) };
-        if is_purged {
-            self.dirty.clear(frames);
-        }
-        // They were claimed just now.
-        let freed = self.pages.free_exact(frames);
-        debug_assert!(freed.is_ok());
-        Some(if is_purged { bytes } else { 0 })
     }
 
     /// Calls `visit` with the address and bytes of every run of the heap. Takes time in proportion to the blocks there are.
@@ -245,36 +161,6 @@ impl HostFrames {
         if self.is_huge.load(Relaxed) {
             let _ = span.use_huge_pages();
         }
-    }
-
-    /// How long memory is kept that nobody uses, at least while somebody frees.
-    pub fn set_trim_delay(&self, delay: Duration) {
-        self.trim_delay_ms.store(delay.as_millis().min(u32::MAX as u128) as u64, Relaxed);
-    }
-
-    /// Gives memory back if there is much of it that nobody uses, or some for long: whoever frees pays for it, in proportion to what
-    /// was freed.
-    fn trim_if_due(&self) {
-        let dirty_bytes = self.dirty.count() * FRAME_SIZE;
-        if dirty_bytes < LEAST_TRIM_BYTES {
-            return;
-        }
-        let opened_bytes = self.opened_bytes.load(Relaxed);
-        let is_much = dirty_bytes > MUCH_BYTES.max(opened_bytes / MUCH_PART);
-        if is_much || self.is_delay_over() {
-            self.trim();
-        }
-    }
-
-    fn is_delay_over(&self) -> bool {
-        let now = system::now().as_millis() as u64;
-        let trimmed_at = self.trimmed_at.load(Relaxed);
-        if trimmed_at == 0 {
-            // The first time: the delay begins.
-            self.trimmed_at.store(now, Relaxed);
-            return false;
-        }
-        now.saturating_sub(trimmed_at) >= self.trim_delay_ms.load(Relaxed)
     }
 
     /// Says of frames that were just taken that they are in use, and clears what of them is asked to be zero and is not; how many of them
@@ -358,7 +244,7 @@ impl HostFrames {
     }
 
     /// Gives the runs back that were kept.
-    fn give_recent(&self) {
+    pub(super) fn give_recent(&self) {
         with_lock(&self.recent, |recent| {
             let lent = recent.clear(|run| {
                 self.dirty.mark(run);

@@ -71,6 +71,8 @@ mod slot;
 mod span;
 mod system;
 mod thread;
+mod trim;
+mod trimming;
 
 pub use allocator::{HostFault, HostReport, MmapAllocator};
 pub use frames::HostFrames;

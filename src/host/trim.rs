@@ -1,0 +1,107 @@
+//! Memory that nobody uses goes back to the system.
+
+use core::sync::atomic::Ordering::Relaxed;
+use core::time::Duration;
+
+use super::frames::HostFrames;
+use super::{slot, span};
+use crate::buddy::FrameState;
+use crate::frame::{FRAME_SIZE, Frame, FrameRange};
+use crate::platform::Platform;
+
+/// Most frames that are taken to be trimmed at a time: nobody else can have them meanwhile.
+const MAX_TRIM_FRAMES: usize = 4096;
+
+impl HostFrames {
+    /// Gives the memory of available frames back to the system; how many bytes that were. They stay open and read as
+    /// zero when they are next used. Takes time in proportion to the memory there is to give back.
+    pub fn trim(&self) -> usize {
+        self.trim_runs(1)
+    }
+
+    /// The same for `least` frames side by side, or more.
+    fn trim_runs(&self, least: usize) -> usize {
+        slot::enter_locks();
+        let trimmed = match self.trimming.try_begin() {
+            Some(_one) => self.trim_dirty(least),
+            // Another thread is at it.
+            None => 0,
+        };
+        slot::leave_locks();
+        trimmed
+    }
+
+    fn trim_dirty(&self, least: usize) -> usize {
+        self.give_recent();
+        let mut trimmed = 0;
+        let mut at = 0;
+        while let Some(dirty) = self.dirty.next(at, MAX_TRIM_FRAMES) {
+            at = dirty.end().number();
+            if dirty.frames() >= least {
+                trimmed += match self.trim_frames(dirty) {
+                    Some(bytes) => bytes,
+                    None => self.trim_available(dirty, least),
+                };
+            }
+        }
+        self.trimming.done(self.dirty.count());
+        trimmed
+    }
+
+    /// Trims what of `dirty` is available, where that is `least` frames side by side, or more.
+    fn trim_available(&self, dirty: FrameRange, least: usize) -> usize {
+        let mut trimmed = 0;
+        let mut trim = |start: Frame, end: Frame| {
+            if let Some(run) = FrameRange::new(start, end)
+                && run.frames() >= least
+            {
+                trimmed += self.trim_frames(run).unwrap_or(0);
+            }
+        };
+        // From `start` to `at` all are available.
+        let (mut start, mut at) = (dirty.start(), dirty.start());
+        while dirty.contains(at) {
+            let Some(next) = at.checked_add(1) else { break };
+            if let FrameState::Available { head, order } = self.pages.lookup(at)
+                && let Some(block) = FrameRange::from_len(head, order.frames())
+            {
+                at = block.end().min(dirty.end());
+            } else {
+                trim(start, at);
+                (start, at) = (next, next);
+            }
+        }
+        trim(start, at);
+        trimmed
+    }
+
+    /// Takes frames so that nobody else does, takes their memory away, and gives them back; `None` if they are not all
+    /// available.
+    fn trim_frames(&self, frames: FrameRange) -> Option<usize> {
+        self.pages.claim(frames).ok()?;
+        let start = self.pages.platform().phys_to_virt(frames.start().start());
+        let bytes = frames.frames() * FRAME_SIZE;
+        // SAFETY: the frames were opened before they were added, and `claim` made them this function's alone.
+        let is_purged = unsafe { span::purge(start, bytes) };
+        if is_purged {
+            self.dirty.clear(frames);
+        }
+        // They were claimed just now.
+        let freed = self.pages.free_exact(frames);
+        debug_assert!(freed.is_ok());
+        Some(if is_purged { bytes } else { 0 })
+    }
+
+    /// How long memory is kept that nobody uses, at least while somebody frees.
+    pub fn set_trim_delay(&self, delay: Duration) {
+        self.trimming.set_delay(delay);
+    }
+
+    /// Gives memory back if it is due.
+    pub(super) fn trim_if_due(&self) {
+        let opened_bytes = self.opened_bytes.load(Relaxed);
+        if let Some(least) = self.trimming.due(self.dirty.count(), opened_bytes) {
+            self.trim_runs(least);
+        }
+    }
+}
