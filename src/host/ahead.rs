@@ -4,7 +4,7 @@
 //! This is done for available frames right behind one that is taken, which come next as long as low ones come first, and only where so
 //! much lies below them that the memory of those that are never touched hardly counts.
 
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use super::dirty::Dirty;
 use super::platform::HostPlatform;
@@ -17,7 +17,7 @@ use crate::platform::Platform;
 /// Frames that get memory together.
 const BATCH: usize = 16;
 
-/// Below this many frames of the first span, each waits for its own fault.
+/// Within so many frames from the lowest on, each waits for its own fault.
 const LEAST: usize = 256;
 
 /// As [`LEAST`], for blocks of more than a frame: slabs of few objects, of which a program may need one.
@@ -28,13 +28,15 @@ const MAX_BLOCK: usize = 8;
 
 /// Whether, and how, memory is had ahead.
 pub(super) struct Ahead {
+    /// The lowest frame that was ever taken, by number.
+    lowest: AtomicUsize,
     /// The system cannot do it.
     is_refused: AtomicBool,
 }
 
 impl Ahead {
     pub(super) const fn new() -> Self {
-        Self { is_refused: AtomicBool::new(false) }
+        Self { lowest: AtomicUsize::new(usize::MAX), is_refused: AtomicBool::new(false) }
     }
 
     /// To be called with a block that was just taken and has no memory.
@@ -53,7 +55,8 @@ impl Ahead {
 
     #[cold]
     fn get(&self, pages: &PageAllocator<HostPlatform>, dirty: &Dirty, block: FrameRange) {
-        let below = block.start().number().wrapping_sub(dirty.cover().start().number());
+        let start = block.start().number();
+        let below = start - self.lowest.fetch_min(start, Relaxed).min(start);
         let frames = match block.frames() {
             1 if below >= LEAST => 1 + available_behind(pages, block.start()),
             frames @ 2..=MAX_BLOCK if below >= LEAST_FOR_BLOCKS => frames,
