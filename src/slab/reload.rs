@@ -88,7 +88,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 return Ok(Turn::Ready);
             }
             if !held.has_loaded() {
-                let Some(empty) = self.empty_magazine(&mut shelf) else {
+                let Some(empty) = self.empty_magazine(&mut shelf, flags)? else {
                     return Ok(Turn::NeedsMagazine);
                 };
                 held.load(platform, empty, 0);
@@ -109,11 +109,18 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         Ok(Turn::Ready)
     }
 
-    /// An empty magazine from the CPU's own shelf, or from the depot.
-    fn empty_magazine(&self, shelf: &mut Shelf) -> Option<Magazine> {
+    /// An empty magazine from the CPU's own shelf, or from the depot, for a request with `flags`.
+    fn empty_magazine(
+        &self,
+        shelf: &mut Shelf,
+        flags: AllocFlags,
+    ) -> Result<Option<Magazine>, AllocError> {
         let platform = self.platform();
-        let empty = shelf.empty.pop(platform);
-        empty.or_else(|| self.depot.lock(platform).empty.pop(platform)).map(|(empty, _)| empty)
+        let empty = match shelf.empty.pop(platform) {
+            None => lock_shelf(&self.depot, platform, flags)?.empty.pop(platform),
+            own => own,
+        };
+        Ok(empty.map(|(empty, _)| empty))
     }
 
     /// How far the running CPU may reach for slabs: for each CPU, a slab's worth of objects is left to the others.
@@ -148,7 +155,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let mut shelf = held.shelf().lock(platform);
         shelf.visits += 1;
         if !held.has_previous() || has_own_place(shelf.full.len(), self.object_bytes(), cpus) {
-            let Some(empty) = self.empty_magazine(&mut shelf) else { return Turn::NeedsMagazine };
+            let Ok(Some(empty)) = self.empty_magazine(&mut shelf, AllocFlags::empty()) else {
+                return Turn::NeedsMagazine;
+            };
             put_away(platform, held, &mut shelf, empty);
             return Turn::Ready;
         }
@@ -228,8 +237,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         }
         let (full, rounds) = held.take_foreign();
         if full.is_none() {
-            let empty = self.empty_magazine(&mut held.shelf().lock(platform));
-            let Some(empty) = empty else {
+            let shelf = &mut held.shelf().lock(platform);
+            let Ok(Some(empty)) = self.empty_magazine(shelf, AllocFlags::empty()) else {
                 self.lists.lock(platform).put(platform, slab, index);
                 return Turn::NeedsMagazine;
             };
@@ -253,7 +262,13 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// Puts a new magazine into the depot.
     pub(super) fn supply(&self, flags: AllocFlags) -> Result<(), AllocError> {
         let magazine = self.new_magazine(flags)?;
-        self.depot.lock(self.platform()).empty.push(self.platform(), magazine, 0);
+        match lock_shelf(&self.depot, self.platform(), flags) {
+            Ok(mut depot) => depot.empty.push(self.platform(), magazine, 0),
+            Err(error) => {
+                self.give_magazine(magazine);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
