@@ -72,7 +72,8 @@ unsafe impl<const MIGRATES: bool> Platform for Machine<MIGRATES> {
     }
 
     fn cpu_id(&self) -> CpuId {
-        let cpu = if MIGRATES { thread_rng().gen_range(0..CPUS) } else { CPU.with(|cpu| cpu.get()) };
+        let cpu =
+            if MIGRATES { thread_rng().gen_range(0..CPUS) } else { CPU.with(|cpu| cpu.get()) };
         CpuId::new(cpu).expect("below the most")
     }
 

@@ -179,7 +179,8 @@ impl<'a> Inside<'a> {
 
     /// Puts an object of another way's slab into the magazine for such, if there is one with room.
     pub(super) fn push_foreign<P: Platform>(self, platform: &P, entry: Entry) -> bool {
-        self.slot.push_foreign(platform, entry)
+        // SAFETY: we are inside.
+        unsafe { self.slot.push_foreign(platform, entry) }
     }
 
     /// Takes the magazine of objects from other ways' slabs out.

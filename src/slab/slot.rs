@@ -221,7 +221,9 @@ impl Slot {
         if !unsafe { self.gate.visit(P::PINNING) } {
             return false;
         }
-        let is_put = entry.state().load(Relaxed) == USER && self.push_foreign(platform, entry);
+        let is_users = entry.state().load(Relaxed) == USER;
+        // SAFETY: entered just now, until `leave`.
+        let is_put = is_users && unsafe { self.push_foreign(platform, entry) };
         if is_put {
             entry.state().store(CACHED, Relaxed);
         }
@@ -361,15 +363,19 @@ impl Slot {
         unsafe { self.put(Pinning::Pinned, slab, object) }
     }
 
-    /// Puts an object of another way's slab into the magazine for such, if there is one with room. The caller is inside.
+    /// Puts an object of another way's slab into the magazine for such, if there is one with room.
+    ///
+    /// # Safety
+    ///
+    /// The caller is inside.
     #[inline]
-    pub(super) fn push_foreign<P: Platform>(&self, platform: &P, entry: Entry) -> bool {
+    pub(super) unsafe fn push_foreign<P: Platform>(&self, platform: &P, entry: Entry) -> bool {
         let (rounds, room) = (self.foreign_rounds.load(Relaxed), self.foreign_room.load(Relaxed));
         if room == 0 {
             return false;
         }
         let entries = magazine::entries(platform, self.foreign.load(Relaxed));
-        // SAFETY: the magazine has room for an entry (invariant 6).
+        // SAFETY: the magazine has room for an entry (invariant 6). The slot is the caller's.
         unsafe { entries.add(rounds as usize).write(entry) };
         self.foreign_rounds.store(rounds + 1, Relaxed);
         self.foreign_room.store(room - 1, Relaxed);
