@@ -1,5 +1,5 @@
-//! Memory that is had from the system before its first touch, for several frames in one go: of a fault for each, a third
-//! of the time is the way there and back.
+//! Memory that is had from the system before its first touch, for several frames in one go: a fault for each costs the way there and
+//! back each time.
 //!
 //! This is done for available frames right behind one that is taken, which come next as long as low ones come first, and only where so
 //! much lies below them that the memory of those that are never touched hardly counts.
