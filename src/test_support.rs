@@ -22,6 +22,7 @@ struct Window {
 /// The memory goes when the machine does; an allocator that owns its machine goes first.
 pub(crate) struct Machine {
     windows: Vec<Window>,
+    cpus: usize,
 }
 
 // SAFETY: the windows are fixed once the machine is made; what they point to is only reached
@@ -45,7 +46,13 @@ impl Machine {
             }
             Window { frames, memory }
         };
-        Self { windows: windows.into_iter().map(window).collect() }
+        Self { windows: windows.into_iter().map(window).collect(), cpus: MAX_CPUS }
+    }
+
+    /// The same machine with one CPU, for a single thread.
+    pub(crate) fn with_one_cpu(mut self) -> Self {
+        self.cpus = 1;
+        self
     }
 
     /// The bytes of `frames`, which lie in one window.
@@ -133,11 +140,11 @@ unsafe impl Platform for Machine {
     const PINNING: Pinning = Pinning::Migrating;
 
     fn cpu_id(&self) -> CpuId {
-        CpuId::new(CPU.with(|&cpu| cpu)).expect("bounded above")
+        CpuId::new(CPU.with(|&cpu| cpu) % self.cpus).expect("bounded above")
     }
 
     fn cpu_count(&self) -> usize {
-        MAX_CPUS
+        self.cpus
     }
 }
 

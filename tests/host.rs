@@ -256,6 +256,39 @@ fn a_small_address_space_gives_errors_and_not_a_crash() {
 }
 
 #[test]
+fn memory_is_had_before_its_first_touch_only_where_there_is_much_below_it() {
+    if !is_child() {
+        let name = "memory_is_had_before_its_first_touch_only_where_there_is_much_below_it";
+        assert_passes(&child(name, ""));
+        return;
+    }
+    let (heap, layout) = (KMEM.heap(), Layout::new::<[u64; 8]>());
+    let mut objects: Vec<NonNull<u8>> = Vec::with_capacity(100_000);
+    // Nobody writes to them, so nothing of them is resident unless kmem had the memory ahead.
+    let mut grow_by = |bytes: usize| {
+        let before = resident_bytes();
+        for _ in 0..bytes / layout.size() {
+            let object = heap.allocate(layout, AllocFlags::empty());
+            objects.push(object.expect("memory").cast());
+        }
+        resident_bytes().saturating_sub(before)
+    };
+    grow_by(1 << 10);
+    let (little, much) = (grow_by(700 << 10), grow_by(4 << 20));
+    assert!(little < 350 << 10, "{little} bytes resident of the first 700 KiB");
+    assert!(much > 2 << 20, "{much} bytes resident of 4 MiB behind them");
+    let before = resident_bytes();
+    for object in objects {
+        // SAFETY: not used any more.
+        unsafe { heap.deallocate(object, layout) }.expect("allocated");
+    }
+    KMEM.trim();
+    let resident = resident_bytes();
+    assert!(resident + (2 << 20) < before, "{before}, then {resident} bytes");
+    KMEM.verify().expect("sound");
+}
+
+#[test]
 fn runs_that_are_kept_for_the_next_request_do_not_make_another_one_fail() {
     if !is_child() {
         let name = "runs_that_are_kept_for_the_next_request_do_not_make_another_one_fail";

@@ -44,25 +44,20 @@ impl Counter {
 
     /// What a free does that hits; whether it was let in.
     pub(crate) fn hit<P: Platform>(&self) -> bool {
-        // SAFETY: each model runs one thread as the owner where the machine is pinned.
-        if !unsafe { self.gate.enter(P::PINNING) } {
-            return false;
-        }
-        let is_let_in = 1 < self.gate.ceiling();
-        if is_let_in {
-            self.add();
-        }
-        self.gate.leave();
-        is_let_in
+        self.hit_if::<P>(|gate| 1 < gate.ceiling())
     }
 
     /// What an allocation does that hits.
     pub(crate) fn hit_down<P: Platform>(&self) -> bool {
-        // SAFETY: as above.
+        self.hit_if::<P>(|gate| 1 > gate.floor())
+    }
+
+    fn hit_if<P: Platform>(&self, lets_in: impl FnOnce(&Gate) -> bool) -> bool {
+        // SAFETY: each model runs one thread as the owner where the machine is pinned.
         if !unsafe { self.gate.enter(P::PINNING) } {
             return false;
         }
-        let is_let_in = 1 > self.gate.floor();
+        let is_let_in = lets_in(&self.gate);
         if is_let_in {
             self.add();
         }

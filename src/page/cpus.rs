@@ -31,6 +31,9 @@ pub(super) struct Cpu {
     in_use: AtomicBool,
 }
 
+// What `CpuLists::Keep` says.
+const _: () = assert!(size_of::<Cpu>() < 6 << 10);
+
 impl Cpu {
     /// A CPU whose share of the memory is so many frames.
     pub(super) fn new(share: usize) -> Self {

@@ -57,11 +57,10 @@ const SHARE_PART: usize = 48;
 
 impl Shape {
     /// Blocks in a full list of a CPU whose share of the memory is so many frames: none if they would be too few.
-    const fn limit(&self, share: usize) -> u32 {
+    fn limit(&self, share: usize) -> u32 {
         let fair = (share / SHARE_PART) >> self.order;
-        let limit = if fair > self.places as usize { self.places as usize } else { fair };
-        let limit = if limit < self.least as usize { self.least as usize } else { limit };
-        if limit < self.refill as usize + spill(limit as u32) { 0 } else { limit as u32 }
+        let limit = fair.clamp(self.least.into(), self.places.into()) as u32;
+        if (limit as usize) < usize::from(self.refill) + spill(limit) { 0 } else { limit }
     }
 }
 

@@ -14,6 +14,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
+use super::descriptor::Slab;
 use super::gate::{self, Gated};
 use super::inside::{Inside, Limits};
 use super::key::{CacheNumber, Key};
@@ -157,14 +158,24 @@ impl Cpus {
     /// As there.
     #[inline(always)]
     pub(super) unsafe fn put<S: FrameSource>(&self, source: &S, object: NonNull<u8>) -> bool {
+        self.with_slab_at_hand(source, object, |slot, slab| {
+            // SAFETY: the slot is that of the CPU, which is kept meanwhile; the rest is the caller's promise.
+            unsafe { slot.put(S::Platform::PINNING, slab, object) }
+        })
+    }
+
+    /// Lets `put` have the running CPU's slot, pinned to it, and the slab of an object, if that is found at once.
+    #[inline(always)]
+    fn with_slab_at_hand<S: FrameSource>(
+        &self,
+        source: &S,
+        object: NonNull<u8>,
+        put: impl FnOnce(&Slot, Slab<'_>) -> bool,
+    ) -> bool {
         let platform = source.platform();
         let cpu = platform.pin_here();
         let slot = self.at(cpu);
-        let is_put = match slot.slab_at_hand(source, object) {
-            // SAFETY: the slot is that of the CPU, which `pin_here` keeps; the rest is the caller's promise.
-            Some(slab) => unsafe { slot.put(S::Platform::PINNING, slab, object) },
-            None => false,
-        };
+        let is_put = slot.slab_at_hand(source, object).is_some_and(|slab| put(slot, slab));
         platform.unpin_from(cpu);
         is_put
     }
@@ -179,16 +190,10 @@ impl Cpus {
         source: &S,
         object: NonNull<u8>,
     ) -> bool {
-        let platform = source.platform();
-        let cpu = platform.pin_here();
-        let slot = self.at(cpu);
-        let is_put = match slot.slab_at_hand(source, object) {
-            // SAFETY: the slot is that of the CPU, which `pin_here` keeps; the rest is the caller's promise.
-            Some(slab) => unsafe { slot.put_foreign(platform, slab, object) },
-            None => false,
-        };
-        platform.unpin_from(cpu);
-        is_put
+        self.with_slab_at_hand(source, object, |slot, slab| {
+            // SAFETY: as in `put`.
+            unsafe { slot.put_foreign(source.platform(), slab, object) }
+        })
     }
 
     /// As [`take`](Self::take), for many: see [`Slot::take_many`].

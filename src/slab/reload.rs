@@ -237,8 +237,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         }
         let (full, rounds) = held.take_foreign();
         if full.is_none() {
-            let shelf = &mut held.shelf().lock(platform);
-            let Ok(Some(empty)) = self.empty_magazine(shelf, AllocFlags::empty()) else {
+            let empty = self.empty_magazine(&mut held.shelf().lock(platform), AllocFlags::empty());
+            let Ok(Some(empty)) = empty else {
                 self.lists.lock(platform).put(platform, slab, index);
                 return Turn::NeedsMagazine;
             };

@@ -39,6 +39,47 @@ fn a_freed_block_stays_on_its_cpu_and_is_handed_out_next() {
 }
 
 #[test]
+fn where_there_is_much_memory_larger_blocks_stay_as_well() {
+    const TOP: usize = 0xa000;
+    let pages = PageAllocator::new(Machine::new([frames(0, TOP)]).with_one_cpu());
+    // SAFETY: the whole machine is the allocator's.
+    unsafe { pages.init_with([usable(0x400, TOP)], LISTED) }.expect("the map has memory");
+    let before = pages.frames_available();
+    let mut random = 1_usize;
+    // Of each order, at least so many calls lie between two that reach the zone.
+    for (of, batch) in [(4, 8), (5, 8), (6, 4)] {
+        let block = take(&pages, of);
+        let refills = pages.stats(ZoneKind::Normal).counts.refills;
+        pages.free(block, order(of)).unwrap();
+        assert_eq!(pages.lookup(block), FrameState::Cached { head: block, order: order(of) });
+        assert_eq!(take(&pages, of), block);
+        assert_eq!(pages.stats(ZoneKind::Normal).counts.refills, refills);
+        let mut held = Vec::from([block]);
+        let counts = pages.stats(ZoneKind::Normal).counts;
+        let visits_before = counts.refills + counts.spills;
+        for call in 1..=4000 {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            // In waves, so that lists overflow and run dry.
+            if random >> 60 < if call / 100 % 2 == 0 { 11 } else { 5 } {
+                held.push(take(&pages, of));
+            } else if let Some(block) = held.pop() {
+                pages.free(block, order(of)).unwrap();
+            }
+            let counts = pages.stats(ZoneKind::Normal).counts;
+            let visits = counts.refills + counts.spills - visits_before;
+            assert!(visits <= call / batch + 1, "order {of}: {visits} visits in {call} calls");
+        }
+        assert!(pages.stats(ZoneKind::Normal).counts.spills > 0, "order {of} overflowed");
+        for block in held {
+            pages.free(block, order(of)).unwrap();
+        }
+        pages.verify().unwrap();
+        assert!(pages.drain());
+        assert_eq!(pages.frames_available(), before);
+    }
+}
+
+#[test]
 fn bad_frees_are_named_whether_the_cpu_has_the_block_or_not() {
     let pages = listed();
     let block = take(&pages, 2);
