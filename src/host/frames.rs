@@ -8,7 +8,7 @@ use super::ahead::Ahead;
 use super::directory::Directory;
 use super::dirty::Dirty;
 use super::platform::HostPlatform;
-use super::recent::{self, Lent, Offer, Recent};
+use super::recent::{self, Lent, Recent};
 use super::slot;
 use super::span::{self, GRAIN_BYTES, Span};
 use super::system;
@@ -56,7 +56,7 @@ pub struct HostFrames {
     /// How often pages were moved.
     moves: AtomicUsize,
     /// Runs that came back lately. To the pages they are allocated; their owner records are 0.
-    recent: spin::Mutex<Recent>,
+    pub(super) recent: spin::Mutex<Recent>,
 }
 
 /// What has been got from the system.
@@ -180,84 +180,6 @@ impl HostFrames {
         unsafe { start.write_bytes(0, range.frames() * FRAME_SIZE) };
     }
 
-    /// A run of this very length that came back lately.
-    fn take_recent(&self, frames: usize) -> Option<FrameRange> {
-        if frames > recent::MAX_FRAMES {
-            return None;
-        }
-        with_lock(&self.recent, |recent| match recent.take(frames) {
-            Offer::Run(run) => Some(run),
-            Offer::Cut(lent) => {
-                self.cut(lent);
-                None
-            }
-            Offer::Nothing => None,
-        })
-    }
-
-    /// Gives back what the user of a run that was lent has not got. The lock of `recent` is held, so the user cannot give it back
-    /// meanwhile.
-    fn cut(&self, lent: Lent) {
-        let cut = self.resize_taken(lent.whole, lent.used, BlockOwner::Heap);
-        debug_assert!(cut.is_ok());
-    }
-
-    /// Makes a run, which the page allocator knows by this length, another length.
-    fn resize_taken(
-        &self,
-        run: FrameRange,
-        frames: usize,
-        owner: BlockOwner,
-    ) -> Result<FrameRange, ResizeError> {
-        // Marked before anybody else can take them.
-        let (_, tail) = run.split_at(run.start().checked_add(frames).unwrap_or(run.end()));
-        self.dirty.mark(tail);
-        let resized = self.pages.resize_run(run, frames, owner);
-        match resized {
-            Ok(resized) => _ = self.dirty.clear(resized),
-            Err(_) => _ = self.dirty.clear(run),
-        }
-        resized
-    }
-
-    /// Makes a run that was lent another length; `None` if it was not.
-    fn resize_lent(
-        &self,
-        run: FrameRange,
-        frames: usize,
-    ) -> Option<Result<FrameRange, ResizeError>> {
-        if run.frames() > recent::MAX_FRAMES {
-            return None;
-        }
-        with_lock(&self.recent, |recent| {
-            let lent = recent.lent_at(run.start())?;
-            if (1..lent.whole.frames()).contains(&frames) {
-                lent.used = frames;
-                return Some(Ok(lent.user()));
-            }
-            let resized = self.resize_taken(lent.whole, frames, BlockOwner::Heap);
-            if resized.is_ok() {
-                recent.forget_lent(run.start());
-            }
-            Some(resized)
-        })
-    }
-
-    /// Gives the runs back that were kept.
-    pub(super) fn give_recent(&self) {
-        with_lock(&self.recent, |recent| {
-            let lent = recent.clear(|run| {
-                self.dirty.mark(run);
-                // SAFETY: a run that was kept is nobody's.
-                let given = unsafe { self.pages.give_run(run, BlockOwner::Heap) };
-                debug_assert!(given.is_ok());
-            });
-            if let Some(lent) = lent {
-                self.cut(lent);
-            }
-        });
-    }
-
     /// Counts everything again.
     ///
     /// # Errors
@@ -327,7 +249,7 @@ fn is_short(error: AllocError) -> bool {
 }
 
 /// Lets `work` use what is behind a lock that may be held through a system call.
-fn with_lock<T, R>(mutex: &spin::Mutex<T>, work: impl FnOnce(&mut T) -> R) -> R {
+pub(super) fn with_lock<T, R>(mutex: &spin::Mutex<T>, work: impl FnOnce(&mut T) -> R) -> R {
     slot::enter_locks();
     let mut guard = loop {
         match mutex.try_lock() {

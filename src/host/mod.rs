@@ -67,6 +67,7 @@ mod frames;
 mod local;
 mod platform;
 mod recent;
+mod runs;
 mod slot;
 mod span;
 mod system;

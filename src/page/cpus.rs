@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering}
 
 use super::flags::AllocFlags;
 use super::frame_lists::{FrameLists, Given, ListIndex, MAX_BATCH};
-use super::request::Offer;
+use super::passes::Offer;
 use super::zone::{Choice, Depth, Zone};
 use super::{AllocError, BlockOwner, PageAllocator};
 use crate::buddy::Placement;

@@ -69,6 +69,7 @@ mod init;
 mod inject;
 mod options;
 mod owners;
+mod passes;
 mod plan;
 mod raw;
 pub(crate) mod records;

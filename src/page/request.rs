@@ -1,14 +1,12 @@
 //! Taking frames and giving them back.
 
 use core::cell::Cell;
-use core::sync::atomic::Ordering;
 
 use super::flags::AllocFlags;
+use super::passes::Offer;
 use super::raw;
 use super::zone::{Choice, Depth, Zone};
-use super::{
-    AllocError, BlockOwner, ClaimError, FreeError, PageAllocator, ResizeError, Setup, ZONES,
-};
+use super::{AllocError, BlockOwner, ClaimError, FreeError, PageAllocator, ResizeError, Setup};
 use crate::buddy::{Buddy, Constraint, Placement};
 use crate::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, FrameRange, Order, PhysAddr};
 use crate::lock::Guard;
@@ -64,14 +62,6 @@ impl Reach {
         let window = start.and_then(|start| FrameRange::new(start, end));
         Ok(Constraint { window: window.unwrap_or(FrameRange::EMPTY), align, boundary })
     }
-}
-
-/// What a zone can do for a request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Offer {
-    /// Frames that the request may take.
-    pub(super) spare: usize,
-    pub(super) choice: Choice,
 }
 
 impl<P: Platform> PageAllocator<P> {
@@ -363,185 +353,6 @@ impl<P: Platform> PageAllocator<P> {
         self.zones[setup.zone_of(frame)].lock(&self.platform)
     }
 
-    /// Serves a request for `frames` frames. `request` answers `None` where a zone lacks what it
-    /// wants.
-    #[inline]
-    fn serve<T>(
-        &self,
-        frames: usize,
-        flags: AllocFlags,
-        mut request: impl FnMut(&mut Zone) -> Result<Option<T>, AllocError>,
-    ) -> Result<T, AllocError> {
-        if self.setup.get().is_none() {
-            return Err(AllocError::NotInitialized);
-        }
-        if frames == 0 {
-            return Err(AllocError::ZeroSize);
-        }
-        if frames > Order::MAX.frames() {
-            return Err(AllocError::TooLarge);
-        }
-        let mut request = |zone: &mut Zone, offer: Offer| {
-            let taken = request(zone)?;
-            zone.count_allocs(u64::from(taken.is_some()), offer.choice);
-            Ok(taken)
-        };
-        match self.passes(frames, flags, &mut request)? {
-            Some(taken) => Ok(taken),
-            None => self.after_shrinking(frames, flags, &mut request),
-        }
-    }
-
-    /// Asks the zones in their order, first while they have plenty, then down to what the request
-    /// may take.
-    #[inline]
-    fn passes<T>(
-        &self,
-        frames: usize,
-        flags: AllocFlags,
-        request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
-    ) -> Result<Option<T>, AllocError> {
-        match self.pass(frames, flags, Depth::Plenty, request)? {
-            Some(taken) => Ok(Some(taken)),
-            None => self.pass_deeper(frames, flags, request),
-        }
-    }
-
-    /// Asks the zones down to what the request may take.
-    #[cold]
-    #[inline(never)]
-    fn pass_deeper<T>(
-        &self,
-        frames: usize,
-        flags: AllocFlags,
-        request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
-    ) -> Result<Option<T>, AllocError> {
-        self.pass(frames, flags, deepest(flags), request)
-    }
-
-    /// Drains CPUs, and has shrinkers make room, for a request that would fail, and asks the zones
-    /// once more after each.
-    #[cold]
-    fn after_shrinking<T>(
-        &self,
-        frames: usize,
-        flags: AllocFlags,
-        request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
-    ) -> Result<T, AllocError> {
-        if self.drain_for(flags)
-            && let Some(taken) = self.pass_deeper(frames, flags, request)?
-        {
-            return Ok(taken);
-        }
-        if self.shrink(frames, flags) > 0
-            && let Some(taken) = self.pass_deeper(frames, flags, request)?
-        {
-            return Ok(taken);
-        }
-        Err(self.shortage(frames, flags))
-    }
-
-    /// Asks each zone that can spare `frames` frames once.
-    #[inline(always)]
-    pub(super) fn pass<T>(
-        &self,
-        frames: usize,
-        flags: AllocFlags,
-        depth: Depth,
-        request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
-    ) -> Result<Option<T>, AllocError> {
-        for (index, choice) in self.candidates(flags) {
-            let mut zone = self.lock(index, flags)?;
-            let spare = zone.spare(depth, choice);
-            if spare >= frames
-                && let Some(taken) = request(&mut zone, Offer { spare, choice })?
-            {
-                return Ok(Some(taken));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The zones that have memory and that a request with `flags` may take from, the best first.
-    #[inline]
-    pub(super) fn candidates(&self, flags: AllocFlags) -> impl Iterator<Item = (usize, Choice)> {
-        let zones = if flags.contains(AllocFlags::ZONE_DMA) {
-            1
-        } else if flags.contains(AllocFlags::ZONE_DMA32) {
-            2
-        } else {
-            ZONES
-        };
-        // Relaxed: a hint, see `note_populated`.
-        let populated = u32::from(self.populated.load(Ordering::Relaxed)) & ((1 << zones) - 1);
-        let mut rest = populated;
-        let goes_on = !flags.contains(AllocFlags::NO_FALLBACK);
-        core::iter::from_fn(move || {
-            let index = rest.checked_ilog2()?;
-            let choice = if rest == populated { Choice::First } else { Choice::Fallback };
-            rest = if goes_on { rest & !(1 << index) } else { 0 };
-            Some((index as usize, choice))
-        })
-    }
-
-    #[inline]
-    pub(super) fn lock(
-        &self,
-        index: usize,
-        flags: AllocFlags,
-    ) -> Result<Guard<'_, Zone, P>, AllocError> {
-        if flags.contains(AllocFlags::NO_WAIT) {
-            return self.zones[index].try_lock(&self.platform).ok_or(AllocError::WouldBlock);
-        }
-        Ok(self.zones[index].lock(&self.platform))
-    }
-
-    /// Takes back what CPUs keep ready: all of it if the caller can wait, else what is on this CPU. Whether
-    /// there was any.
-    #[cold]
-    fn drain_for(&self, flags: AllocFlags) -> bool {
-        if self.cpus.all().is_empty() {
-            return false;
-        }
-        if flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT) {
-            self.drain_local();
-        } else {
-            self.drain();
-        }
-        true
-    }
-
-    /// Asks shrinkers for `frames` frames, if the caller can wait for them.
-    fn shrink(&self, frames: usize, flags: AllocFlags) -> usize {
-        if flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT) {
-            return 0;
-        }
-        self.shrinkers.run(self.platform.cpu_id(), frames)
-    }
-
-    /// Says why a request has failed, and counts it.
-    #[cold]
-    fn shortage(&self, frames: usize, flags: AllocFlags) -> AllocError {
-        let mut available = 0;
-        let mut largest = Order::ZERO;
-        for (index, choice) in self.candidates(flags) {
-            let Ok(mut zone) = self.lock(index, flags) else { return AllocError::WouldBlock };
-            zone.counts.failures += u64::from(choice == Choice::First);
-            let spare = zone.spare(deepest(flags), choice);
-            available += spare;
-            // A block that would use up the reserve cannot be had.
-            if let Some(order) = zone.largest() {
-                let allowed = spare.checked_ilog2().and_then(|order| Order::new(order as u8));
-                largest = largest.max(order.min(allowed.unwrap_or(Order::ZERO)));
-            }
-        }
-        if available < frames {
-            AllocError::OutOfMemory
-        } else {
-            AllocError::Fragmented { available, largest }
-        }
-    }
-
     /// Zeroes frames that have just been allocated.
     fn zero(&self, start: Frame, frames: usize) {
         if let Some(range) = FrameRange::from_len(start, frames) {
@@ -557,8 +368,4 @@ const SHORTAGE: AllocError = AllocError::OutOfMemory;
 
 fn placement(flags: AllocFlags) -> Placement {
     if flags.contains(AllocFlags::MOVABLE) { Placement::High } else { Placement::Low }
-}
-
-fn deepest(flags: AllocFlags) -> Depth {
-    if flags.contains(AllocFlags::ATOMIC) { Depth::Empty } else { Depth::Reserve }
 }
