@@ -49,7 +49,7 @@ pub(crate) struct CpuSlot<T> {
 unsafe impl<T: Send> Sync for CpuSlot<T> {}
 
 impl<T> CpuSlot<T> {
-    pub(crate) fn new(content: T) -> Self {
+    pub(crate) const fn new(content: T) -> Self {
         Self {
             busy: AtomicBool::new(false),
             revoked: AtomicBool::new(false),
@@ -127,6 +127,14 @@ impl<T> CpuSlot<T> {
             spin_wait();
         }
         None
+    }
+
+    /// Lets others in where a CPU was busy that is not there any more; whether it was.
+    #[cfg(feature = "mmap")]
+    pub(crate) fn abandon(&self) -> bool {
+        let was_busy = self.busy.load(Ordering::Relaxed);
+        self.busy.store(false, Ordering::Relaxed);
+        was_busy
     }
 }
 

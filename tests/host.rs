@@ -176,6 +176,38 @@ fn memory_goes_back_to_the_system_and_comes_again() {
     heap.verify().expect("sound");
 }
 
+#[test]
+fn objects_that_idle_threads_have_at_hand_go_back_when_another_trims() {
+    // Of a size that no other test here has blocks of.
+    const BYTES: usize = 7000;
+    let slabs = || {
+        let mut caches = KMEM.cache_stats();
+        caches.find(|cache| cache.object_bytes >= BYTES).map_or(0, |cache| cache.slabs_total)
+    };
+    let barrier = Barrier::new(2);
+    let (idle, trimmed) = thread::scope(|scope| {
+        scope.spawn(|| {
+            let layout = Layout::from_size_align(BYTES, 16).expect("valid");
+            let allocate = |_| KMEM.allocate(layout, AllocFlags::empty()).expect("memory");
+            let blocks: Vec<NonNull<[u8]>> = (0..100).map(allocate).collect();
+            for block in blocks {
+                // SAFETY: allocated above, and not used.
+                unsafe { KMEM.deallocate(block.cast()) }.expect("allocated");
+            }
+            barrier.wait();
+            barrier.wait();
+        });
+        barrier.wait();
+        let idle = slabs();
+        KMEM.trim();
+        let trimmed = slabs();
+        barrier.wait();
+        (idle, trimmed)
+    });
+    assert!(idle > 0, "the thread has nothing at hand");
+    assert_eq!(trimmed, 0);
+}
+
 fn resident_bytes() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());

@@ -141,15 +141,21 @@ pub(crate) unsafe fn free_hit(block: *mut u8) -> bool {
     unsafe { KMEM.deallocate_hit(block) }
 }
 
-/// Frees a block of another thread's; `false`, and nothing has changed, if this needs more than a look into the cache.
+/// As [`allocate_hit`], with a second look at what this thread has: to be tried when that has failed.
+#[inline]
+pub(crate) fn allocate_second_hit(bytes: usize) -> Option<NonNull<u8>> {
+    KMEM.allocate_second_hit(bytes)
+}
+
+/// As [`free_hit`], with a second look at what this thread has: to be tried when that has failed.
 ///
 /// # Safety
 ///
-/// As [`free_hit`].
+/// As there.
 #[inline]
-pub(crate) unsafe fn free_foreign_hit(block: *mut u8) -> bool {
+pub(crate) unsafe fn free_second_hit(block: *mut u8) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { KMEM.deallocate_foreign_hit(block) }
+    unsafe { KMEM.deallocate_second_hit(block) }
 }
 
 /// A block from the heap.

@@ -77,7 +77,10 @@ pub(crate) fn allocate_zeroed(call: &'static str, bytes: usize) -> Pointer {
 #[cold]
 #[inline(never)]
 fn allocate_bytes_slowly(call: &'static str, bytes: usize) -> Pointer {
-    allocate(call, Request::of(bytes))
+    match engine::allocate_second_hit(bytes) {
+        Some(block) => block.as_ptr().cast(),
+        None => allocate(call, Request::of(bytes)),
+    }
 }
 
 /// Allocates.
@@ -166,7 +169,7 @@ pub(crate) unsafe fn free_sized(call: &'static str, block: Pointer, bytes: usize
 #[inline(never)]
 unsafe fn free_slowly(call: &'static str, block: Pointer) {
     // SAFETY: the caller's promise.
-    if unsafe { engine::free_foreign_hit(block.cast()) } {
+    if unsafe { engine::free_second_hit(block.cast()) } {
         return;
     }
     let Some(block) = NonNull::new(block.cast::<u8>()) else { return };

@@ -68,6 +68,10 @@ use crate::page::{AllocFlags, FrameSource};
 use crate::platform::CpuId;
 use crate::slab::{self, CacheFlags, ObjectError, RawCache};
 use run::Runs;
+#[cfg(feature = "mmap")]
+pub(crate) use run::{
+    SOURCES_MARK, frames_for, frames_of as run_frames_of, record_of as run_record_of,
+};
 
 /// A heap on frames from `source`.
 ///

@@ -1,7 +1,8 @@
 //! Runs: contiguous frames for what no size class serves.
 //!
 //! The owner record of a run's first frame is the run's length in frames, shifted so far that it is never the
-//! number of a slab's record: those are no multiples of [`RECORD_UNIT`].
+//! number of a slab's record: those are no multiples of [`RECORD_UNIT`]. The highest bit is for a source that hands out runs
+//! past the heap, to remember something by.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -19,13 +20,17 @@ use crate::platform::Platform;
 /// What owner records of runs are multiples of.
 const RECORD_UNIT: u32 = 64;
 
-/// The longest run that a record can say: 256 GiB less a frame.
-const MAX_FRAMES: usize = (u32::MAX / RECORD_UNIT) as usize;
+/// What the source remembers something by.
+pub(crate) const SOURCES_MARK: u32 = 1 << 31;
+
+/// The longest run that a record can say: 128 GiB less a frame.
+const MAX_FRAMES: usize = (!SOURCES_MARK / RECORD_UNIT) as usize;
 
 /// A run that is allocated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     range: FrameRange,
+    record: u32,
 }
 
 impl Run {
@@ -50,8 +55,21 @@ impl Run {
 }
 
 /// Frames that hold so many bytes.
-pub(super) const fn frames_for(bytes: usize) -> usize {
+pub(crate) const fn frames_for(bytes: usize) -> usize {
     bytes.div_ceil(FRAME_SIZE)
+}
+
+/// The owner record of the first frame of a run of `frames` frames, [`MAX_FRAMES`] at most.
+pub(crate) const fn record_of(frames: usize) -> u32 {
+    frames as u32 * RECORD_UNIT
+}
+
+/// How long the run is that an owner record tells of, if it does.
+pub(crate) const fn frames_of(record: u32) -> Option<usize> {
+    if record == 0 || !record.is_multiple_of(RECORD_UNIT) {
+        return None;
+    }
+    Some(((record & !SOURCES_MARK) / RECORD_UNIT) as usize)
 }
 
 /// What a run's first frame must be aligned to for `layout`.
@@ -82,13 +100,9 @@ impl Runs {
         Self { count: AtomicU64::new(0), frames_peak: AtomicUsize::new(0) }
     }
 
-    pub(super) fn count(&self) -> RunCount {
-        let count = self.count.load(Relaxed);
-        RunCount {
-            runs: (count / ONE_RUN) as usize,
-            frames: (count % ONE_RUN) as usize,
-            frames_peak: self.frames_peak.load(Relaxed),
-        }
+    pub(super) fn count<S: FrameSource>(&self, source: &S) -> RunCount {
+        let (runs, frames) = with_uncounted(source, self.count.load(Relaxed));
+        RunCount { runs, frames, frames_peak: self.frames_peak.load(Relaxed) }
     }
 
     /// A new run for `layout`.
@@ -120,8 +134,8 @@ impl Runs {
             return Err(AllocError::BadAlignment);
         }
         // Release pairs with the Acquire in `find`: whoever finds the run finds it taken.
-        cell.store(frames as u32 * RECORD_UNIT, Release);
-        self.add(ONE_RUN + frames as u64);
+        cell.store(record_of(frames), Release);
+        self.add(source, ONE_RUN + frames as u64);
         Ok(NonNull::slice_from_raw_parts(bytes, frames * FRAME_SIZE))
     }
 
@@ -142,15 +156,13 @@ impl Runs {
         if record == 0 {
             return Err(inside_or_free(source, frame));
         }
-        if !record.is_multiple_of(RECORD_UNIT) {
-            return Ok(None);
-        }
+        let Some(frames) = frames_of(record) else { return Ok(None) };
         let offset = block.addr().get() % FRAME_SIZE;
         if offset != 0 {
             return Err(HeapFreeError::NotAnObject { base: block.addr().get() - offset });
         }
-        let range = FrameRange::from_len(frame, (record / RECORD_UNIT) as usize);
-        Ok(Some(Run { range: range.ok_or(HeapFreeError::Corrupted)? }))
+        let range = FrameRange::from_len(frame, frames).ok_or(HeapFreeError::Corrupted)?;
+        Ok(Some(Run { range, record }))
     }
 
     /// Gives a run back.
@@ -167,7 +179,7 @@ impl Runs {
         let cell = owner_of(source, run)?;
         // Of two that free the run one finds its record. AcqRel: the run's end comes after `find` and before
         // the frames can be taken again.
-        cell.compare_exchange(frames as u32 * RECORD_UNIT, 0, AcqRel, Relaxed)
+        cell.compare_exchange(run.record, 0, AcqRel, Relaxed)
             .map_err(|_| HeapFreeError::NotAllocated)?;
         // SAFETY: the caller's promise; the exchange made this the only free of the run.
         if unsafe { source.give_run(run.range, BlockOwner::Heap) }.is_err() {
@@ -196,9 +208,9 @@ impl Runs {
         if before != after {
             let cell = owner_of(source, run).ok()?;
             source.resize_run(run.range, after, BlockOwner::Heap).ok()?;
-            cell.store(after as u32 * RECORD_UNIT, Release);
+            cell.store(record_of(after), Release);
             if after > before {
-                self.add((after - before) as u64);
+                self.add(source, (after - before) as u64);
             } else {
                 self.count.fetch_sub((before - after) as u64, Relaxed);
             }
@@ -206,12 +218,23 @@ impl Runs {
         Some(NonNull::slice_from_raw_parts(bytes, after * FRAME_SIZE))
     }
 
-    fn add(&self, count: u64) {
-        let now = ((self.count.fetch_add(count, Relaxed) + count) % ONE_RUN) as usize;
+    fn add<S: FrameSource>(&self, source: &S, count: u64) {
+        let now = self.count.fetch_add(count, Relaxed).wrapping_add(count);
+        let (_, now) = with_uncounted(source, now);
         if now > self.frames_peak.load(Relaxed) {
             self.frames_peak.fetch_max(now, Relaxed);
         }
     }
+}
+
+/// Runs and frames of a count, with what the source has handed out besides: each of the two may be less than nothing.
+fn with_uncounted<S: FrameSource>(source: &S, count: u64) -> (usize, usize) {
+    let (runs, frames) = source.uncounted_runs();
+    let count = count.wrapping_add((runs as u64).wrapping_mul(ONE_RUN)).wrapping_add(frames as u64);
+    // A block that was freed twice, which was not noticed, may have been counted so.
+    let frames = count as i32 as i64;
+    let runs = (count as i64).wrapping_sub(frames) >> ONE_RUN.trailing_zeros();
+    (usize::try_from(runs).unwrap_or(0), usize::try_from(frames).unwrap_or(0))
 }
 
 fn owner_of<S: FrameSource>(source: &S, run: Run) -> Result<&AtomicU32, HeapFreeError> {

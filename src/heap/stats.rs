@@ -40,7 +40,7 @@ impl HeapStats {
 impl<S: FrameSource> Heap<'_, S> {
     /// How full the heap is.
     pub fn stats(&self) -> HeapStats {
-        let count = self.runs.count();
+        let count = self.runs.count(self.source);
         let mut stats = HeapStats {
             runs: count.runs,
             run_frames: count.frames,

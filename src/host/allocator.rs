@@ -2,12 +2,13 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::fmt;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::time::Duration;
 
 use super::frames::HostFrames;
 use super::{local, slot, thread};
 use crate::buddy::{AllocError, Corruption};
+use crate::frame::FRAME_SIZE;
 use crate::heap::{Heap, HeapFault, HeapFreeError, HeapStats, ReallocError, SizeClass};
 use crate::page::AllocFlags;
 use crate::slab::CacheStats;
@@ -71,14 +72,21 @@ impl MmapAllocator {
         unsafe { local::deallocate(block) }
     }
 
-    /// As [`deallocate_hit`](Self::deallocate_hit), for a block that another thread allocated: to be tried when that has failed.
+    /// As [`allocate_hit`](Self::allocate_hit), with a look at what else this thread has at hand, large blocks among it: to be tried when that
+    /// has failed.
+    pub fn allocate_second_hit(&self, bytes: usize) -> Option<NonNull<u8>> {
+        local::allocate_second(bytes)
+    }
+
+    /// As [`deallocate_hit`](Self::deallocate_hit), also for large blocks, and for those that another thread allocated: to be tried when that
+    /// has failed.
     ///
     /// # Safety
     ///
     /// As there.
-    pub unsafe fn deallocate_foreign_hit(&self, block: *mut u8) -> bool {
+    pub unsafe fn deallocate_second_hit(&self, block: *mut u8) -> bool {
         // SAFETY: the caller's promise.
-        NonNull::new(block).is_some_and(|block| unsafe { local::deallocate_foreign(block) })
+        NonNull::new(block).is_some_and(|block| unsafe { local::deallocate_second(block) })
     }
 
     /// From now on [`allocate_hit`](Self::allocate_hit) and [`deallocate_hit`](Self::deallocate_hit) serve nobody, until
@@ -99,11 +107,27 @@ impl MmapAllocator {
     /// As there.
     #[inline]
     pub fn allocate(&self, layout: Layout, flags: AllocFlags) -> Result<NonNull<[u8]>, AllocError> {
+        let Some(class) = SizeClass::for_layout(layout) else {
+            return self.allocate_run(layout, flags);
+        };
         let block = HEAP.allocate(layout, flags);
-        if let Some(class) = SizeClass::for_layout(layout) {
-            local::note(class);
-        }
+        local::note(class);
         block
+    }
+
+    #[cold]
+    fn allocate_run(&self, layout: Layout, flags: AllocFlags) -> Result<NonNull<[u8]>, AllocError> {
+        let bytes = layout.size().next_multiple_of(FRAME_SIZE);
+        if layout.align() <= FRAME_SIZE
+            && let Some(block) = FRAMES.take_run_at_hand(layout.size())
+        {
+            if flags.contains(AllocFlags::ZERO) {
+                // SAFETY: the block is new and has so many bytes: whole frames.
+                unsafe { block.write_bytes(0, bytes) };
+            }
+            return Ok(NonNull::slice_from_raw_parts(block, bytes));
+        }
+        HEAP.allocate(layout, flags)
     }
 
     /// As the heap's [`deallocate_unsized`](Heap::deallocate_unsized).
@@ -197,7 +221,10 @@ impl MmapAllocator {
 
     /// To be called in the copy, which has only the thread that forked. What lay in the magazines of the others is lost to it.
     pub fn after_fork_in_child(&self) {
-        slot::resume_alone(|cpu| HEAP.abandon_cpu(cpu));
+        slot::resume_alone(|cpu| {
+            HEAP.abandon_cpu(cpu);
+            FRAMES.kept.abandon(cpu);
+        });
     }
 
     /// How long memory is kept that nobody uses: see [`HostFrames::set_trim_delay`].
@@ -233,10 +260,7 @@ unsafe impl GlobalAlloc for MmapAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match SizeClass::for_layout(layout).and_then(local::allocate) {
             Some(block) => block.as_ptr(),
-            None => match self.allocate(layout, AllocFlags::empty()) {
-                Ok(block) => block.cast().as_ptr(),
-                Err(_) => core::ptr::null_mut(),
-            },
+            None => self.allocate(layout, AllocFlags::empty()).map_or(ptr::null_mut(), first_byte),
         }
     }
 
@@ -245,20 +269,41 @@ unsafe impl GlobalAlloc for MmapAllocator {
         // SAFETY: the caller gives the block up.
         if !unsafe { local::deallocate(block) } {
             // SAFETY: passed on.
-            unsafe { HEAP.dealloc(block, layout) }
+            unsafe { dealloc_missed(block, layout) }
         }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: passed on.
-        unsafe { HEAP.alloc_zeroed(layout) }
+        self.allocate(layout, AllocFlags::ZERO).map_or(ptr::null_mut(), first_byte)
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: passed on.
         unsafe { HEAP.realloc(block, layout, new_size) }
+    }
+}
+
+fn first_byte(block: NonNull<[u8]>) -> *mut u8 {
+    block.cast().as_ptr()
+}
+
+/// Frees what is no hit.
+///
+/// # Safety
+///
+/// As [`GlobalAlloc::dealloc`].
+#[cold]
+#[inline(never)]
+unsafe fn dealloc_missed(block: *mut u8, layout: Layout) {
+    // What is wrong with a size is the heap's to say.
+    let fits = SizeClass::for_layout(layout).is_some() || local::is_run_for(block, layout);
+    // SAFETY: the caller gives the block up.
+    let second = |block| unsafe { fits && local::deallocate_second(block) };
+    if !NonNull::new(block).is_some_and(second) {
+        // SAFETY: passed on.
+        unsafe { HEAP.dealloc(block, layout) }
     }
 }
 

@@ -45,6 +45,13 @@ impl Directory {
     /// What the owner record of the frame at an address holds; `None` says only that it is not in the first span.
     #[inline(always)]
     pub(super) fn owner(&self, address: usize) -> Option<u32> {
+        // Acquire: see `slab::named`.
+        Some(self.record(address)?.load(Acquire))
+    }
+
+    /// The owner record of the frame at an address; `None` says only that it is not in the first span.
+    #[inline(always)]
+    pub(super) fn record(&self, address: usize) -> Option<&AtomicU32> {
         let frames = self.frames.load(Acquire);
         // Below the span is beyond it.
         let index = address.wrapping_sub(self.start.load(Relaxed)) >> FRAME_SHIFT;
@@ -52,9 +59,7 @@ impl Directory {
             return None;
         }
         // SAFETY: `begin` was given so many records, which live as long as this.
-        let record = unsafe { &*self.records.load(Relaxed).add(index) };
-        // Acquire: see `slab::named`.
-        Some(record.load(Acquire))
+        Some(unsafe { &*self.records.load(Relaxed).add(index) })
     }
 }
 

@@ -7,8 +7,9 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use super::ahead::Ahead;
 use super::directory::Directory;
 use super::dirty::Dirty;
+use super::kept::Kept;
 use super::platform::HostPlatform;
-use super::recent::{self, Lent, Recent};
+use super::recent::Recent;
 use super::slot;
 use super::span::{self, GRAIN_BYTES, Span};
 use super::system;
@@ -16,6 +17,7 @@ use super::trimming::Trimming;
 use crate::buddy::{AllocError, BlockOwner, Corruption, FrameState, FreeError, ResizeError};
 use crate::check::{Violation, set_platform_hook};
 use crate::frame::{FRAME_SIZE, Frame, FrameRange, Order};
+use crate::heap::run_frames_of;
 use crate::memory_map::{Region, RegionKind};
 use crate::page::{
     AllocFlags, Contents, CpuLists, FrameSource, InitOptions, PageAllocator, Records, ZoneLimits,
@@ -55,7 +57,8 @@ pub struct HostFrames {
     is_huge: AtomicBool,
     /// How often pages were moved.
     moves: AtomicUsize,
-    /// Runs that came back lately. To the pages they are allocated; their owner records are 0.
+    /// Runs that came back lately: to the page allocator they are taken.
+    pub(super) kept: Kept,
     pub(super) recent: spin::Mutex<Recent>,
 }
 
@@ -79,6 +82,7 @@ impl HostFrames {
             opened_bytes: AtomicUsize::new(0),
             is_huge: AtomicBool::new(false),
             moves: AtomicUsize::new(0),
+            kept: Kept::new(),
             recent: spin::Mutex::new(Recent::new()),
         }
     }
@@ -135,14 +139,11 @@ impl HostFrames {
 
     fn visit_run(&self, run: Option<FrameRange>, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
         let Some(run) = run else { return };
-        // Those that are kept have no record.
-        if self.pages.owner(run.start()).is_none_or(|record| record.load(Relaxed) == 0) {
-            return;
-        }
-        let lent = with_lock(&self.recent, |recent| recent.lent_at(run.start()).copied());
-        let run = lent.map_or(run, Lent::user);
+        let record = self.pages.owner(run.start()).map(|record| record.load(Relaxed));
+        // Those that are kept have no record, and of those that are lent it says how much is used.
+        let Some(used) = record.and_then(run_frames_of) else { return };
         if let Some(start) = NonNull::new(self.pages.platform().phys_to_virt(run.start().start())) {
-            visit(start, run.frames() * FRAME_SIZE);
+            visit(start, used.min(run.frames()) * FRAME_SIZE);
         }
     }
 
@@ -221,7 +222,7 @@ impl HostFrames {
                         if growth.grow(self, frames).is_some() {
                             self.opened_bytes.store(growth.opened_bytes, Relaxed);
                         } else if keeps_runs {
-                            self.give_recent();
+                            self.give_kept();
                             keeps_runs = false;
                         } else {
                             return Err(error);
@@ -412,13 +413,8 @@ unsafe impl FrameSource for HostFrames {
 
     #[inline]
     unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError> {
-        let run = if owner == BlockOwner::Heap && run.frames() <= recent::MAX_FRAMES {
-            let given = with_lock(&self.recent, |recent| recent.give(run));
-            let Some(run) = given else { return Ok(()) };
-            run
-        } else {
-            run
-        };
+        let given = if owner == BlockOwner::Heap { self.give_recent(run) } else { Some(run) };
+        let Some(run) = given else { return Ok(()) };
         self.dirty.mark(run);
         // SAFETY: passed on; a run that was kept is nobody's.
         unsafe { self.pages.give_run(run, owner) }?;
@@ -483,5 +479,9 @@ unsafe impl FrameSource for HostFrames {
 
     fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)> {
         self.pages.run_of(frame)
+    }
+
+    fn uncounted_runs(&self) -> (isize, isize) {
+        self.kept.count()
     }
 }

@@ -12,6 +12,7 @@
 //!    that no hit finds free ([`Slot::absent`]), which stands for none.
 //! 3. While hits are held back, all rows hold only that, or are about to.
 
+use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicUsize,
@@ -22,7 +23,8 @@ use core::sync::atomic::{
 use super::allocator::{FRAMES, HEAP};
 use super::frames::HostFrames;
 use super::thread;
-use crate::heap::{Heap, SizeClass};
+use crate::frame::FRAME_SIZE;
+use crate::heap::{Heap, SizeClass, frames_for, run_frames_of};
 use crate::page::FrameSource;
 use crate::platform::{CpuId, MAX_CPUS};
 use crate::slab::{self, Slab, Slot};
@@ -155,16 +157,35 @@ pub(super) unsafe fn deallocate(block: *mut u8) -> bool {
     unsafe { thread::row().for_slab(slab).push_hit(slab, block) }
 }
 
-/// Gives a block of another thread's slab back to this thread's slot; `false`, and nothing has changed, if that cannot be.
+/// As [`allocate_bytes`], where that has failed: from this thread's second magazine, or the run that it keeps.
+pub(super) fn allocate_second(bytes: usize) -> Option<NonNull<u8>> {
+    match SizeClass::for_bytes(bytes) {
+        // SAFETY: as above.
+        Some(class) => unsafe { thread::row().for_class(class).take_second(FRAMES.platform()) },
+        None => FRAMES.take_run_hit(bytes),
+    }
+}
+
+/// As [`deallocate`], where that has failed: to this thread's second magazine, or to that for objects of others, or as the run that it keeps.
 ///
 /// # Safety
 ///
-/// As [`deallocate`].
-pub(super) unsafe fn deallocate_foreign(block: NonNull<u8>) -> bool {
-    let Some(slab) = slab_of(block.addr().get()) else { return false };
-    let slot = thread::row().for_slab(slab);
-    // SAFETY: the slot is this thread's (invariant 1), the block lies in `slab`; the rest is the caller's promise.
-    unsafe { slot.put_foreign(FRAMES.platform(), slab, block) }
+/// As there.
+pub(super) unsafe fn deallocate_second(block: NonNull<u8>) -> bool {
+    match slab_of(block.addr().get()) {
+        Some(slab) => {
+            let slot = thread::row().for_slab(slab);
+            // SAFETY: the slot is this thread's (invariant 1), the block lies in `slab`; the rest is the caller's promise.
+            unsafe { slot.put_second(FRAMES.platform(), slab, block) }
+        }
+        None => FRAMES.give_run_hit(block),
+    }
+}
+
+/// Whether a run that serves `layout` starts at `block`, if it does in the first span.
+pub(super) fn is_run_for(block: *mut u8, layout: Layout) -> bool {
+    let frames = FRAMES.directory().owner(block.addr()).and_then(run_frames_of);
+    layout.align() <= FRAME_SIZE && frames == Some(frames_for(layout.size()))
 }
 
 /// The class of the cache that a block's slab belongs to, if it lies in one.
@@ -202,11 +223,22 @@ pub(super) fn note(class: SizeClass) {
     }
 }
 
+/// Rows from this one on are not in use, nor is anything else of their thread slots.
+pub(super) fn begun() -> usize {
+    BEGUN.load(SeqCst)
+}
+
+/// Whether no call is to be a hit.
+#[inline]
+pub(super) fn are_hits_held_back() -> bool {
+    HELD_BACK.load(Relaxed)
+}
+
 /// From now on no call is a hit, until [`allow_hits`].
 pub(super) fn hold_hits_back() {
     HELD_BACK.store(true, SeqCst);
     fence(SeqCst);
-    ROWS.iter().take(BEGUN.load(SeqCst)).for_each(Row::clear);
+    ROWS.iter().take(begun()).for_each(Row::clear);
 }
 
 /// Ends what [`hold_hits_back`] began.

@@ -38,7 +38,8 @@
 //! sixty-fourth of what is open) lies idle, or some for half a second, whoever frees gives it back. The same bits say what
 //! a request for zeros need not clear.
 //!
-//! *Large blocks.* Those that came back last are kept, and serve whoever wants as much or less next: see [`recent`].
+//! *Large blocks.* The one that a thread gave back last serves whatever it wants next that fits: see [`kept`]. Those before it serve
+//! whoever wants as much: see [`recent`].
 //!
 //! *Moving.* A long run that cannot grow where it is moves by `mremap`: its pages change their address, nothing is copied.
 //!
@@ -64,6 +65,7 @@ mod allocator;
 mod directory;
 mod dirty;
 mod frames;
+mod kept;
 mod local;
 mod platform;
 mod recent;

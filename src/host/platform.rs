@@ -143,6 +143,11 @@ unsafe impl Platform for HostPlatform {
     fn unpin_from(&self, cpu: CpuId) {
         slot::leave_from(cpu);
     }
+
+    /// A system call.
+    fn synchronize(&self) -> bool {
+        slot::send_barriers()
+    }
 }
 
 #[cfg(test)]

@@ -114,6 +114,13 @@ pub(super) fn current() -> CpuId {
     }
 }
 
+/// This thread's slot, if it has one that it shares with nobody.
+#[inline(always)]
+pub(super) fn own() -> Option<CpuId> {
+    let slot = thread::slot();
+    if slot < SHARED { CpuId::new(usize::from(slot)) } else { None }
+}
+
 /// The numbers in `slot` are below `MAX_CPUS`, which the compiler cannot see.
 #[cold]
 fn unreachable_slot() -> CpuId {
@@ -226,18 +233,16 @@ pub(super) fn prepare_barriers() {
     }
 }
 
-/// Every thread has passed a memory barrier when this returns.
+/// Has every thread pass a memory barrier; whether all have when this returns.
 #[cold]
-fn send_barriers() {
+pub(super) fn send_barriers() -> bool {
     let sent = membarrier(MembarrierCommand::PrivateExpedited).or_else(|_| {
         // A process that was copied may have to ask anew.
         membarrier(MembarrierCommand::RegisterPrivateExpedited)?;
         membarrier(MembarrierCommand::PrivateExpedited)
     });
-    if sent.is_err() {
-        // Slow, and always there.
-        let _ = membarrier(MembarrierCommand::Global);
-    }
+    // The last is slow, and always there.
+    sent.or_else(|_| membarrier(MembarrierCommand::Global)).is_ok()
 }
 
 /// Marks this thread as one that uses a lock of kmem, unless a fork is under way: then it waits until that is over.

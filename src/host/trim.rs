@@ -32,7 +32,7 @@ impl HostFrames {
     }
 
     fn trim_dirty(&self, least: usize) -> usize {
-        self.give_recent();
+        self.give_kept();
         let mut trimmed = 0;
         let mut at = 0;
         while let Some(dirty) = self.dirty.next(at, MAX_TRIM_FRAMES) {

@@ -128,6 +128,12 @@ pub unsafe trait FrameSource: Sync {
 
     /// The allocated block or run that `frame` lies in, and whose it is: to say what is wrong with an address.
     fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)>;
+
+    /// Runs, and frames of them, that the source has handed out past the heap on it, less those that it took back so: the heap adds them
+    /// to its counts. None, which is the default.
+    fn uncounted_runs(&self) -> (isize, isize) {
+        (0, 0)
+    }
 }
 
 // SAFETY: 1. Frames come from buddy allocators, which give each to one taker until it is given

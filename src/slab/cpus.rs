@@ -180,19 +180,19 @@ impl Cpus {
         is_put
     }
 
-    /// Puts a user's object of another way's slab into the running CPU's slot, if that is simple: see [`Slot::put_foreign`].
+    /// As [`put`](Self::put), where that has failed: see [`Slot::put_second`].
     ///
     /// # Safety
     ///
     /// As there.
-    pub(super) unsafe fn put_foreign<S: FrameSource>(
+    pub(super) unsafe fn put_second<S: FrameSource>(
         &self,
         source: &S,
         object: NonNull<u8>,
     ) -> bool {
         self.with_slab_at_hand(source, object, |slot, slab| {
             // SAFETY: as in `put`.
-            unsafe { slot.put_foreign(source.platform(), slab, object) }
+            unsafe { slot.put_second(source.platform(), slab, object) }
         })
     }
 

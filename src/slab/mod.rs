@@ -98,6 +98,7 @@ mod magazine;
 mod paths;
 mod raw;
 mod reload;
+mod second;
 mod shelf;
 mod slot;
 mod stats;

@@ -242,7 +242,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     #[inline(never)]
     unsafe fn free_missed(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
         // SAFETY: the caller's promise.
-        if unsafe { self.cpus.put_foreign(self.source, object) } {
+        if unsafe { self.cpus.put_second(self.source, object) } {
             return Ok(());
         }
         let (slab, index) = self.locate(object)?;

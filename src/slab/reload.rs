@@ -147,7 +147,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// left alone.
     pub(super) fn load_with_room(&self, held: &Held<'_, S::Platform>) -> Turn {
         let platform = self.platform();
-        if held.has_loaded() && held.has_previous() && held.previous_rounds() < self.rounds() {
+        if held.has_loaded() && held.has_room_behind() {
             held.swap(platform);
             return Turn::Ready;
         }

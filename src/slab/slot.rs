@@ -36,7 +36,7 @@ pub(crate) struct Slot {
     pub(super) gate: Gate,
     /// Where the next round goes.
     pub(super) top: AtomicPtr<Entry>,
-    ground: Ground,
+    pub(super) ground: Ground,
     /// The loaded magazine's first entry.
     pub(super) bottom: AtomicPtr<Entry>,
     pub(super) loaded: AtomicU32,
@@ -61,7 +61,7 @@ unsafe impl Sync for Slot {}
 /// What a hit finds an object's slab by: owner records, by address.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Ground {
+pub(super) struct Ground {
     /// Where the first frame lies that has its record here.
     start: usize,
     owners: *const AtomicU32,
@@ -70,7 +70,7 @@ struct Ground {
     /// How many records there are.
     frames: u32,
     /// What a slab must have: the cache's number and the CPU's way.
-    key: Key,
+    pub(super) key: Key,
 }
 
 impl Ground {
@@ -197,38 +197,6 @@ impl Slot {
         }
         self.gate.leave();
         is_good
-    }
-
-    /// Puts a user's object, which lies in `slab`, into the magazine for objects from other ways' slabs; `false`, and nothing has
-    /// changed, if that needs more, or `object` is no such object.
-    ///
-    /// # Safety
-    ///
-    /// As [`put`](Self::put), and `platform` is the cache's.
-    pub(crate) unsafe fn put_foreign<P: Platform>(
-        &self,
-        platform: &P,
-        slab: Slab<'_>,
-        object: NonNull<u8>,
-    ) -> bool {
-        let (key, demanded) = (slab.key(), self.ground.key);
-        if key == demanded || !key.is_sibling_of(demanded) {
-            return false;
-        }
-        let Some(index) = slab.index_at(object.addr().get()) else { return false };
-        let entry = slab.entry_at(object, index);
-        // SAFETY: the caller's promise.
-        if !unsafe { self.gate.visit(P::PINNING) } {
-            return false;
-        }
-        let is_users = entry.state().load(Relaxed) == USER;
-        // SAFETY: entered just now, until `leave`.
-        let is_put = is_users && unsafe { self.push_foreign(platform, entry) };
-        if is_put {
-            entry.state().store(CACHED, Relaxed);
-        }
-        self.gate.leave();
-        is_put
     }
 
     /// Objects from the loaded magazine, for their user, as [`take`](Self::take) takes one; how many, into as many of the places
@@ -361,25 +329,6 @@ impl Slot {
     pub(crate) unsafe fn push_hit(&self, slab: Slab<'_>, object: NonNull<u8>) -> bool {
         // SAFETY: the caller's promise.
         unsafe { self.put(Pinning::Pinned, slab, object) }
-    }
-
-    /// Puts an object of another way's slab into the magazine for such, if there is one with room.
-    ///
-    /// # Safety
-    ///
-    /// The caller is inside.
-    #[inline]
-    pub(super) unsafe fn push_foreign<P: Platform>(&self, platform: &P, entry: Entry) -> bool {
-        let (rounds, room) = (self.foreign_rounds.load(Relaxed), self.foreign_room.load(Relaxed));
-        if room == 0 {
-            return false;
-        }
-        let entries = magazine::entries(platform, self.foreign.load(Relaxed));
-        // SAFETY: the magazine has room for an entry (invariant 6). The slot is the caller's.
-        unsafe { entries.add(rounds as usize).write(entry) };
-        self.foreign_rounds.store(rounds + 1, Relaxed);
-        self.foreign_room.store(room - 1, Relaxed);
-        true
     }
 
     /// Rounds in the loaded magazine; too many at most, if another CPU asks while they change.
