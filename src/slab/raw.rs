@@ -224,14 +224,19 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
 }
 
 impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
-    /// An empty slab more than the cache keeps, taken out of the lists.
-    pub(super) fn surplus(&self, lists: &mut Lists) -> Option<Slab<'static>> {
+    /// Whether there are more empty slabs than the cache keeps.
+    pub(super) fn has_surplus(&self, lists: &Lists) -> bool {
         let empty = lists.chain(Fill::Empty).len();
         // An eighth of what is in use is kept against the next wave, so giving back is paid for by at least as
         // many frees; and some, so that a cache that empties and fills does not give back and take.
         let small = self.geometry.map_or(0, |geometry| KEPT_BYTES >> 12 >> geometry.order.get());
         let kept = (1 + (lists.slabs() - empty) / 8).max(small);
-        if L::CONSTRUCTS || empty <= kept { None } else { lists.remove_empty(self.platform()) }
+        !L::CONSTRUCTS && empty > kept
+    }
+
+    /// An empty slab more than the cache keeps, taken out of the lists.
+    pub(super) fn surplus(&self, lists: &mut Lists) -> Option<Slab<'static>> {
+        if self.has_surplus(lists) { lists.remove_empty(self.platform()) } else { None }
     }
 
     /// Gives back every slab that can be emptied: the running CPU's magazines and the depot's
@@ -296,21 +301,12 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     #[cold]
     fn busy(&self) -> Busy {
         let mut busy = Busy { live: 0, objects: [None; LEAKS_NAMED] };
-        let lists = self.lists.lock(self.platform());
-        for fill in Fill::all() {
-            let mut at = lists.walk(self.platform(), fill, None);
-            while let Some(slab) = at {
-                for (index, state) in slab.states().iter().enumerate() {
-                    if state.load(Relaxed) == USER {
-                        if let Some(name) = busy.objects.get_mut(busy.live) {
-                            *name = Some(slab.object(index));
-                        }
-                        busy.live += 1;
-                    }
-                }
-                at = lists.walk(self.platform(), fill, Some(slab));
+        self.for_each_live(&mut |object| {
+            if let Some(name) = busy.objects.get_mut(busy.live) {
+                *name = Some(object);
             }
-        }
+            busy.live += 1;
+        });
         busy
     }
 }

@@ -30,7 +30,7 @@ use core::ptr::NonNull;
 pub(super) enum Turn {
     /// It has rounds, or room.
     Ready,
-    /// It has room, and objects have gone back to the slabs for that.
+    /// It has room, since objects have gone back to the slabs: some of those may be more than the cache keeps.
     Flushed,
     /// An empty magazine is needed, and the depot has none.
     NeedsMagazine,
@@ -212,10 +212,10 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return turn;
         }
         let (previous, rounds) = held.take_previous();
-        self.empty(&mut self.lists.lock(platform), &previous, rounds);
+        let turn = self.flush(&previous, rounds);
         held.put_previous(previous, 0);
         held.swap(platform);
-        Turn::Flushed
+        turn
     }
 
     /// Puts a claimed object, which lies in another way's slab, where it goes back to that slab: into the CPU's magazine for such objects,
@@ -243,12 +243,20 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 return Turn::NeedsMagazine;
             };
             held.put_foreign(empty);
-        } else {
-            self.empty(&mut self.lists.lock(platform), &full, rounds);
-            held.put_foreign(full);
+            held.push_foreign(platform, entry);
+            return Turn::Ready;
         }
+        let turn = self.flush(&full, rounds);
+        held.put_foreign(full);
         held.push_foreign(platform, entry);
-        Turn::Flushed
+        turn
+    }
+
+    /// Puts the rounds of a magazine back into their slabs.
+    fn flush(&self, magazine: &Magazine, rounds: u32) -> Turn {
+        let mut lists = self.lists.lock(self.platform());
+        self.empty(&mut lists, magazine, rounds);
+        if self.has_surplus(&lists) { Turn::Flushed } else { Turn::Ready }
     }
 
     /// An empty magazine.
