@@ -64,7 +64,7 @@ fn a_block_stays_where_it_can() {
         (112, 96, 1, Moves),
         (100, 128, 64, Stays),
         (100, 129, 64, Moves),
-        (15_000, SizeClass::MAX_BYTES, 8, Stays),
+        (15_400, SizeClass::MAX_BYTES, 8, Stays),
         (SizeClass::MAX_BYTES, SizeClass::MAX_BYTES + 1, 8, Moves),
         (5 * FRAMES, 5 * FRAMES - 100, 8, Stays),
         (5 * FRAMES, 6 * FRAMES, 8, Stays),

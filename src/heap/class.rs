@@ -2,28 +2,29 @@
 
 use core::alloc::Layout;
 
-use crate::frame::FRAME_SIZE;
+use crate::frame::{FRAME_SHIFT, FRAME_SIZE};
 
 /// One of the object sizes that the heap keeps a cache for.
 ///
-/// The sizes are 8, the multiples of 16 up to 128, and from there four steps a doubling:
+/// The sizes are 8, the multiples of 16 up to 128, from there four steps a doubling up to a frame, and then eight:
 ///
 /// ```text
 ///     8    16    32    48    64    80    96   112   128
 ///   160   192   224   256       320   384   448   512
 ///   640   768   896  1024      1280  1536  1792  2048
-///  2560  3072  3584  4096      5120  6144  7168  8192
-/// 10240 12288 14336 16384
+///  2560  3072  3584  4096
+///  4608  5120  5632  6144      6656  7168  7680  8192
+///  9216 10240 11264 12288     13312 14336 15360 16384
 /// ```
 ///
-/// A request of `b` bytes above 64 leaves less than one fifth of its object unused: a step is at
-/// most a quarter of the class below it, so at most a fifth of the class above. The classes end
-/// at four frames because from there on a run of whole frames is as good: more than four frames
+/// A request of `b` bytes above 64 leaves less than one fifth of its object unused, and less than one ninth above a frame: a step is at
+/// most a quarter, or an eighth, of the class below it. The steps are finer above a frame because programs often want one and a header with
+/// it. The classes end at four frames because from there on a run of whole frames is as good: more than four frames
 /// are at least five, of which less than one stays unused.
 ///
 /// Every class is aligned to the largest power of two that divides it, up to a frame. A request
 /// aligned to `a` is served by the class of its size rounded up to a multiple of `a`, and that
-/// class is itself a multiple of `a`: above 128 bytes, where steps are `2^k / 4` between `2^k` and
+/// class is itself a multiple of `a`: above 128 bytes, where steps are `2^k / 4` or `2^k / 8` between `2^k` and
 /// `2^(k+1)`, an `a` beyond a step leaves only multiples that are classes; below, `a` divides 128.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(transparent)]
@@ -33,8 +34,15 @@ pub struct SizeClass(u8);
 const LINEAR_SHIFT: u32 = 7;
 /// The step between the smaller classes, and the alignment that every class but the first has.
 const GRAIN_BYTES: usize = 16;
-/// Index of the class of `1 << LINEAR_SHIFT` bytes; classes behind it come four to a doubling.
+/// Index of the class of `1 << LINEAR_SHIFT` bytes.
 const LINEAR_LAST: usize = (1 << LINEAR_SHIFT) / GRAIN_BYTES;
+
+/// Base-two logarithm of the steps to a doubling behind it, up to a frame,
+const COARSE: u32 = 2;
+/// and from there.
+const FINE: u32 = 3;
+/// Index of the class of a frame.
+const FRAME_LAST: usize = LINEAR_LAST + ((FRAME_SHIFT - LINEAR_SHIFT) << COARSE) as usize;
 
 /// Requests below this size find their class in a table. Computing it takes the position of the highest bit, and the
 /// instruction for that waits, on x86-64, for whatever its target register held before: in a loop of
@@ -63,7 +71,7 @@ impl SizeClass {
 
     /// How many classes there are.
     pub const COUNT: usize =
-        LINEAR_LAST + 1 + 4 * (Self::MAX_BYTES.ilog2() - LINEAR_SHIFT) as usize;
+        FRAME_LAST + 1 + ((Self::MAX_BYTES.ilog2() - FRAME_SHIFT) << FINE) as usize;
 
     /// The smallest class of at least `bytes` bytes; `None` for no bytes, and beyond
     /// [`MAX_BYTES`](Self::MAX_BYTES).
@@ -105,10 +113,16 @@ impl SizeClass {
         if last >= Self::MAX_BYTES {
             return None;
         }
-        // The highest bit says in which doubling the byte lies, the two below it in which quarter of that.
+        // The highest bit says in which doubling the byte lies, those below it in which part of that.
         let doubling = last.ilog2();
-        let quarter = (last >> (doubling - 2)) & 3;
-        Some(Self((LINEAR_LAST + 1 + 4 * (doubling - LINEAR_SHIFT) as usize + quarter) as u8))
+        let (before, first, parts) = if doubling < FRAME_SHIFT {
+            (LINEAR_LAST, LINEAR_SHIFT, COARSE)
+        } else {
+            (FRAME_LAST, FRAME_SHIFT, FINE)
+        };
+        let part = (last >> (doubling - parts)) & ((1 << parts) - 1);
+        let index = before + 1 + ((doubling - first) << parts) as usize + part;
+        Some(Self(index as u8))
     }
 
     /// The class with this index, or `None` from [`COUNT`](Self::COUNT) on.
@@ -147,19 +161,16 @@ impl SizeClass {
     }
 }
 
-/// Bytes of each class: derived, so that the rule stands in one place.
+/// Bytes of each class: derived, so that the rule stands in one place. Classes end at multiples of eight bytes, and the last byte of a
+/// class comes last here.
 const BYTES: [u16; SizeClass::COUNT] = {
-    let mut table = [8; SizeClass::COUNT];
-    let mut index = 1;
-    while index < table.len() {
-        table[index] = if index <= LINEAR_LAST {
-            (index * GRAIN_BYTES) as u16
-        } else {
-            let step = index - LINEAR_LAST - 1;
-            let doubling = LINEAR_SHIFT as usize + step / 4;
-            ((5 + step % 4) << (doubling - 2)) as u16
-        };
-        index += 1;
+    let mut table = [0; SizeClass::COUNT];
+    let mut end = 8;
+    while end <= SizeClass::MAX_BYTES {
+        if let Some(class) = SizeClass::computed_for_last(end - 1) {
+            table[class.index()] = end as u16;
+        }
+        end += 8;
     }
     table
 };
@@ -170,8 +181,9 @@ const NAMES: [&str; SizeClass::COUNT] = [
     "heap-8", "heap-16", "heap-32", "heap-48", "heap-64", "heap-80", "heap-96", "heap-112", "heap-128",
     "heap-160", "heap-192", "heap-224", "heap-256", "heap-320", "heap-384", "heap-448", "heap-512",
     "heap-640", "heap-768", "heap-896", "heap-1024", "heap-1280", "heap-1536", "heap-1792", "heap-2048",
-    "heap-2560", "heap-3072", "heap-3584", "heap-4096", "heap-5120", "heap-6144", "heap-7168", "heap-8192",
-    "heap-10240", "heap-12288", "heap-14336", "heap-16384",
+    "heap-2560", "heap-3072", "heap-3584", "heap-4096",
+    "heap-4608", "heap-5120", "heap-5632", "heap-6144", "heap-6656", "heap-7168", "heap-7680", "heap-8192",
+    "heap-9216", "heap-10240", "heap-11264", "heap-12288", "heap-13312", "heap-14336", "heap-15360", "heap-16384",
 ];
 
 #[cfg(test)]
@@ -183,8 +195,11 @@ mod tests {
         // The rule, said another way than the code says it.
         let mut rule = std::vec![8];
         rule.extend((1..=8).map(|i| 16 * i));
-        for doubling in [128, 256, 512, 1024, 2048, 4096, 8192] {
+        for doubling in [128, 256, 512, 1024, 2048] {
             rule.extend((1..=4).map(|quarter| doubling + quarter * doubling / 4));
+        }
+        for doubling in [4096, 8192] {
+            rule.extend((1..=8).map(|part| doubling + part * doubling / 8));
         }
         let table: std::vec::Vec<usize> = SizeClass::all().map(SizeClass::bytes).collect();
         assert_eq!(table, rule);
@@ -206,7 +221,8 @@ mod tests {
     fn at_most_a_fifth_is_unused_above_64_bytes() {
         for bytes in 65..=SizeClass::MAX_BYTES {
             let object = SizeClass::for_bytes(bytes).expect("has a class").bytes();
-            assert!(5 * (object - bytes) <= object, "{bytes} in {object}");
+            let part = if bytes > FRAME_SIZE { 9 } else { 5 };
+            assert!(part * (object - bytes) < object, "{bytes} in {object}");
         }
         // And in a run of frames, from the first size that has no class. Beyond the sizes tried
         // here the frame that may stay empty is an ever smaller part.
