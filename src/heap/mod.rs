@@ -363,6 +363,14 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         }
     }
 
+    /// Lets a CPU use its magazines again, from which another kept it that is not there any more.
+    #[cfg(feature = "mmap")]
+    pub(crate) fn readmit_cpu(&self, cpu: CpuId) {
+        for cache in &self.caches {
+            cache.readmit_cpu(cpu);
+        }
+    }
+
     /// Recounts everything: the caches one after the other, each with its lock held. Takes time in proportion to
     /// the objects there are.
     ///

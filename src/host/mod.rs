@@ -46,7 +46,8 @@
 //! *Huge pages*, on request: the whole reservation is advised, so that memory is backed by them as it is first touched.
 //!
 //! *fork.* Every lock is taken between `irq_save` and `irq_restore`, so a thread says there that it uses one, and whoever forks
-//! waits until none does. The child forgets what lay in the magazines of threads that it does not have.
+//! waits until none does. The child forgets what lay in the magazines of threads that it does not have, and opens those from which such a
+//! thread kept others while it emptied them.
 //!
 //! *Signals.* A handler that interrupts a hit finds the slot busy and takes the shared path. One that interrupts the holder of a
 //! lock must not: [`MmapAllocator::is_interrupted`] tells, and `malloc/` has a reserve for it.

@@ -347,6 +347,15 @@ impl Cpus {
         }
     }
 
+    /// Lets a CPU into its slot again, from which a remote kept it that is not there any more.
+    #[cfg(feature = "mmap")]
+    pub(super) fn readmit(&self, cpu: CpuId) {
+        let slot = self.at(cpu);
+        if slot.is_present() {
+            slot.gate().readmit();
+        }
+    }
+
     /// Gives the slots and the table back.
     ///
     /// # Safety

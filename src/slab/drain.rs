@@ -154,6 +154,12 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         self.cpus.abandon(cpu);
     }
 
+    /// Lets a CPU use its magazines again, from which another kept it that is not there any more.
+    #[cfg(feature = "mmap")]
+    pub(crate) fn readmit_cpu(&self, cpu: CpuId) {
+        self.cpus.readmit(cpu);
+    }
+
     /// Empties every magazine and gives its memory back.
     pub(super) fn drain_all(&mut self) {
         for number in 0..crate::platform::MAX_CPUS {

@@ -13,7 +13,7 @@
 //! 1. `busy` is written by whoever runs on the gate's CPU (where threads migrate: who exchanged it from clear to set).
 //! 2. What is behind the gate is touched by who has set `busy` and then found the position between the limits, or `revoked`
 //!    clear; or by a remote that has set `revoked`, passed a barrier on every CPU, and then seen `busy` clear and the limits shut.
-//! 3. `revoked` is set and cleared by the one remote that won it by an exchange.
+//! 3. `revoked` is set and cleared by the one remote that won it by an exchange, or cleared where there is no other any more.
 //! 4. The limits are opened in visits alone. Anybody may shut them.
 
 use crate::platform::{MAX_CPUS, Pinning, Platform};
@@ -171,6 +171,12 @@ impl Gate {
         self.settle();
         self.shut();
         self.leave();
+    }
+
+    /// Lets those in again whom a remote kept out that is not there any more.
+    #[cfg(feature = "mmap")]
+    pub(super) fn readmit(&self) {
+        self.revoked.store(false, Ordering::Release);
     }
 
     /// Whether the mark is seen clear within a bounded time.

@@ -1,0 +1,69 @@
+//! A process that is copied while another of its threads empties the magazines of all.
+
+use std::alloc::Layout;
+use std::ffi::c_int;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use kmem::AllocFlags;
+use kmem::host::MmapAllocator;
+
+const KMEM: MmapAllocator = MmapAllocator::new();
+const BYTES: usize = 64;
+
+unsafe extern "C" {
+    fn fork() -> c_int;
+    fn waitpid(process: c_int, status: *mut c_int, options: c_int) -> c_int;
+    fn _exit(status: c_int) -> !;
+}
+
+/// Takes some blocks and gives them back, so that this thread has a magazine with some.
+fn churn() {
+    let layout = Layout::from_size_align(BYTES, 16).expect("valid");
+    let mut blocks = [const { None::<NonNull<[u8]>> }; 40];
+    for _ in 0..4 {
+        for block in &mut blocks {
+            *block = KMEM.allocate(layout, AllocFlags::empty()).ok();
+        }
+        for block in blocks.iter_mut().filter_map(Option::take) {
+            // SAFETY: allocated above, and not used.
+            assert!(unsafe { KMEM.deallocate(block.cast()) }.is_ok());
+        }
+    }
+}
+
+#[test]
+fn the_copy_of_a_process_has_what_its_thread_has_at_hand_though_another_was_emptying_it() {
+    let is_over = AtomicBool::new(false);
+    let failed = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                KMEM.trim();
+            }
+        });
+        let mut failed = 0;
+        for _ in 0..300 {
+            churn();
+            KMEM.before_fork();
+            // SAFETY: the child calls nothing but kmem, which it tells of the fork, and `_exit`.
+            let process = unsafe { fork() };
+            if process == 0 {
+                KMEM.after_fork_in_child();
+                churn();
+                let is_at_hand = KMEM.allocate_hit(BYTES).is_some();
+                // SAFETY: it has no preconditions.
+                unsafe { _exit(c_int::from(!is_at_hand)) };
+            }
+            KMEM.after_fork_in_parent();
+            let mut status = -1;
+            // SAFETY: the status is this function's.
+            assert_eq!(unsafe { waitpid(process, &mut status, 0) }, process);
+            failed += usize::from(status != 0);
+        }
+        is_over.store(true, Relaxed);
+        failed
+    });
+    assert_eq!(failed, 0, "copies in which nothing is at hand");
+    KMEM.verify().expect("sound");
+}
