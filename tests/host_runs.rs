@@ -2,12 +2,13 @@
 
 mod support;
 
-use std::alloc::Layout;
+use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::NonNull;
 use std::sync::{Barrier, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use kmem::AllocFlags;
+use kmem::check::set_hook;
 use kmem::frame::FRAME_SIZE;
 use kmem::heap::HeapFreeError;
 use kmem::host::MmapAllocator;
@@ -228,6 +229,28 @@ fn wrong_frees_of_kept_and_lent_blocks_are_told() {
     assert!(run.free_by_hit());
     assert_eq!(wrong(0), Err(HeapFreeError::NotAllocated));
     KMEM.verify().expect("sound");
+}
+
+/// The default hook ends the process, so here is one that lets it go on.
+#[test]
+fn a_run_that_is_given_back_with_another_layout_stays() {
+    let _alone = alone();
+    set_hook(Some(|_| {}));
+    let run = Run::new(20, 1);
+    let before = counts();
+    for frames in [19, 21, 300] {
+        // SAFETY: what is wrong with the layout is what the heap has to notice.
+        unsafe { KMEM.dealloc(run.start.as_ptr(), layout(frames)) };
+    }
+    let small = Layout::from_size_align(64, 16).expect("a layout");
+    // SAFETY: as above.
+    unsafe { KMEM.dealloc(run.start.as_ptr(), small) };
+    set_hook(None);
+    assert_eq!(counts(), before);
+    run.check();
+    // SAFETY: the block is the run's, which ends here.
+    unsafe { KMEM.dealloc(run.start.as_ptr(), layout(20)) };
+    assert_eq!(counts(), (before.0 - 1, before.1 - 20));
 }
 
 #[test]

@@ -301,8 +301,8 @@ fn first_byte(block: NonNull<[u8]>) -> *mut u8 {
 #[cold]
 #[inline(never)]
 unsafe fn dealloc_missed(block: *mut u8, layout: Layout) {
-    // What is wrong with a size is the heap's to say.
-    let fits = SizeClass::for_layout(layout).is_some() || local::is_run_for(block, layout);
+    // What is wrong with the length of a run is the heap's to say.
+    let fits = local::may_be_for(block, layout);
     // SAFETY: the caller gives the block up.
     let second = |block| unsafe { fits && local::deallocate_second(block) };
     if !NonNull::new(block).is_some_and(second) {

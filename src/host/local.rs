@@ -23,7 +23,6 @@ use core::sync::atomic::{
 use super::allocator::{FRAMES, HEAP};
 use super::frames::HostFrames;
 use super::thread;
-use crate::frame::FRAME_SIZE;
 use crate::heap::{Heap, SizeClass, frames_for, run_frames_of};
 use crate::page::FrameSource;
 use crate::platform::{CpuId, MAX_CPUS};
@@ -182,10 +181,14 @@ pub(super) unsafe fn deallocate_second(block: NonNull<u8>) -> bool {
     }
 }
 
-/// Whether a run that serves `layout` starts at `block`, if it does in the first span.
-pub(super) fn is_run_for(block: *mut u8, layout: Layout) -> bool {
-    let frames = FRAMES.directory().owner(block.addr()).and_then(run_frames_of);
-    layout.align() <= FRAME_SIZE && frames == Some(frames_for(layout.size()))
+/// Whether what starts at `block` may serve `layout`: any object, or a run of that very length.
+pub(super) fn may_be_for(block: *mut u8, layout: Layout) -> bool {
+    match FRAMES.directory().owner(block.addr()).and_then(run_frames_of) {
+        None => true,
+        Some(frames) => {
+            SizeClass::for_layout(layout).is_none() && frames == frames_for(layout.size())
+        }
+    }
 }
 
 /// The class of the cache that a block's slab belongs to, if it lies in one.

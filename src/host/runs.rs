@@ -30,10 +30,9 @@ impl HostFrames {
             let block = NonNull::new(self.pages.platform().phys_to_virt(whole.start().start()))?;
             let record = self.directory().record(block.addr().get())?;
             own.kept().set(None);
-            // Two threads have freed it at the same moment, and the other's has been handed out.
             if record.load(Acquire) != 0 {
                 own.count(1, whole.frames() as isize);
-                return Some(Err(block));
+                return Some(Err(whole));
             }
             if is_lent {
                 own.lend(whole, frames);
@@ -45,8 +44,8 @@ impl HostFrames {
         });
         match taken.flatten()? {
             Ok(block) => Some(block),
-            Err(block) => {
-                violation(&HeapFreeError::NotAllocated.violation(block.addr().get()));
+            Err(whole) => {
+                self.report_twice(whole);
                 None
             }
         }
@@ -105,7 +104,26 @@ impl HostFrames {
             Some(kept) if kept.frames() == frames => own.kept().take(),
             _ => None,
         });
-        own.flatten().or_else(|| with_lock(&self.recent, |recent| recent.take(frames)))
+        let run = own.flatten().or_else(|| with_lock(&self.recent, |recent| recent.take(frames)));
+        run.filter(|&run| self.is_nobodys(run))
+    }
+
+    /// Whether nobody uses a run that was kept: somebody may if two threads freed it at the same moment, and what one of them kept was
+    /// handed out since.
+    fn is_nobodys(&self, run: FrameRange) -> bool {
+        let record = self.pages.owner(run.start());
+        let is_nobodys = record.is_none_or(|record| record.load(Acquire) == 0);
+        if !is_nobodys {
+            self.report_twice(run);
+        }
+        is_nobodys
+    }
+
+    /// Says that a run, which somebody uses, was kept.
+    #[cold]
+    fn report_twice(&self, run: FrameRange) {
+        let start = self.pages.platform().phys_to_virt(run.start().start());
+        violation(&HeapFreeError::NotAllocated.violation(start.addr()));
     }
 
     /// Keeps a run that came back; the run that has to make way for it, or is not kept itself.
@@ -120,7 +138,7 @@ impl HostFrames {
             before
         });
         let run = replaced.unwrap_or(Some(run))?;
-        with_lock(&self.recent, |recent| recent.give(run))
+        with_lock(&self.recent, |recent| recent.give(run)).filter(|&run| self.is_nobodys(run))
     }
 
     /// All of a run of which its user, who gives it back, may have the beginning only.
@@ -184,10 +202,11 @@ impl HostFrames {
     /// Gives the runs back that were kept, and what the users of lent ones have not got.
     pub(super) fn give_kept(&self) {
         let mut give = |run: FrameRange| {
-            self.dirty.mark(run);
-            // SAFETY: a run that was kept is nobody's.
-            let given = unsafe { self.pages.give_run(run, BlockOwner::Heap) };
-            debug_assert!(given.is_ok());
+            if self.is_nobodys(run) {
+                self.dirty.mark(run);
+                // SAFETY: a run that was kept is nobody's. If two threads kept it the page allocator refuses the second.
+                let _ = unsafe { self.pages.give_run(run, BlockOwner::Heap) };
+            }
         };
         with_lock(&self.kept.lending, |()| {
             for keeper in self.kept.keepers() {
