@@ -414,10 +414,14 @@ unsafe impl FrameSource for HostFrames {
     #[inline]
     unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError> {
         let given = if owner == BlockOwner::Heap { self.give_recent(run) } else { Some(run) };
-        let Some(run) = given else { return Ok(()) };
-        self.dirty.mark(run);
+        let Some(given) = given else { return Ok(()) };
+        self.dirty.mark(given);
         // SAFETY: passed on; a run that was kept is nobody's.
-        unsafe { self.pages.give_run(run, owner) }?;
+        match unsafe { self.pages.give_run(given, owner) } {
+            Err(error) if given.start() == run.start() => return Err(error),
+            // One that had to make way, and that two threads kept, is not the caller's fault.
+            _ => {}
+        }
         self.trim_if_due();
         Ok(())
     }
