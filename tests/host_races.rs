@@ -1,7 +1,8 @@
-//! A large block that two threads free, as near to the same moment as they get: now and then both succeed. In a process of its own, since the heap
-//! counts such a block twice.
+//! A large block that two threads free at the same moment, so that both succeed, and what becomes of it. In a process of its own, since the heap
+//! counts such a block twice, and violations are let pass.
 
 use std::alloc::Layout;
+use std::cell::Cell;
 use std::hint::spin_loop;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,8 +10,11 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use kmem::AllocFlags;
+use kmem::buddy::BlockOwner;
 use kmem::check::set_hook;
-use kmem::host::MmapAllocator;
+use kmem::frame::{FrameRange, Order};
+use kmem::host::{HostFrames, MmapAllocator};
+use kmem::page::FrameSource;
 
 const KMEM: MmapAllocator = MmapAllocator::new();
 
@@ -25,11 +29,69 @@ fn take() -> NonNull<u8> {
     KMEM.allocate(layout, AllocFlags::empty()).expect("memory").cast()
 }
 
+/// What is found is left alone, and the program goes on.
+fn let_violations_pass() {
+    set_hook(Some(|_| FOUND.set(FOUND.get() + 1)));
+}
+
+std::thread_local! {
+    /// How many violations this thread was told of.
+    static FOUND: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What a second thread kept is this thread's here, which is told by the record alone that somebody uses it.
+#[test]
+fn a_kept_run_that_somebody_uses_is_not_handed_on() {
+    const USED: u32 = 64;
+    let_violations_pass();
+    let frames = HostFrames::new();
+    let take = |length| {
+        let head = frames.take_run(length, Order::ZERO, BlockOwner::Heap, AllocFlags::empty());
+        FrameRange::from_len(head.expect("memory"), length).expect("a range")
+    };
+    // SAFETY: nobody uses the run.
+    let give = |run| unsafe { frames.give_run(run, BlockOwner::Heap) }.expect("it was taken");
+    let use_it = |run: FrameRange| {
+        frames.owner(run.start()).expect("a record").store(USED, Relaxed);
+    };
+    let is_taken = |run: FrameRange| frames.run_frames(run.start()) == Some(run.frames());
+
+    // By the thread that keeps it.
+    let run = take(20);
+    give(run);
+    use_it(run);
+    assert_ne!(take(20), run);
+    assert_eq!(FOUND.get(), 1);
+
+    // From the list for all.
+    let runs = [take(30), take(40)];
+    runs.into_iter().for_each(give);
+    use_it(runs[0]);
+    assert_ne!(take(30), runs[0]);
+    assert_eq!(FOUND.get(), 2);
+
+    // Where it has to make way on that list: the one of 80 pushes out the one of 70.
+    let runs = [take(70), take(80), take(50), take(60)];
+    give(runs[0]);
+    use_it(runs[0]);
+    runs[1..].iter().copied().for_each(give);
+    assert!(is_taken(runs[0]), "it went back");
+    assert_eq!(FOUND.get(), 3);
+
+    // When memory goes back.
+    let run = take(90);
+    give(run);
+    use_it(run);
+    frames.trim();
+    assert!(is_taken(run), "it went back");
+    assert_eq!(FOUND.get(), 4);
+    frames.verify().expect("sound");
+}
+
 #[test]
 fn a_block_that_two_threads_free_at_the_same_moment_is_not_handed_out_twice() {
     const ROUNDS: usize = 20_000;
-    // What is found is left alone, and the program goes on.
-    set_hook(Some(|_| {}));
+    let_violations_pass();
     let barrier = Barrier::new(2);
     let arrived = AtomicUsize::new(0);
     let shared = Mutex::new(None);
@@ -73,7 +135,6 @@ fn a_block_that_two_threads_free_at_the_same_moment_is_not_handed_out_twice() {
         });
         threads.map(|thread| thread.join().expect("no panic")).into()
     });
-    set_hook(None);
     let twice = addresses[0].iter().zip(&addresses[1]).filter(|(one, other)| one == other);
     assert_eq!(twice.count(), 0);
 }

@@ -8,8 +8,8 @@
 //! has its beginning, and to the page allocator all of it is taken. A slot lends one run at a time; it is cut to its user's length when
 //! another would be lent, or memory is given back.
 //!
-//! As with objects, two threads that free the same block within the same few instructions may both succeed; the second is found when its
-//! thread would hand the block out while another uses it.
+//! As with objects, two threads that free the same block within the same few instructions may both succeed; the second is found when
+//! what its thread keeps is handed on while another uses it.
 //!
 //! # Invariants
 //!
@@ -49,11 +49,11 @@ pub(super) struct Kept {
 /// One thread slot's.
 pub(super) struct Keeper {
     gate: CpuSlot<()>,
-    /// The run that is kept.
-    kept: Place,
-    /// The run that is lent, all of it.
-    lent: Place,
-    /// Frames of that which its user has.
+    /// The run that is kept: see invariant 2.
+    pub(super) kept: Place,
+    /// The run that is lent, all of it: see invariant 4.
+    pub(super) lent: Place,
+    /// Frames of what is lent that its user has.
     used: AtomicUsize,
     /// What the thread took by hits, less what it gave back so: runs, and frames of them.
     runs: AtomicIsize,
@@ -133,19 +133,7 @@ impl Keeper {
         self.gate.with_remote(platform, |()| work())
     }
 
-    /// The run that is kept; to be changed inside the gate.
-    #[inline(always)]
-    pub(super) fn kept(&self) -> &Place {
-        &self.kept
-    }
-
-    /// The run that is lent, all of it; to be changed as invariant 4 says.
-    #[inline(always)]
-    pub(super) fn lent(&self) -> &Place {
-        &self.lent
-    }
-
-    /// How much of that its user has.
+    /// How much of what is lent its user has.
     pub(super) fn used(&self) -> usize {
         self.used.load(Relaxed)
     }

@@ -79,7 +79,8 @@ impl Default for HostPlatform {
 // 4. nothing calls kmem on this thread but the thread itself; a signal handler that does is no interrupt
 //    that could be masked cheaply: see the module's docs. On the shared slot the lock keeps others away.
 // 5. as 3; a thread never changes its slot inside.
-// 6. none of these functions allocates through kmem or panics.
+// 6. CPUs are threads of this process, and `membarrier(2)` says so of all of them.
+// 7. none of these functions allocates through kmem or panics.
 // 8. as 1.
 unsafe impl Platform for HostPlatform {
     const MAPPING: Mapping = Mapping::Linear;

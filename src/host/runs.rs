@@ -22,14 +22,14 @@ impl HostFrames {
             return None;
         }
         let taken = self.kept.with_own(|own| {
-            let whole = own.kept().get().filter(|kept| kept.frames() >= frames)?;
+            let whole = own.kept.get().filter(|kept| kept.frames() >= frames)?;
             let is_lent = whole.frames() > frames;
-            if is_lent && !own.lent().is_empty() {
+            if is_lent && !own.lent.is_empty() {
                 return None;
             }
             let block = NonNull::new(self.pages.platform().phys_to_virt(whole.start().start()))?;
             let record = self.directory().record(block.addr().get())?;
-            own.kept().set(None);
+            own.kept.set(None);
             if record.load(Acquire) != 0 {
                 own.count(1, whole.frames() as isize);
                 return Some(Err(whole));
@@ -55,8 +55,8 @@ impl HostFrames {
     pub(super) fn take_run_at_hand(&self, bytes: usize) -> Option<NonNull<u8>> {
         self.take_run_hit(bytes).or_else(|| {
             let own = self.kept.own()?;
-            let kept = own.kept().get()?;
-            if kept.frames() <= frames_for(bytes) || own.lent().is_empty() {
+            let kept = own.kept.get()?;
+            if kept.frames() <= frames_for(bytes) || own.lent.is_empty() {
                 return None;
             }
             with_lock(&self.kept.lending, |()| self.cut(own)).then(|| self.take_run_hit(bytes))?
@@ -75,20 +75,20 @@ impl HostFrames {
             let told = record.load(Acquire);
             let phys = self.pages.platform().virt_to_phys(block.as_ptr())?;
             let run = FrameRange::from_len(Frame::containing(phys)?, run_frames_of(told)?)?;
-            let whole = match own.lent().get() {
+            let whole = match own.lent.get() {
                 Some(lent) if lent.start() == run.start() => lent,
                 // Perhaps another thread's to give back.
                 _ if told & LENT != 0 || run.frames() > MAX_FRAMES => return None,
                 _ => run,
             };
-            if !own.kept().is_empty() {
+            if !own.kept.is_empty() {
                 return None;
             }
             record.store(0, Release);
             if whole != run {
-                own.lent().set(None);
+                own.lent.set(None);
             }
-            own.kept().set(Some(whole));
+            own.kept.set(Some(whole));
             own.count(-1, -(run.frames() as isize));
             Some(())
         });
@@ -100,8 +100,8 @@ impl HostFrames {
         if frames > MAX_FRAMES {
             return None;
         }
-        let own = self.kept.with_own(|own| match own.kept().get() {
-            Some(kept) if kept.frames() == frames => own.kept().take(),
+        let own = self.kept.with_own(|own| match own.kept.get() {
+            Some(kept) if kept.frames() == frames => own.kept.take(),
             _ => None,
         });
         let run = own.flatten().or_else(|| with_lock(&self.recent, |recent| recent.take(frames)));
@@ -133,8 +133,8 @@ impl HostFrames {
             return Some(run);
         }
         let replaced = self.kept.with_own(|own| {
-            let before = own.kept().take();
-            own.kept().set(Some(run));
+            let before = own.kept.take();
+            own.kept.set(Some(run));
             before
         });
         let run = replaced.unwrap_or(Some(run))?;
@@ -147,7 +147,7 @@ impl HostFrames {
             return run;
         }
         let whole = with_lock(&self.kept.lending, |()| {
-            self.kept.lender_of(run.start()).and_then(|lender| lender.lent().take())
+            self.kept.lender_of(run.start()).and_then(|lender| lender.lent.take())
         });
         // Otherwise it was cut meanwhile.
         whole.unwrap_or(run)
@@ -156,10 +156,10 @@ impl HostFrames {
     /// Gives back what the user of a lent run has not got; whether nothing is lent now. By the slot's own thread or inside the gate, with
     /// the lock of `lending` held.
     fn cut(&self, keeper: &Keeper) -> bool {
-        let Some(whole) = keeper.lent().get() else { return true };
+        let Some(whole) = keeper.lent.get() else { return true };
         let is_cut = self.resize_taken(whole, keeper.used(), BlockOwner::Heap).is_ok();
         if is_cut {
-            keeper.lent().set(None);
+            keeper.lent.set(None);
         }
         is_cut
     }
@@ -190,7 +190,7 @@ impl HostFrames {
     ) -> Option<Result<FrameRange, ResizeError>> {
         self.kept.lender_of(run.start())?;
         with_lock(&self.kept.lending, |()| {
-            let lent = self.kept.lender_of(run.start())?.lent();
+            let lent = &self.kept.lender_of(run.start())?.lent;
             let resized = self.resize_taken(lent.get()?, frames, BlockOwner::Heap);
             if resized.is_ok() {
                 lent.set(None);
@@ -210,10 +210,10 @@ impl HostFrames {
         };
         with_lock(&self.kept.lending, |()| {
             for keeper in self.kept.keepers() {
-                if !keeper.kept().is_empty() || !keeper.lent().is_empty() {
+                if !keeper.kept.is_empty() || !keeper.lent.is_empty() {
                     let kept = keeper.with_remote(self.pages.platform(), || {
                         self.cut(keeper);
-                        keeper.kept().take()
+                        keeper.kept.take()
                     });
                     kept.flatten().into_iter().for_each(&mut give);
                 }

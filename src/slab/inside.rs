@@ -109,7 +109,7 @@ impl<'a> Inside<'a> {
         self.has_loaded() && self.rounds() < self.capacity
     }
 
-    /// Whether the loaded magazine has none, and the previous one has.
+    /// Whether the loaded magazine has no room, and the previous one has.
     pub(super) fn has_room_behind(self) -> bool {
         !self.has_room() && self.has_previous() && self.previous_rounds() < self.capacity
     }

@@ -24,18 +24,22 @@ mod peer {
     static KEY: AtomicU32 = AtomicU32::new(0);
 
     unsafe extern "C" fn finish(_: *mut c_void) {
+        // SAFETY: called once in a thread that ends.
         unsafe { rpmalloc_sys::rpmalloc_thread_finalize() };
     }
 
     #[inline(always)]
     unsafe fn begin() {
+        // SAFETY: it has no preconditions.
         if unsafe { rpmalloc_sys::rpmalloc_is_thread_initialized() } == 0 {
+            // SAFETY: the thread has not begun.
             unsafe { begin_thread() };
         }
     }
 
     #[cold]
     unsafe fn begin_thread() {
+        // SAFETY: C functions whose arguments are this thread's or static; the key exists before it is used.
         unsafe {
             rpmalloc_sys::rpmalloc_initialize();
             rpmalloc_sys::rpmalloc_thread_initialize();
@@ -49,19 +53,27 @@ mod peer {
     }
 
     pub unsafe fn malloc(size: usize) -> *mut c_void {
+        // SAFETY: it has no preconditions.
         unsafe { begin() };
+        // SAFETY: the thread has begun.
         unsafe { rpmalloc_sys::rpmalloc(size) }
     }
     pub unsafe fn calloc(count: usize, size: usize) -> *mut c_void {
+        // SAFETY: it has no preconditions.
         unsafe { begin() };
+        // SAFETY: the thread has begun.
         unsafe { rpmalloc_sys::rpcalloc(count, size) }
     }
     pub unsafe fn realloc(block: *mut c_void, size: usize) -> *mut c_void {
+        // SAFETY: it has no preconditions.
         unsafe { begin() };
+        // SAFETY: the thread has begun; the caller's promise.
         unsafe { rpmalloc_sys::rprealloc(block, size) }
     }
     pub unsafe fn memalign(alignment: usize, size: usize) -> *mut c_void {
+        // SAFETY: it has no preconditions.
         unsafe { begin() };
+        // SAFETY: the thread has begun.
         unsafe { aligned(alignment, size) }
     }
 }
