@@ -11,7 +11,6 @@ use crate::buddy::{AllocError, Corruption};
 use crate::frame::FRAME_SIZE;
 use crate::heap::{Heap, HeapFault, HeapFreeError, HeapStats, ReallocError, SizeClass};
 use crate::page::AllocFlags;
-use crate::platform::{CpuId, MAX_CPUS};
 use crate::slab::CacheStats;
 
 /// The frames of the process, and the heap on them. There is one of each, whatever the number of
@@ -227,8 +226,7 @@ impl MmapAllocator {
             FRAMES.kept.abandon(cpu);
         });
         // A thread that was emptying magazines holds no lock between two of them.
-        let cpus = (0..local::begun()).chain([MAX_CPUS - 1]).filter_map(CpuId::new);
-        cpus.for_each(|cpu| HEAP.readmit_cpu(cpu));
+        slot::ever_held().for_each(|cpu| HEAP.readmit_cpu(cpu));
     }
 
     /// How long memory is kept that nobody uses: see [`HostFrames::set_trim_delay`].

@@ -32,7 +32,7 @@ const STEP_BYTES: usize = 4 << 20;
 const MAX_STEP_BYTES: usize = 256 << 20;
 
 /// Metadata take less than one byte of so many, and are laid out for a whole span at once.
-const METADATA_PART: usize = 512;
+const METADATA_PART: usize = 768;
 
 /// Shorter blocks are copied, not moved: a system call and the faults that follow cost more.
 const LEAST_MOVE_BYTES: usize = 256 << 10;

@@ -59,7 +59,7 @@ static ROWS: [Row; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
-/// Rows from this one on have not been begun.
+/// Thread slots from this one on have never been held.
 static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
 /// Hits are held back.
@@ -110,7 +110,6 @@ pub(super) fn row_of(cpu: CpuId) -> *const Row {
     let row = &ROWS[cpu.index()];
     // No slab of the heap has the tag 0.
     if row.by_tag[0].load(Relaxed).is_null() {
-        BEGUN.fetch_max(cpu.index() + 1, SeqCst);
         row.clear();
     }
     row
@@ -229,6 +228,11 @@ pub(super) fn note(class: SizeClass) {
 /// Rows from this one on are not in use, nor is anything else of their thread slots.
 pub(super) fn begun() -> usize {
     BEGUN.load(SeqCst)
+}
+
+/// Says that a thread slot is held, before anything of it is used.
+pub(super) fn begin(cpu: CpuId) {
+    BEGUN.fetch_max(cpu.index() + 1, SeqCst);
 }
 
 /// Whether no call is to be a hit.

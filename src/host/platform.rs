@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{slot, system};
 use crate::frame::{Frame, FrameRange, Order, PhysAddr};
-use crate::platform::{CpuId, IrqState, MAX_CPUS, Mapping, Platform};
+use crate::platform::{CpuId, IrqState, Mapping, Platform};
 
 /// Physical addresses from here on name addresses of the process: none is low memory, for which
 /// page keeps zones and reserves of its own.
@@ -117,7 +117,7 @@ unsafe impl Platform for HostPlatform {
 
     #[inline]
     fn cpu_count(&self) -> usize {
-        MAX_CPUS
+        slot::SLOTS
     }
 
     /// Whoever holds the lock may be waiting for this very processor.

@@ -23,19 +23,25 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::thread::{self, Thread, UNASSIGNED};
 use super::{local, system};
+use crate::page::records::{GRANULE, MAX_GRANULES};
 use crate::platform::{CpuId, MAX_CPUS};
 
+/// How many slots there are. Every size class has a table of them, two of which fit a frame of records.
+pub(super) const SLOTS: usize = 248;
+const _: () = {
+    assert!(SLOTS <= MAX_CPUS && MAX_CPUS <= UNASSIGNED as usize);
+    assert!(2 * (SLOTS * size_of::<usize>()).div_ceil(GRANULE) <= MAX_GRANULES);
+};
+
 /// The slot of all threads that found every other taken.
-const SHARED: u16 = (MAX_CPUS - 1) as u16;
+const SHARED: u16 = (SLOTS - 1) as u16;
 
-const WORDS: usize = MAX_CPUS / u64::BITS as usize;
-const _: () =
-    assert!(MAX_CPUS.is_multiple_of(u64::BITS as usize) && MAX_CPUS <= UNASSIGNED as usize);
+const WORDS: usize = SLOTS.div_ceil(u64::BITS as usize);
 
-/// One bit a slot: held by a thread. The shared slot is nobody's.
+/// One bit a slot: held by a thread. The shared slot is nobody's, and so is what there is behind it.
 static TAKEN: [AtomicU64; WORDS] = {
     let mut words = [const { AtomicU64::new(0) }; WORDS];
-    words[WORDS - 1] = AtomicU64::new(1 << 63);
+    words[WORDS - 1] = AtomicU64::new(u64::MAX << (SHARED as u32 % u64::BITS));
     words
 };
 
@@ -121,7 +127,7 @@ pub(super) fn own() -> Option<CpuId> {
     if slot < SHARED { CpuId::new(usize::from(slot)) } else { None }
 }
 
-/// The numbers in `slot` are below `MAX_CPUS`, which the compiler cannot see.
+/// The numbers in `slot` are below `SLOTS`, which the compiler cannot see.
 #[cold]
 fn unreachable_slot() -> CpuId {
     CpuId::BOOT
@@ -137,6 +143,8 @@ fn index() -> u16 {
 #[inline(never)]
 fn assign() -> u16 {
     let slot = take();
+    let own = if slot == SHARED { None } else { CpuId::new(usize::from(slot)) };
+    own.into_iter().for_each(local::begin);
     // Before the destructor is armed: the C library may allocate for that, from kmem.
     thread::this().slot.set(slot);
     if slot != SHARED && !arm(1) {
@@ -144,9 +152,7 @@ fn assign() -> u16 {
         hand_back(slot);
         return SHARED;
     }
-    if slot != SHARED
-        && let Some(cpu) = CpuId::new(usize::from(slot))
-    {
+    if let Some(cpu) = own {
         thread::this().row.set(local::row_of(cpu));
     }
     slot
@@ -284,6 +290,12 @@ pub(super) fn leave_locks() {
     leave();
 }
 
+/// The slots that a thread ever held, and the shared one. What belongs to the others was never touched: after a fork, every page that is
+/// costs a fault.
+pub(super) fn ever_held() -> impl Iterator<Item = CpuId> {
+    (0..local::begun().min(SLOTS - 1)).chain([SLOTS - 1]).filter_map(CpuId::new)
+}
+
 /// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or [`resume_alone`].
 pub(super) fn quiesce() {
     while IS_FORKING.swap(true, Ordering::SeqCst) {
@@ -295,8 +307,8 @@ pub(super) fn quiesce() {
     }
     let own = usize::from(index());
     // A handler that forks on top of an allocation has locks itself; nothing can be done about those.
-    for (slot, inside) in INSIDE.iter().enumerate() {
-        while inside.0.load(Ordering::SeqCst) && slot != own {
+    for cpu in ever_held().filter(|cpu| cpu.index() != own) {
+        while INSIDE[cpu.index()].0.load(Ordering::SeqCst) {
             system::yield_now();
         }
     }
@@ -327,10 +339,8 @@ pub(super) fn resume_alone(abandon: impl Fn(CpuId)) {
     {
         abandon(cpu);
     }
-    for (slot, inside) in INSIDE.iter().enumerate() {
-        if slot != usize::from(own) {
-            inside.0.store(false, Ordering::Relaxed);
-        }
+    for cpu in ever_held().filter(|cpu| cpu.index() != usize::from(own)) {
+        INSIDE[cpu.index()].0.store(false, Ordering::Relaxed);
     }
     resume();
 }
@@ -409,7 +419,7 @@ mod tests {
     #[test]
     fn threads_beyond_the_last_slot_take_turns() {
         // More threads at a time than slots: all add to a plain counter per slot.
-        const THREADS: usize = MAX_CPUS + 44;
+        const THREADS: usize = SLOTS + 44;
         const ROUNDS: usize = 50;
         let _alone = alone();
         struct Counters([Cell<usize>; MAX_CPUS]);

@@ -179,7 +179,7 @@ impl<P: Platform> PageAllocator<P> {
                     Span::lay_out(&need, carving).ok_or(too_small)?;
                 let buddy = Buddy::new(cover, metadata).map_err(InitError::Span)?;
                 let mut span = Span { buddy, metadata: place };
-                populate(&mut span.buddy, map.clone(), plan.carves.as_slice());
+                populate(&mut span.buddy, map.clone(), plan.carves.as_slice(), contents);
                 report.buddy_bytes += need.buddy_bytes();
                 report.owner_bytes += need.owner_bytes();
                 report.spans += 1;
@@ -210,31 +210,46 @@ impl<P: Platform> PageAllocator<P> {
     }
 }
 
-/// Hands the memory of the span over, and reserves what is not usable, `carves` among it.
+/// Hands the memory of the span over, and reserves what is not usable.
+///
+/// `carves` are reserved too, but stay holes in memory that is said to be zero: a large provision's metadata are mostly never
+/// touched, and no more need be the states of their own frames.
 fn populate(
     buddy: &mut Buddy<'static>,
     map: MemoryMap<impl Iterator<Item = Region> + Clone>,
     carves: &[FrameRange],
+    contents: Contents,
 ) {
     let cover = buddy.cover();
+    // The map's ranges are disjoint and these lie in the span, so none of this can be refused.
     for range in map {
         let frames = range.frames.intersect(cover);
-        if frames.is_empty() {
-            continue;
-        }
-        // The map's ranges are disjoint and these lie in the span, so none of this can be refused.
         let done = match range.kind {
-            RegionKind::Usable => buddy.add(frames),
+            _ if frames.is_empty() => Ok(()),
+            RegionKind::Usable => {
+                let free = around(frames, carves);
+                free.as_slice().iter().try_for_each(|&piece| buddy.add(piece))
+            }
             _ => buddy.reserve(frames),
         };
         debug_assert!(done.is_ok(), "{frames}: {done:?}");
     }
-    for carve in carves.iter().map(|carve| carve.intersect(cover)) {
-        if !carve.is_empty() {
-            let done = buddy.remove(carve).is_ok() && buddy.reserve(carve).is_ok();
-            debug_assert!(done, "{carve} was planned in usable memory");
-        }
+    if contents == Contents::Zeroed {
+        return;
     }
+    for carve in carves.iter().map(|carve| carve.intersect(cover)) {
+        let done = if carve.is_empty() { Ok(()) } else { buddy.reserve(carve) };
+        debug_assert!(done.is_ok(), "{carve} was planned in usable memory: {done:?}");
+    }
+}
+
+/// What `carves`, which lie apart, leave of `frames`.
+fn around(frames: FrameRange, carves: &[FrameRange]) -> List<{ MAX_CARVES + 1 }> {
+    let mut left = List::new();
+    // Each of them leaves at most one piece more.
+    let fits = left.push(frames) && carves.iter().all(|&carve| left.subtract(carve));
+    debug_assert!(fits, "{} carves leave at most one piece more", carves.len());
+    left
 }
 
 impl Plan {

@@ -94,7 +94,7 @@ pub enum Contents {
     /// Anything: what kmem keeps its metadata in, it zeroes first.
     Unknown,
     /// Zeros, such as a fresh anonymous mapping: kmem's metadata are not touched before they are
-    /// used.
+    /// used. Their own frames look like holes then, not like reserved ones.
     Zeroed,
 }
 

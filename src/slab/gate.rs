@@ -176,7 +176,10 @@ impl Gate {
     /// Lets those in again whom a remote kept out that is not there any more.
     #[cfg(feature = "mmap")]
     pub(super) fn readmit(&self) {
-        self.revoked.store(false, Ordering::Release);
+        // Written only where that is so: a copied process has its own copy of what it writes to.
+        if self.revoked.load(Ordering::Relaxed) {
+            self.revoked.store(false, Ordering::Release);
+        }
     }
 
     /// Whether the mark is seen clear within a bounded time.

@@ -15,7 +15,7 @@ use crate::memory_map::MemoryMap;
 use crate::memory_map::RegionKind::{
     AcpiNvs, AcpiReclaimable, Bad, Bootloader, Kernel, Reserved, Usable,
 };
-use crate::page::{Contents, Owners};
+use crate::page::{AddMemoryError, Contents, FrameState, Owners};
 
 /// Boots on `regions` and checks that exactly the usable frames without those of the metadata can
 /// be allocated.
@@ -236,6 +236,15 @@ fn zeroed_memory_is_not_touched_before_it_is_used() {
     let (pages, report) = boot(0x800, &[usable(0x400, 0x800)], options);
     assert_eq!(report.managed_frames + report.metadata_frames, 0x400);
     assert_eq!(pages.stats(ZoneKind::Normal).spanned_frames, 0x7c00);
+    // So do the states of the metadata's own frames, which are nobody's all the same.
+    let metadata = frames(0x800 - report.metadata_frames, 0x800);
+    for frame in metadata.iter() {
+        assert_eq!(pages.lookup(frame), FrameState::Hole);
+        assert!(pages.free(frame, Order::ZERO).is_err());
+    }
+    // SAFETY: it is refused.
+    let added = unsafe { pages.add(metadata) };
+    assert_eq!(added, Err(AddMemoryError::Overlap { frame: metadata.start() }));
     exercise(&pages);
 }
 
