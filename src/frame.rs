@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Base-two logarithm of [`FRAME_SIZE`].
 pub const FRAME_SHIFT: u32 = 12;
@@ -168,6 +169,28 @@ impl Frame {
     #[inline]
     pub const fn buddy(self, order: Order) -> Self {
         Self(self.0 ^ order.frames())
+    }
+}
+
+/// A frame that several CPUs may read and write. It orders nothing else.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct AtomicFrame(AtomicUsize);
+
+impl AtomicFrame {
+    pub(crate) const fn new(frame: Frame) -> Self {
+        Self(AtomicUsize::new(frame.0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(&self) -> Frame {
+        // Nothing but frames' numbers is stored.
+        Frame(self.0.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(&self, frame: Frame) {
+        self.0.store(frame.0, Ordering::Relaxed);
     }
 }
 

@@ -42,8 +42,10 @@ pub mod arena;
 pub mod bitmap;
 pub mod buddy;
 pub mod check;
+#[cfg(feature = "mmap")]
 mod cpu_local;
 pub mod frame;
+mod gate;
 pub mod heap;
 #[cfg(feature = "mmap")]
 pub mod host;

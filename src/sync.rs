@@ -6,10 +6,12 @@
 pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Memory that one party at a time may touch; who that is, its user's protocol decides.
+#[cfg(feature = "mmap")]
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
 
+#[cfg(feature = "mmap")]
 impl<T> UnsafeCell<T> {
     #[inline]
     pub(crate) const fn new(value: T) -> Self {

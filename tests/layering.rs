@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["sync", "frame"],
     &["platform", "bitmap", "memory_map"],
-    &["cpu_local", "lock", "buddy", "arena"],
+    &["cpu_local", "gate", "lock", "buddy", "arena"],
     &["check"],
     &["page"],
     &["slab"],

@@ -4,6 +4,7 @@
 //! by one load.
 
 use core::arch::asm;
+use core::hint;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use kmem::CpuId;
@@ -93,13 +94,15 @@ impl Cpu {
 /// Which CPU runs this code. One load: the number fits a byte, so the check of its range is none.
 #[inline(always)]
 pub(crate) fn id() -> CpuId {
-    let number: u8;
+    let number: usize;
     // SAFETY: GS points to this CPU's `Cpu` since `become_current`, which begins with its number. That never
-    // changes, and neither does the CPU that a thread of this kernel runs on.
+    // changes, and neither does the CPU that a thread of this kernel runs on. A byte
+    // is extended.
     unsafe {
-        asm!("mov {}, gs:[0]", out(reg_byte) number, options(pure, nomem, nostack, preserves_flags));
+        asm!("movzx {:e}, byte ptr gs:[0]", out(reg) number, options(pure, readonly, nostack, preserves_flags));
+        hint::assert_unchecked(number <= usize::from(u8::MAX));
     }
-    CpuId::new(usize::from(number)).unwrap_or(CpuId::BOOT)
+    CpuId::new(number).unwrap_or(CpuId::BOOT)
 }
 
 /// The CPU that runs this code.

@@ -19,6 +19,8 @@
 
 #![no_std]
 #![no_main]
+// Closures that are compiled into the place where their instructions are counted.
+#![feature(stmt_expr_attributes)]
 
 extern crate alloc;
 

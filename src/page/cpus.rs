@@ -8,73 +8,92 @@
 //! optional: whatever cannot be done in a CPU's slot, because an interrupt handler came upon it busy or a remote has it,
 //! is done on the shared path.
 
-use core::ptr;
 use core::slice;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use super::flags::AllocFlags;
-use super::frame_lists::{FrameLists, Given, ListIndex, MAX_BATCH};
+use super::frame_lists::{FrameLists, Given, Inside, ListIndex, MAX_BATCH, Visit};
 use super::passes::Offer;
+use super::raw::Carving;
 use super::zone::{Choice, Depth, Zone};
 use super::{AllocError, BlockOwner, PageAllocator};
 use crate::buddy::Placement;
 use crate::check::{Rule, Violation, violation};
-use crate::cpu_local::CpuSlot;
-use crate::frame::{Frame, Order};
-use crate::platform::Platform;
-
-/// One CPU's frame lists.
-pub(super) struct Cpu {
-    lists: CpuSlot<FrameLists>,
-    /// Whether the lists may hold blocks. Set before a refill and cleared after a drain: a drain passes over
-    /// CPUs that have nothing.
-    in_use: AtomicBool,
-}
+use crate::frame::{Frame, FrameRange, Order};
+use crate::gate;
+use crate::platform::{CpuId, MAX_CPUS, Platform};
 
 // What `CpuLists::Keep` says.
-const _: () = assert!(size_of::<Cpu>() < 6 << 10);
+const _: () = assert!(BYTES_FOR_CPU < 6 << 10);
 
-impl Cpu {
-    /// A CPU whose share of the memory is so many frames.
-    pub(super) fn new(share: usize) -> Self {
-        Self { lists: CpuSlot::new(FrameLists::new(share)), in_use: AtomicBool::new(false) }
-    }
-}
+/// What a CPU's lists take, with their cell in the table.
+pub(super) const BYTES_FOR_CPU: usize = size_of::<FrameLists>() + size_of::<Cell>();
 
-/// The slots of all CPUs, once there are any: a slice that a hit reads without asking first whether it is there.
+/// Where a CPU's lists are.
+type Cell = AtomicPtr<FrameLists>;
+
+/// The lists of CPUs that have none.
+static ABSENT: FrameLists = FrameLists::absent();
+
+/// The table of an allocator that has none.
+static NO_LISTS: [Cell; MAX_CPUS] =
+    [const { AtomicPtr::new((&raw const ABSENT).cast_mut()) }; MAX_CPUS];
+
+/// The lists of all CPUs, once there are any: a table that a hit reads without asking first whether it is there.
 ///
 /// # Invariants
 ///
-/// `first` leads to `len` slots that live for good, whatever `len` was read before `first`.
+/// `table` leads to `NO_LISTS`, or to a cell for every CPU of the platform. Cells lead to lists that live for good. `len` of them, read
+/// before `table`, are those of CPUs.
 pub(super) struct Cpus {
-    first: AtomicPtr<Cpu>,
+    table: AtomicPtr<Cell>,
     len: AtomicUsize,
 }
 
 impl Cpus {
     pub(super) const fn new() -> Self {
-        Self { first: AtomicPtr::new(ptr::dangling_mut()), len: AtomicUsize::new(0) }
-    }
-
-    /// Has CPUs use these slots from now on. Called once.
-    pub(super) fn set(&self, slots: &'static [Cpu]) {
-        debug_assert!(
-            self.all().is_empty(),
-            "whoever has read the old length would go beyond the new slots"
-        );
-        if self.len.load(Ordering::Relaxed) == 0 {
-            self.first.store(slots.as_ptr().cast_mut(), Ordering::Relaxed);
-            // Release, for the Acquire in `all`: the pointer and the slots are written.
-            self.len.store(slots.len(), Ordering::Release);
+        Self {
+            table: AtomicPtr::new((&raw const NO_LISTS).cast_mut().cast()),
+            len: AtomicUsize::new(0),
         }
     }
 
-    #[inline(always)]
-    pub(super) fn all(&self) -> &'static [Cpu] {
+    /// Puts the lists of `cpus` CPUs, each of which has `share` frames, into memory for good, and has the CPUs use them from now on;
+    /// `false` if there is no room. `cpus` is how many there can be. Called once.
+    pub(super) fn set_up(&self, carving: &mut Carving, cpus: usize, share: usize) -> bool {
+        debug_assert!(self.is_empty(), "CPUs have lists");
+        let Some(lists) = carving.put(cpus, |_| FrameLists::new(share)) else { return false };
+        let cell = |index: usize| AtomicPtr::new((&raw const lists[index]).cast_mut());
+        let Some(table) = carving.put(cpus, cell) else { return false };
+        // Release, both, for the Acquires in `at` and `all`: cells and lists are written.
+        self.table.store(table.as_ptr().cast_mut(), Ordering::Release);
+        self.len.store(cpus, Ordering::Release);
+        true
+    }
+
+    /// Whether no CPU has lists.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Relaxed) == 0
+    }
+
+    fn all(&self) -> &'static [Cell] {
         let len = self.len.load(Ordering::Acquire);
-        // SAFETY: if `len` is 0, any aligned pointer that is not null will do, and there is no other. Otherwise it was
-        // stored, once, after a pointer to so many slots that live for good and are never borrowed mutably.
-        unsafe { slice::from_raw_parts(self.first.load(Ordering::Relaxed), len) }
+        // SAFETY: the table has so many cells, which live for good and are never borrowed mutably.
+        unsafe { slice::from_raw_parts(self.table.load(Ordering::Relaxed), len) }
+    }
+
+    /// The lists of the CPU, or [`ABSENT`].
+    #[inline(always)]
+    fn at(&self, cpu: CpuId) -> &'static FrameLists {
+        let table = self.table.load(Ordering::Acquire);
+        // SAFETY: there is a cell for every `CpuId`, or for all that the platform can have, and it leads to lists that live for good.
+        unsafe { &*(*table.add(cpu.index())).load(Ordering::Relaxed) }
+    }
+
+    /// The lists of the CPU with this number, if it has some.
+    fn get(&self, number: usize) -> Option<&'static FrameLists> {
+        // SAFETY: as in `at`.
+        self.all().get(number).map(|cell| unsafe { &*cell.load(Ordering::Relaxed) })
     }
 }
 
@@ -82,15 +101,14 @@ impl Cpus {
 const SERVED: AllocFlags = AllocFlags::ZERO.union(AllocFlags::ATOMIC).union(AllocFlags::NO_WAIT);
 
 impl<P: Platform> PageAllocator<P> {
-    /// Lets `work` use the running CPU's lists, pinned to it.
-    #[inline(always)]
-    fn with_lists<R>(&self, work: impl FnOnce(&Cpu, &mut FrameLists) -> R) -> Option<R> {
+    /// Lets `work` use the running CPU's lists, pinned to it, for more than a hit; `None` where there are none, or somebody is inside.
+    pub(super) fn visit<R>(&self, work: impl FnOnce(&mut Visit<'_>) -> R) -> Option<R> {
         let running = self.platform.pin_here();
-        let used = self.cpus.all().get(running.index()).and_then(|cpu| {
-            // SAFETY: the thread has been pinned to the CPU whose slot this is, and what `work` does here
-            // neither switches threads nor unwinds.
-            unsafe { cpu.lists.with_local::<P, R>(|lists| work(cpu, lists)) }
-        });
+        // SAFETY: the thread has been pinned to the CPU whose lists these are, and what `work` does here neither switches threads nor
+        // unwinds.
+        let mut visit = unsafe { self.cpus.at(running).visit(P::PINNING) };
+        let used = visit.as_mut().map(work);
+        drop(visit);
         self.platform.unpin_from(running);
         used
     }
@@ -107,10 +125,29 @@ impl<P: Platform> PageAllocator<P> {
             return None;
         }
         let index = ListIndex::of(order)?;
-        self.with_lists(|cpu, lists| match lists.take(index, owner) {
+        let running = self.platform.pin_here();
+        // SAFETY: the thread has been pinned to the CPU whose lists these are.
+        let taken = unsafe { self.cpus.at(running).take(P::PINNING, index, owner) };
+        self.platform.unpin_from(running);
+        match taken {
             Some(frame) => Some(frame),
-            None if index.moves_singly() => self.take_single(cpu, lists, order, owner, flags),
-            None => self.refill(cpu, lists, index, owner, flags),
+            None => self.take_refilled(index, owner, flags),
+        }
+    }
+
+    /// As [`take_local`](Self::take_local), where the list's last block is not to be had.
+    #[cold]
+    #[inline(never)]
+    fn take_refilled(
+        &self,
+        index: ListIndex,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Option<Frame> {
+        self.visit(|lists| match lists.take(index, owner) {
+            Some(frame) => Some(frame),
+            None if index.moves_singly() => self.take_single(lists, index.order(), owner, flags),
+            None => self.refill(lists, index, owner, flags),
         })?
     }
 
@@ -119,7 +156,18 @@ impl<P: Platform> PageAllocator<P> {
     #[inline(always)]
     pub(super) fn give_local(&self, frame: Frame, order: Order, owner: BlockOwner) -> bool {
         let Some(index) = ListIndex::of(order) else { return false };
-        let given = self.with_lists(|_, lists| match lists.give(frame, index, owner) {
+        let running = self.platform.pin_here();
+        // SAFETY: the thread has been pinned to the CPU whose lists these are.
+        let given = unsafe { self.cpus.at(running).give(P::PINNING, frame, index, owner) };
+        self.platform.unpin_from(running);
+        given || self.give_spilled(frame, index, owner)
+    }
+
+    /// As [`give_local`](Self::give_local), where the list has no room, or the block is not what it must be.
+    #[cold]
+    #[inline(never)]
+    fn give_spilled(&self, frame: Frame, index: ListIndex, owner: BlockOwner) -> bool {
+        let given = self.visit(|lists| match lists.give(frame, index, owner) {
             Given::Taken => true,
             Given::Refused => false,
             Given::NoRoom if index.moves_singly() => false,
@@ -129,54 +177,47 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Puts a block into a full list after making room; not into one that is not used.
-    #[cold]
-    #[inline(never)]
     fn give_after_spill(
         &self,
-        lists: &mut FrameLists,
+        lists: &mut Visit<'_>,
         frame: Frame,
         index: ListIndex,
         owner: BlockOwner,
     ) -> bool {
         let Some(blocks) = lists.spill(index) else { return false };
-        self.spill(lists, index, blocks);
+        self.give_cached(lists.oldest(index, blocks), index.order());
+        lists.forget_oldest(index, blocks);
         lists.give(frame, index, owner) == Given::Taken
     }
 
     /// Takes a block from the zones for the caller alone, and has the lists follow its span.
-    #[cold]
-    #[inline(never)]
     fn take_single(
         &self,
-        cpu: &Cpu,
-        lists: &mut FrameLists,
+        lists: &mut Visit<'_>,
         order: Order,
         owner: BlockOwner,
         flags: AllocFlags,
     ) -> Option<Frame> {
-        self.begin_use(cpu)?;
+        self.begin_use(**lists)?;
         let (first, _) = self.candidates(flags).next()?;
         let mut zone = self.lock(first, flags).ok()?;
         let (frame, buddy) = zone.take_at_once(order, owner, Placement::Low)?;
-        let (start, states) = (buddy.cover().start(), buddy.states());
+        let (span, states) = (buddy.cover(), buddy.states());
         drop(zone);
-        self.follow(lists, start, states);
+        self.follow(**lists, span, states);
         Some(frame)
     }
 
     /// Takes a batch from the zones, one block of it for the caller.
-    #[cold]
-    #[inline(never)]
     fn refill(
         &self,
-        cpu: &Cpu,
-        lists: &mut FrameLists,
+        lists: &mut Visit<'_>,
         index: ListIndex,
         owner: BlockOwner,
         flags: AllocFlags,
     ) -> Option<Frame> {
         lists.spill(index)?;
-        self.begin_use(cpu)?;
+        self.begin_use(**lists)?;
         let order = index.order();
         let mut batch = [Frame::ZERO; MAX_BATCH];
         // Only while there is plenty, so that no reserve goes where any request can take it.
@@ -187,7 +228,7 @@ impl<P: Platform> PageAllocator<P> {
                 let batch = batch.get_mut(..most).unwrap_or_default();
                 match buddy.alloc_cached(order, batch, Placement::Low) {
                     0 => Err(AllocError::OutOfMemory),
-                    taken => Ok((taken, buddy.cover().start(), buddy.states())),
+                    taken => Ok((taken, buddy.cover(), buddy.states())),
                 }
             })?;
             if let Some((blocks, ..)) = taken
@@ -197,9 +238,9 @@ impl<P: Platform> PageAllocator<P> {
             }
             Ok(taken)
         };
-        let (taken, start, states) =
+        let (taken, span, states) =
             self.pass(order.frames(), flags, Depth::Plenty, request).ok()??;
-        self.follow(lists, start, states);
+        self.follow(**lists, span, states);
         let batch = batch.get(..taken).unwrap_or_default();
         let kept = lists.fill(index, batch);
         // The last ones found no room; none do where the list was empty.
@@ -208,41 +249,33 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Marks the CPU as one whose lists may hold blocks, unless they are to be kept empty.
-    fn begin_use(&self, cpu: &Cpu) -> Option<()> {
+    fn begin_use(&self, lists: Inside<'_>) -> Option<()> {
         // Relaxed, both: a drain that must see it synchronizes with this CPU before it looks into the slot.
         if self.lists_kept_empty.load(Ordering::Relaxed) > 0 {
             return None;
         }
-        cpu.in_use.store(true, Ordering::Relaxed);
+        lists.set_in_use(true);
         Some(())
     }
 
     /// Gives the lists the span that their CPU took from last; what they hold of another goes back.
-    fn follow(&self, lists: &mut FrameLists, start: Frame, states: &'static [AtomicU8]) {
-        if lists.span_start() != Some(start) {
+    fn follow(&self, lists: Inside<'_>, span: FrameRange, states: &'static [AtomicU8]) {
+        if lists.span_start() != Some(span.start()) {
             self.empty(lists);
-            lists.set_span(start, states);
+            lists.set_span(span, states);
         }
-    }
-
-    /// Gives the list's oldest blocks back to their zone, `blocks` of them.
-    #[cold]
-    #[inline(never)]
-    fn spill(&self, lists: &mut FrameLists, index: ListIndex, blocks: usize) {
-        let batch = lists.oldest(index, blocks);
-        let moved = batch.len();
-        self.give_cached(batch, index.order());
-        lists.forget_oldest(index, moved);
     }
 
     /// Gives all blocks back to their zone.
-    fn empty(&self, lists: &mut FrameLists) {
+    fn empty(&self, lists: Inside<'_>) {
+        let mut batch = [Frame::ZERO; MAX_BATCH];
         for index in ListIndex::all() {
-            if lists.len(index) > 0 {
-                self.spill(lists, index, usize::MAX);
+            while lists.len(index) > 0 {
+                let moved = lists.take_newest(index, &mut batch);
+                self.give_cached(batch.get(..moved).unwrap_or_default(), index.order());
             }
         }
-        lists.set_span(Frame::ZERO, &[]);
+        lists.forget_span();
     }
 
     /// Gives blocks of one span, in the state of cached ones, back to their zone.
@@ -264,7 +297,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// How many frames the running CPU keeps ready.
     pub fn frames_kept(&self) -> usize {
-        self.with_lists(|_, lists| lists.frames()).unwrap_or(0)
+        self.visit(|lists| lists.frames()).unwrap_or(0)
     }
 
     /// Gives all blocks in the running CPU's lists back to their zones.
@@ -272,10 +305,7 @@ impl<P: Platform> PageAllocator<P> {
     /// A kernel calls this before it takes a CPU away; what is left on a CPU that has gone comes back by
     /// [`drain`](Self::drain) as well.
     pub fn drain_local(&self) {
-        self.with_lists(|cpu, lists| {
-            self.empty(lists);
-            cpu.in_use.store(false, Ordering::Relaxed);
-        });
+        self.visit(|lists| self.empty_for_now(**lists));
     }
 
     /// Gives all blocks in all CPUs' lists back to their zones; says whether nothing stayed behind, which it
@@ -285,19 +315,35 @@ impl<P: Platform> PageAllocator<P> {
     /// Called with no lock held. The allocator does so itself before a request fails that may wait.
     pub fn drain(&self) -> bool {
         self.drain_local();
-        // Relaxed: a CPU that begins to use its lists just now may be passed over.
-        self.drain_cpus(|cpu| cpu.in_use.load(Ordering::Relaxed))
+        self.drain_cpus(FrameLists::is_in_use)
     }
 
     /// Empties the lists of those CPUs; whether all could be emptied.
-    fn drain_cpus(&self, which: impl Fn(&Cpu) -> bool) -> bool {
-        self.cpus.all().iter().filter(|cpu| which(cpu)).fold(true, |all, cpu| {
-            let drained = cpu.lists.with_remote(&self.platform, |lists| {
-                self.empty(lists);
-                cpu.in_use.store(false, Ordering::Relaxed);
-            });
-            all && drained.is_some()
-        })
+    fn drain_cpus(&self, which: impl Fn(&FrameLists) -> bool) -> bool {
+        // Asked once: what the answer depends on changes on the way.
+        let mut chosen = [0_u64; MAX_CPUS / 64];
+        let mut left = 0;
+        for number in (0..MAX_CPUS).filter(|&number| self.cpus.get(number).is_some_and(&which)) {
+            chosen[number / 64] |= 1 << (number % 64);
+            left += 1;
+        }
+        let is_chosen = |number: usize| chosen[number / 64] >> (number % 64) & 1 == 1;
+        gate::visit_all(
+            &self.platform,
+            |number| self.cpus.get(number).filter(|_| is_chosen(number)),
+            |lists| {
+                // SAFETY: `visit_all` has let us in, until this returns.
+                self.empty_for_now(unsafe { lists.inside() });
+                left -= 1;
+            },
+        );
+        left == 0
+    }
+
+    /// Empties lists that a drain may pass over until they are used again.
+    fn empty_for_now(&self, lists: Inside<'_>) {
+        self.empty(lists);
+        lists.set_in_use(false);
     }
 
     /// Empties all CPUs' lists and keeps them empty until the answer is dropped. Called with no lock held.

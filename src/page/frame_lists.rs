@@ -9,19 +9,25 @@
 //!
 //! 1. A block in a stack of order k lies in the stack's span and has the state `Cached(k)`: it is
 //!    neither available to the zone nor in anybody's hands.
-//! 2. A slot's lists are touched as [`CpuSlot`](crate::cpu_local::CpuSlot) says: by its CPU, or by
-//!    a remote that has revoked it.
-//! 3. The states of a slot's span are those of a living span: before a span's metadata move, every slot is
-//!    emptied and forgets its span, and none is given one until they have moved.
+//! 2. What is in a CPU's lists is changed by who is inside (`gate`, invariant 2): the gate's limits are shut, or the numbers of the span's
+//!    first frame and of the one behind it. So a hit that finds its block below the ceiling has also found that no remote is there.
+//! 3. From `start` on `states` leads to as many state bytes as the span has frames, those of a living span: before a span's metadata move,
+//!    every slot is emptied and forgets its span, and none is given one until they have moved.
+//! 4. A list has at most its limit of blocks, and that is at most its places.
 //!
 //! # Sources
 //!
 //! Bonwick and Adams, *Magazines and Vmem*, 2001; Linux's per-CPU page lists.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::ops::{Deref, Range};
+use core::ptr;
+use core::slice;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use crate::buddy::{BlockOwner, State};
-use crate::frame::{Frame, Order};
+use crate::frame::{AtomicFrame, Frame, FrameRange, Order};
+use crate::gate::{Gate, Gated};
+use crate::platform::Pinning;
 
 /// How many orders have a list.
 pub(super) const LISTS: usize = 8;
@@ -57,17 +63,17 @@ const SHARE_PART: usize = 48;
 
 impl Shape {
     /// Blocks in a full list of a CPU whose share of the memory is so many frames: none if they would be too few.
-    fn limit(&self, share: usize) -> u32 {
+    fn limit(&self, share: usize) -> usize {
         let fair = (share / SHARE_PART) >> self.order;
-        let limit = fair.clamp(self.least.into(), self.places.into()) as u32;
-        if (limit as usize) < usize::from(self.refill) + spill(limit) { 0 } else { limit }
+        let limit = fair.clamp(self.least.into(), self.places.into());
+        if limit < usize::from(self.refill) + spill(limit) { 0 } else { limit }
     }
 }
 
 /// Blocks that a full list of `limit` gives back at once: so many more are left, and after a refill so many find room,
 /// which is the bound on visits to the zone.
-const fn spill(limit: u32) -> usize {
-    let third = limit as usize / 3;
+const fn spill(limit: usize) -> usize {
+    let third = limit / 3;
     if third == 0 { 1 } else { third }
 }
 
@@ -76,7 +82,7 @@ const _: () = {
     while index < LISTS {
         let shape = &SHAPES[index];
         let least = shape.least as usize;
-        assert!(least == 0 || least >= shape.refill as usize + spill(least as u32));
+        assert!(least == 0 || least >= shape.refill as usize + spill(least));
         assert!(shape.least <= shape.places);
         assert!(shape.refill as usize <= MAX_BATCH && shape.first as usize == first);
         first += shape.places as usize;
@@ -156,116 +162,252 @@ impl ListIndex {
     }
 }
 
-/// The frames that a CPU keeps.
+/// How many blocks a list has, and may have: none in a list that is not used.
 #[derive(Debug)]
+struct Len {
+    now: AtomicUsize,
+    limit: usize,
+}
+
+/// The frames that a CPU keeps, behind a gate.
+#[repr(C, align(64))]
 pub(super) struct FrameLists {
-    /// The span's first frame, and its state bytes; none where the slot has no span.
-    start: Frame,
-    states: &'static [AtomicU8],
-    /// How many blocks each list has,
-    lens: [u32; LISTS],
-    /// and may have. None in a list that is not used.
-    limits: [u32; LISTS],
+    gate: Gate,
+    /// Where frame 0 would have its state byte.
+    states: AtomicPtr<AtomicU8>,
+    lens: [Len; LISTS],
+    /// The span's first frame, and the one behind it: the same where there is no span.
+    start: AtomicFrame,
+    end: AtomicFrame,
+    /// Whether the lists may hold blocks. Set before a refill and cleared after a drain: a drain passes over
+    /// CPUs that have nothing.
+    in_use: AtomicBool,
     /// The lists, one behind the other.
-    blocks: [Frame; PLACES],
+    blocks: [AtomicFrame; PLACES],
+}
+
+impl Gated for FrameLists {
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
 }
 
 impl FrameLists {
     /// Lists without a span, of a CPU whose share of the memory is so many frames.
     pub(super) fn new(share: usize) -> Self {
+        let limits = SHAPES.each_ref().map(|shape| shape.limit(share));
+        Self::with(Gate::new(), limits)
+    }
+
+    /// The lists of a CPU that has none.
+    pub(super) const fn absent() -> Self {
+        Self::with(Gate::walled(), [0; LISTS])
+    }
+
+    const fn with(gate: Gate, limits: [usize; LISTS]) -> Self {
+        let mut lens = [const { Len { now: AtomicUsize::new(0), limit: 0 } }; LISTS];
+        let mut index = 0;
+        while index < LISTS {
+            lens[index].limit = limits[index];
+            index += 1;
+        }
         Self {
-            start: Frame::ZERO,
-            states: &[],
-            lens: [0; LISTS],
-            limits: SHAPES.each_ref().map(|shape| shape.limit(share)),
-            blocks: [Frame::ZERO; PLACES],
+            gate,
+            states: AtomicPtr::new(ptr::null_mut()),
+            lens,
+            start: AtomicFrame::new(Frame::ZERO),
+            end: AtomicFrame::new(Frame::ZERO),
+            in_use: AtomicBool::new(false),
+            blocks: [const { AtomicFrame::new(Frame::ZERO) }; PLACES],
         }
     }
 
-    /// How many blocks a full list gives back at once; `None` if the list is not used.
-    pub(super) fn spill(&self, index: ListIndex) -> Option<usize> {
-        let limit = *self.limits.get(index.0 as usize)?;
-        (limit > 0).then(|| spill(limit))
-    }
-
-    /// A block for `owner`; `None` if the list is empty, or the block's state is not what it must be.
+    /// A block for `owner`; `None` if that needs more than a look at the list's last block.
+    ///
+    /// # Safety
+    ///
+    /// `pinning` is the platform's. Where it is [`Pinning::Pinned`], the caller runs on the lists' CPU and stays there.
     #[inline(always)]
-    pub(super) fn take(&mut self, index: ListIndex, owner: BlockOwner) -> Option<Frame> {
+    pub(super) unsafe fn take(
+        &self,
+        pinning: Pinning,
+        index: ListIndex,
+        owner: BlockOwner,
+    ) -> Option<Frame> {
+        // SAFETY: the caller's promise.
+        if !unsafe { self.gate.enter(pinning) } {
+            return None;
+        }
+        // SAFETY: entered just now, until `leave`.
+        let taken = unsafe { self.pop(self.gate.ceiling(), index, owner) };
+        self.gate.leave();
+        taken
+    }
+
+    /// Takes `owner`'s block back; `false`, and nothing has changed, if that needs more.
+    ///
+    /// # Safety
+    ///
+    /// As [`take`](Self::take).
+    #[inline(always)]
+    pub(super) unsafe fn give(
+        &self,
+        pinning: Pinning,
+        frame: Frame,
+        index: ListIndex,
+        owner: BlockOwner,
+    ) -> bool {
+        // SAFETY: the caller's promise.
+        if !unsafe { self.gate.enter(pinning) } {
+            return false;
+        }
+        // SAFETY: entered just now, until `leave`.
+        let given = unsafe { self.push(self.gate.limits(), frame, index, owner) };
+        self.gate.leave();
+        given == Given::Taken
+    }
+
+    /// Enters for more than a hit; `None` if somebody is inside.
+    ///
+    /// # Safety
+    ///
+    /// As [`take`](Self::take), until the answer is dropped.
+    pub(super) unsafe fn visit(&self, pinning: Pinning) -> Option<Visit<'_>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.gate.visit(pinning) }.then(|| Visit(Inside(self)))
+    }
+
+    /// The lists, for who is inside.
+    ///
+    /// # Safety
+    ///
+    /// The caller is, and stays there as long as the answer is used.
+    pub(super) unsafe fn inside(&self) -> Inside<'_> {
+        Inside(self)
+    }
+
+    /// Whether the lists may hold blocks: a CPU that begins to use them just now may be passed over.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.in_use.load(Relaxed)
+    }
+
+    /// The last block of a list, if its state is what it must be.
+    ///
+    /// # Safety
+    ///
+    /// The caller has set the gate's mark. `end` is the gate's ceiling, read after that; or the caller is inside, and it is the number of
+    /// the frame behind the span.
+    #[inline(always)]
+    unsafe fn pop(&self, end: usize, index: ListIndex, owner: BlockOwner) -> Option<Frame> {
         let (order, shape) = (index.order(), index.shape());
-        let len = self.lens.get_mut(index.0 as usize)?;
+        let len = &self.len(index).now;
         // One comparison: less than nothing is more than any list holds.
-        let top = len.wrapping_sub(1);
-        if top >= u32::from(shape.places) {
+        let top = len.load(Relaxed).wrapping_sub(1);
+        if top >= usize::from(shape.places) {
             return None;
         }
-        let frame = *self.blocks.get(shape.first as usize + top as usize)?;
-        let state = self.states.get(frame.number().wrapping_sub(self.start.number()))?;
-        if state.load(Ordering::Relaxed) != State::cached(order).byte() {
+        let frame = self.blocks.get(usize::from(shape.first) + top)?.load();
+        if frame.number() >= end {
             return None;
         }
-        state.store(State::head(owner, order).byte(), Ordering::Relaxed);
-        *len = top;
+        // SAFETY: the ceiling is not shut, so the caller is inside, and a list has nothing but frames of the span (invariant 1).
+        let state = unsafe { self.state(frame) };
+        if state.load(Relaxed) != State::cached(order).byte() {
+            return None;
+        }
+        state.store(State::head(owner, order).byte(), Relaxed);
+        len.store(top, Relaxed);
         Some(frame)
     }
 
-    /// Takes `owner`'s block back. Unless it is taken, nothing has changed.
+    /// Puts a block into a list. Unless it is taken, nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// The caller has set the gate's mark. `span` is between the gate's limits, read after that; or the caller is inside, and those are the
+    /// numbers of the span's frames.
     #[inline(always)]
-    pub(super) fn give(&mut self, frame: Frame, index: ListIndex, owner: BlockOwner) -> Given {
+    unsafe fn push(
+        &self,
+        span: Range<usize>,
+        frame: Frame,
+        index: ListIndex,
+        owner: BlockOwner,
+    ) -> Given {
         let (order, shape) = (index.order(), index.shape());
-        let offset = frame.number().wrapping_sub(self.start.number());
-        let number = index.0 as usize;
-        let (Some(state), Some(len), Some(&limit)) =
-            (self.states.get(offset), self.lens.get_mut(number), self.limits.get(number))
-        else {
-            return Given::Refused;
-        };
-        if state.load(Ordering::Relaxed) != State::head(owner, order).byte() {
+        if !span.contains(&frame.number()) {
             return Given::Refused;
         }
-        if *len >= limit {
+        // SAFETY: the limits are not shut, so the caller is inside, and the frame lies in the span.
+        let state = unsafe { self.state(frame) };
+        if state.load(Relaxed) != State::head(owner, order).byte() {
+            return Given::Refused;
+        }
+        let Len { now, limit } = self.len(index);
+        let len = now.load(Relaxed);
+        if len >= *limit {
             return Given::NoRoom;
         }
-        let Some(place) = self.blocks.get_mut(shape.first as usize + *len as usize) else {
-            return Given::NoRoom;
-        };
-        *place = frame;
-        *len += 1;
-        state.store(State::cached(order).byte(), Ordering::Relaxed);
+        // SAFETY: invariant 4: the list has places for so many.
+        unsafe { self.blocks.get_unchecked(usize::from(shape.first) + len) }.store(frame);
+        now.store(len + 1, Relaxed);
+        state.store(State::cached(order).byte(), Relaxed);
         Given::Taken
     }
 
-    /// The span's first frame, if there is a span.
-    pub(super) fn span_start(&self) -> Option<Frame> {
-        (!self.states.is_empty()).then_some(self.start)
+    /// The state of a frame.
+    ///
+    /// # Safety
+    ///
+    /// The caller is inside, and the frame lies in the span.
+    #[inline(always)]
+    unsafe fn state(&self, frame: Frame) -> &AtomicU8 {
+        // SAFETY: the byte exists (invariant 3), and it is never borrowed mutably.
+        unsafe { &*self.states.load(Relaxed).wrapping_add(frame.number()) }
     }
 
-    /// Gives the lists, which are empty, another span; none if `states` is empty.
-    pub(super) fn set_span(&mut self, start: Frame, states: &'static [AtomicU8]) {
-        debug_assert_eq!(self.frames(), 0, "blocks of the old span would be lost");
-        self.start = start;
-        self.states = states;
+    #[inline(always)]
+    fn len(&self, index: ListIndex) -> &Len {
+        &self.lens[index.0 as usize % LISTS]
     }
+}
 
-    /// Frames in all lists.
-    pub(super) fn frames(&self) -> usize {
-        ListIndex::all().map(|index| index.order().frames() * self.len(index)).sum()
+/// A CPU in its own lists, for more than a hit. Until this is dropped nobody else touches them.
+pub(super) struct Visit<'a>(Inside<'a>);
+
+impl<'a> Deref for Visit<'a> {
+    type Target = Inside<'a>;
+
+    fn deref(&self) -> &Inside<'a> {
+        &self.0
     }
+}
 
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        let Inside(lists) = self.0;
+        let Range { start, end } = self.span();
+        lists.gate.open(start, end);
+        lists.gate.leave();
+    }
+}
+
+impl Visit<'_> {
     /// Puts blocks of the span, which the zone has marked as cached, into the list; how many there
     /// was room for. Those come from the back, so that the front's are handed out first.
     pub(super) fn fill(&mut self, index: ListIndex, blocks: &[Frame]) -> usize {
-        let len = self.len(index);
-        let room = self.limit(index).saturating_sub(len);
-        let places = self.places(index).iter_mut().skip(len).take(room);
-        let put = places.zip(blocks.iter().rev()).map(|(place, &block)| *place = block).count();
+        let (len, limit) = (self.len(index), self.limit(index));
+        let room = self.places(index).get_mut(len..limit).unwrap_or_default();
+        let places = room.iter_mut().zip(blocks.iter().rev());
+        let put = places.map(|(place, &block)| *place = block).count();
         self.set_len(index, len + put);
         put
     }
 
     /// The blocks that were put in longest ago, at most `most`.
-    pub(super) fn oldest(&self, index: ListIndex, most: usize) -> &[Frame] {
-        let first = index.shape().first as usize;
-        self.blocks.get(first..first + self.len(index).min(most)).unwrap_or_default()
+    pub(super) fn oldest(&mut self, index: ListIndex, most: usize) -> &[Frame] {
+        let len = self.len(index);
+        self.places(index).get(..len.min(most)).unwrap_or_default()
     }
 
     /// Forgets as many of the blocks that were put in longest ago.
@@ -276,28 +418,102 @@ impl FrameLists {
         self.set_len(index, len - gone);
     }
 
+    /// The list's places.
+    fn places(&mut self, index: ListIndex) -> &mut [Frame] {
+        let places = self.0.places(index);
+        // SAFETY: an `AtomicFrame` is laid out as a frame and may change behind a shared reference. Until the visit ends nobody else reads
+        // or writes the blocks: handlers find the gate's mark, and whoever comes from elsewhere waits until it is cleared.
+        unsafe { slice::from_raw_parts_mut(places.as_ptr().cast_mut().cast(), places.len()) }
+    }
+}
+
+/// A CPU's lists, for who is inside.
+#[derive(Clone, Copy)]
+pub(super) struct Inside<'a>(&'a FrameLists);
+
+impl<'a> Inside<'a> {
+    /// A block for `owner`; `None` if the list is empty, or the block's state is not what it must be.
+    pub(super) fn take(self, index: ListIndex, owner: BlockOwner) -> Option<Frame> {
+        // SAFETY: inside.
+        unsafe { self.0.pop(self.span().end, index, owner) }
+    }
+
+    /// Takes `owner`'s block back. Unless it is taken, nothing has changed.
+    pub(super) fn give(self, frame: Frame, index: ListIndex, owner: BlockOwner) -> Given {
+        // SAFETY: inside.
+        unsafe { self.0.push(self.span(), frame, index, owner) }
+    }
+
+    /// Says whether the lists may hold blocks from now on.
+    pub(super) fn set_in_use(self, in_use: bool) {
+        self.0.in_use.store(in_use, Relaxed);
+    }
+
+    /// How many blocks a full list gives back at once; `None` if the list is not used.
+    pub(super) fn spill(self, index: ListIndex) -> Option<usize> {
+        let limit = self.0.len(index).limit;
+        (limit > 0).then(|| spill(limit))
+    }
+
+    /// The span's first frame, if there is a span.
+    pub(super) fn span_start(self) -> Option<Frame> {
+        (!self.span().is_empty()).then(|| self.0.start.load())
+    }
+
+    /// The numbers of the span's frames.
+    fn span(self) -> Range<usize> {
+        self.0.start.load().number()..self.0.end.load().number()
+    }
+
+    /// Gives the lists, which are empty, another span.
+    pub(super) fn set_span(self, span: FrameRange, states: &'static [AtomicU8]) {
+        debug_assert_eq!(self.frames(), 0, "blocks of the old span would be lost");
+        debug_assert_eq!(states.len(), span.frames());
+        let frame_0 = states.as_ptr().wrapping_sub(span.start().number());
+        self.0.states.store(frame_0.cast_mut(), Relaxed);
+        self.0.start.store(span.start());
+        self.0.end.store(span.end());
+    }
+
+    /// Has the lists, which are empty, forget their span.
+    pub(super) fn forget_span(self) {
+        self.set_span(FrameRange::EMPTY, &[]);
+    }
+
+    /// Frames in all lists.
+    pub(super) fn frames(self) -> usize {
+        ListIndex::all().map(|index| index.order().frames() * self.len(index)).sum()
+    }
+
+    /// Takes the blocks that were put in last out, as many as find room; how many those are.
+    pub(super) fn take_newest(self, index: ListIndex, room: &mut [Frame]) -> usize {
+        let rest = self.len(index).saturating_sub(room.len());
+        let blocks = self.places(index).iter().take(self.len(index)).skip(rest);
+        let moved = room.iter_mut().zip(blocks).map(|(place, block)| *place = block.load()).count();
+        self.set_len(index, rest);
+        moved
+    }
+
     /// How many blocks the list has.
     #[inline]
-    pub(super) fn len(&self, index: ListIndex) -> usize {
-        let len = self.lens.get(index.0 as usize).copied().unwrap_or(0);
-        (len as usize).min(index.places())
+    pub(super) fn len(self, index: ListIndex) -> usize {
+        self.0.len(index).now.load(Relaxed)
     }
 
     /// How many blocks the list may have.
-    fn limit(&self, index: ListIndex) -> usize {
-        self.limits.get(index.0 as usize).copied().unwrap_or(0) as usize
+    fn limit(self, index: ListIndex) -> usize {
+        self.0.len(index).limit
     }
 
-    fn set_len(&mut self, index: ListIndex, len: usize) {
-        if let Some(old) = self.lens.get_mut(index.0 as usize) {
-            *old = len as u32;
-        }
+    fn set_len(self, index: ListIndex, len: usize) {
+        debug_assert!(len <= self.limit(index));
+        self.0.len(index).now.store(len, Relaxed);
     }
 
     /// The list's places.
-    fn places(&mut self, index: ListIndex) -> &mut [Frame] {
+    fn places(self, index: ListIndex) -> &'a [AtomicFrame] {
         let first = index.shape().first as usize;
-        self.blocks.get_mut(first..first + index.places()).unwrap_or_default()
+        self.0.blocks.get(first..first + index.places()).unwrap_or_default()
     }
 }
 

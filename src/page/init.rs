@@ -3,7 +3,7 @@
 use core::iter;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::cpus::Cpu;
+use super::cpus::BYTES_FOR_CPU;
 use super::error::InitError;
 use super::options::{BootReport, Contents, CpuLists, InitOptions};
 use super::plan::{List, MAX_CARVES, SpanNeed, place, spans};
@@ -13,7 +13,7 @@ use super::{MAX_SPANS, PageAllocator, Setup, ZONES};
 use crate::buddy::Buddy;
 use crate::frame::{FRAME_SIZE, FrameRange};
 use crate::memory_map::{MemoryMap, Region, RegionKind};
-use crate::platform::Platform;
+use crate::platform::{MAX_CPUS, Platform};
 
 /// The spans of each zone, and where their metadata go.
 struct Plan {
@@ -123,8 +123,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Puts frame lists in front of the zones; memory so small that there is no room does without.
     fn set_up_cpus(&self, setup: &Setup, report: &mut BootReport) {
-        let cpus = self.platform.cpu_count();
-        let frames = cpus.saturating_mul(size_of::<Cpu>()).div_ceil(FRAME_SIZE);
+        let cpus = self.platform.cpu_count().min(MAX_CPUS);
+        let frames = cpus.saturating_mul(BYTES_FOR_CPU).div_ceil(FRAME_SIZE);
         let mut zones = self.zones.iter().rev();
         let taken = zones.find_map(|zone| {
             let mut zone = zone.lock(&self.platform);
@@ -136,10 +136,8 @@ impl<P: Platform> PageAllocator<P> {
         // SAFETY: the frames were just reserved for this, so they are mapped and nobody else's.
         let carving = unsafe { Carving::new(&self.platform, range, Contents::Unknown) };
         let share = report.managed_frames / cpus.max(1);
-        let slots = carving.and_then(|mut carving| carving.put(cpus, || Cpu::new(share)));
-        if let Some(slots) = slots {
-            self.cpus.set(slots);
-        }
+        let set_up = carving.map(|mut carving| self.cpus.set_up(&mut carving, cpus, share));
+        debug_assert_eq!(set_up, Some(true), "{range} is not enough for {cpus} CPUs");
         report.metadata_frames += range.frames();
         report.managed_frames -= range.frames();
         report.zone_frames[setup.zone_of(range.start())] -= range.frames();

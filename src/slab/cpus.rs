@@ -15,13 +15,13 @@ use core::sync::atomic::{
 };
 
 use super::descriptor::Slab;
-use super::gate::{self, Gated};
 use super::inside::{Inside, Limits};
 use super::key::{CacheNumber, Key};
 use super::shelf::Shelf;
 use super::slot::{ABSENT, Slot};
 use super::way::Way;
 use crate::buddy::AllocError;
+use crate::gate::{self, Gated};
 use crate::lock::IrqLock;
 use crate::page::records::{self, NONE, Records};
 use crate::page::{AllocFlags, FrameSource};

@@ -4,10 +4,10 @@ use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::descriptor::Entry;
-use super::gate::{NO_CEILING, NO_FLOOR};
 use super::magazine::Magazine;
 use super::shelf::Shelf;
 use super::slot::Slot;
+use crate::gate::{NO_CEILING, NO_FLOOR};
 use crate::lock::IrqLock;
 use crate::page::records::NONE;
 use crate::platform::Platform;

@@ -85,7 +85,6 @@ mod descriptor;
 mod drain;
 mod error;
 mod flags;
-mod gate;
 mod geometry;
 mod grow;
 mod harden;

@@ -7,10 +7,10 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::descriptor::{CACHED, Entry, Slab, USER};
-use super::gate::{NO_CEILING, NO_FLOOR};
 use super::inside::{Inside, Limits};
 use super::magazine;
 use super::slot::Slot;
+use crate::gate::{NO_CEILING, NO_FLOOR};
 use crate::platform::Platform;
 
 impl Slot {

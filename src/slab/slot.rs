@@ -20,11 +20,11 @@ use core::sync::atomic::{
 };
 
 use super::descriptor::{self, CACHED, Entry, Objects, Slab, USER};
-use super::gate::{Gate, Gated};
 use super::key::Key;
 use super::magazine;
 use super::shelf::Shelf;
 use crate::frame::FRAME_SHIFT;
+use crate::gate::{Gate, Gated};
 use crate::lock::IrqLock;
 use crate::page::FrameSource;
 use crate::page::records::NONE;

@@ -216,21 +216,25 @@ macro_rules! kernel_tests {
                 random_calls_follow_next_fit: COMMON, Pass;
             }
             gates {
-                frame_pair_hit: &[COUNTED], Counted;
+                frame_alloc_hit: &[COUNTED], Counted;
+                frame_free_hit: &[COUNTED], Counted;
                 frame_refill: &[COUNTED], Counted;
                 frame_spill: &[COUNTED], Counted;
-                frame_2_mib_pair_hit: &[COUNTED], Counted;
+                frame_2_mib_alloc_hit: &[COUNTED], Counted;
+                frame_2_mib_free_hit: &[COUNTED], Counted;
                 frame_2_mib_refill: &[COUNTED], Counted;
                 split_of_the_largest_block: &[COUNTED_5G], Counted;
                 merge_to_the_largest_block: &[COUNTED_5G], Counted;
                 worst_take_of_256_gib: &[COUNTED_5G], Counted;
                 worst_give_of_256_gib: &[COUNTED_5G], Counted;
                 give_2_mib_amid_taken_ones_of_256_gib: &[COUNTED_5G], Counted;
-                object_pair_hit: &[COUNTED], Counted;
+                object_alloc_hit: &[COUNTED], Counted;
+                object_free_hit: &[COUNTED], Counted;
                 object_refill: &[COUNTED], Counted;
                 object_alloc_worst_of_1000: &[COUNTED], Counted;
                 object_free_worst_of_1000: &[COUNTED], Counted;
-                heap_pair_hit: &[COUNTED], Counted;
+                heap_alloc_hit: &[COUNTED], Counted;
+                heap_free_hit: &[COUNTED], Counted;
                 heap_run_pair: &[COUNTED], Counted;
             }
             stop {

@@ -15,7 +15,7 @@ use kmem::buddy::{BlockOwner, Group, Metadata, Need, Placement};
 use kmem::page::PageAllocator;
 use kmem::slab::{CacheFlags, RawCache};
 use kmem::{AllocFlags, Buddy, Frame, FrameRange, Order};
-use x86_64::instructions::interrupts::without_interrupts;
+use x86_64::instructions::interrupts::{self, without_interrupts};
 
 use crate::memory::{HEAP, PAGES};
 use crate::platform::Pc;
@@ -24,25 +24,31 @@ use crate::println;
 const ANY: AllocFlags = AllocFlags::empty();
 const HUGE: Order = Order::new(9).expect("an order");
 
-/// The time stamp counter. The compiler moves no access to memory across.
-fn time_stamp() -> u64 {
-    let (low, high): (u64, u64);
+/// The time stamp counter, as far as it fits one register. The compiler moves no access to memory across.
+#[inline(always)]
+fn time_stamp() -> u32 {
+    let low: u32;
     // SAFETY: reads a counter that every x86-64 CPU has.
-    unsafe { asm!("rdtsc", out("rax") low, out("rdx") high, options(nostack)) };
-    high << 32 | low
+    unsafe { asm!("rdtsc", out("eax") low, out("edx") _, options(nostack)) };
+    low
 }
 
 /// The instructions that `operation` takes, and what it answers.
 #[inline(always)]
 fn count<R>(operation: impl FnOnce() -> R) -> (u64, R) {
-    without_interrupts(|| {
-        let before = time_stamp();
-        let start = time_stamp();
-        let answer = black_box(operation());
-        let end = time_stamp();
-        // Two readings that follow each other count the reading itself.
-        ((end - start).saturating_sub(start - before), answer)
-    })
+    without_interrupts(|| count_undisturbed(|| black_box(operation())))
+}
+
+/// The same where interrupts are masked.
+#[inline(always)]
+fn count_undisturbed<R>(operation: impl FnOnce() -> R) -> (u64, R) {
+    let before = time_stamp();
+    let start = time_stamp();
+    let answer = operation();
+    let end = time_stamp();
+    // Two readings that follow each other count the reading itself.
+    let reading = start.wrapping_sub(before);
+    (u64::from(end.wrapping_sub(start).saturating_sub(reading)), answer)
 }
 
 /// Tells the host.
@@ -64,12 +70,47 @@ fn block_pair(order: Order) {
     PAGES.free(black_box(frame), order).expect("it was allocated");
 }
 
-pub(super) fn frame_pair_hit() {
-    report_warm(|| block_pair(Order::ZERO));
+/// What `take` and what `give` takes when both have been done many times. They are compiled into the place where they are counted, as
+/// into a user's loop.
+#[inline(always)]
+fn count_warm<T>(mut take: impl FnMut() -> T, mut give: impl FnMut(T)) -> (u64, u64) {
+    let mut counts = (0, 0);
+    interrupts::disable();
+    for _ in 0..100 {
+        let (taking, taken) = count_undisturbed(&mut take);
+        let (giving, ()) = count_undisturbed(|| give(taken));
+        counts = (taking, giving);
+    }
+    interrupts::enable();
+    counts
 }
 
-pub(super) fn frame_2_mib_pair_hit() {
-    report_warm(|| block_pair(HUGE));
+/// The order is known to the compiler, as in most kernels.
+#[inline(always)]
+fn count_block_hits<const ORDER: u8>() -> (u64, u64) {
+    let order = const { Order::new(ORDER).expect("an order") };
+    count_warm(
+        #[inline(always)]
+        || PAGES.alloc(order, ANY).expect("memory"),
+        #[inline(always)]
+        |frame| PAGES.free(frame, order).expect("it was allocated"),
+    )
+}
+
+pub(super) fn frame_alloc_hit() {
+    report(count_block_hits::<0>().0);
+}
+
+pub(super) fn frame_free_hit() {
+    report(count_block_hits::<0>().1);
+}
+
+pub(super) fn frame_2_mib_alloc_hit() {
+    report(count_block_hits::<9>().0);
+}
+
+pub(super) fn frame_2_mib_free_hit() {
+    report(count_block_hits::<9>().1);
 }
 
 /// The first request of a CPU that keeps nothing: a batch from the zone.
@@ -192,13 +233,23 @@ fn cache_of_64_bytes() -> RawCache<'static, PageAllocator<Pc>> {
     RawCache::new(&PAGES, "counted", 64, 8, CacheFlags::empty())
 }
 
-pub(super) fn object_pair_hit() {
+fn count_object_hits() -> (u64, u64) {
     let cache = cache_of_64_bytes();
-    report_warm(|| {
-        let object = cache.alloc(ANY).expect("memory");
+    count_warm(
+        #[inline(always)]
+        || cache.alloc(ANY).expect("memory"),
         // SAFETY: nobody uses it any more.
-        unsafe { cache.free(black_box(object)) }.expect("it was allocated");
-    });
+        #[inline(always)]
+        |object| unsafe { cache.free(object) }.expect("it was allocated"),
+    )
+}
+
+pub(super) fn object_alloc_hit() {
+    report(count_object_hits().0);
+}
+
+pub(super) fn object_free_hit() {
+    report(count_object_hits().1);
 }
 
 type Objects = Vec<NonNull<u8>>;
@@ -254,8 +305,23 @@ fn heap_pair(layout: Layout) {
     unsafe { HEAP.deallocate(black_box(block), layout) }.expect("it was allocated");
 }
 
-pub(super) fn heap_pair_hit() {
-    report_warm(|| heap_pair(Layout::new::<[u64; 8]>()));
+fn count_heap_hits() -> (u64, u64) {
+    let layout = Layout::new::<[u64; 8]>();
+    count_warm(
+        #[inline(always)]
+        || HEAP.allocate(layout, ANY).expect("memory").cast(),
+        // SAFETY: nobody uses it any more.
+        #[inline(always)]
+        |block| unsafe { HEAP.deallocate(block, layout) }.expect("it was allocated"),
+    )
+}
+
+pub(super) fn heap_alloc_hit() {
+    report(count_heap_hits().0);
+}
+
+pub(super) fn heap_free_hit() {
+    report(count_heap_hits().1);
 }
 
 pub(super) fn heap_run_pair() {

@@ -16,25 +16,44 @@ fn index(order: u8) -> ListIndex {
     ListIndex::of(Order::new(order).unwrap()).unwrap()
 }
 
-/// Lists of a span of 4096 frames, and that span's states.
-fn lists() -> (FrameLists, &'static [AtomicU8]) {
-    let states: Vec<_> = (0..4096).map(|_| AtomicU8::new(State::PLAIN.byte())).collect();
+/// The frames of the span.
+const FRAMES: usize = 4096;
+
+/// Lists without a span.
+fn no_span() -> &'static FrameLists {
+    Box::leak(Box::new(FrameLists::new(SHARE)))
+}
+
+/// Enters lists that no other thread knows.
+fn enter(lists: &FrameLists) -> Visit<'_> {
+    // SAFETY: this thread is the CPU, and the only one.
+    unsafe { lists.visit(Pinning::Pinned) }.expect("nobody is inside")
+}
+
+/// Lists of a span, for who is inside, and that span's states.
+fn lists() -> (Visit<'static>, &'static [AtomicU8]) {
+    let states: Vec<_> = (0..FRAMES + 2).map(|_| AtomicU8::new(State::PLAIN.byte())).collect();
     let states: &'static [AtomicU8] = Box::leak(states.into_boxed_slice());
-    let mut lists = FrameLists::new(SHARE);
-    lists.set_span(frame(0), states);
+    // What lies beside them looks like frames that can be given.
+    for beside in [0, FRAMES + 1] {
+        states[beside].store(State::head(OWNER, Order::ZERO).byte(), Relaxed);
+    }
+    let states = &states[1..=FRAMES];
+    let lists = enter(no_span());
+    lists.set_span(FrameRange::from_len(frame(0), FRAMES).unwrap(), states);
     (lists, states)
 }
 
 fn state(states: &[AtomicU8], frame: Frame) -> u8 {
-    states[frame.number() - START].load(Ordering::Relaxed)
+    states[frame.number() - START].load(Relaxed)
 }
 
 /// Has the zone cache blocks of `order` at the offsets.
-fn cache(lists: &mut FrameLists, states: &[AtomicU8], order: u8, offsets: &[usize]) -> usize {
+fn cache(lists: &mut Visit<'_>, states: &[AtomicU8], order: u8, offsets: &[usize]) -> usize {
     let blocks: Vec<_> = offsets.iter().copied().map(frame).collect();
     for &block in &blocks {
         let cached = State::cached(Order::new(order).unwrap()).byte();
-        states[block.number() - START].store(cached, Ordering::Relaxed);
+        states[block.number() - START].store(cached, Relaxed);
     }
     lists.fill(index(order), &blocks)
 }
@@ -46,6 +65,8 @@ fn small_orders_and_2_mib_have_lists_that_grow_with_the_memory() {
     }
     let blocks = |share: usize| {
         let lists = FrameLists::new(share);
+        // SAFETY: nobody else knows them.
+        let lists = unsafe { lists.inside() };
         let all: Vec<_> = ListIndex::all().collect();
         for &index in &all {
             assert_eq!(ListIndex::of(index.order()), Some(index));
@@ -67,7 +88,7 @@ fn small_orders_and_2_mib_have_lists_that_grow_with_the_memory() {
 
 #[test]
 fn lists_without_a_span_neither_take_nor_give() {
-    let mut lists = FrameLists::new(SHARE);
+    let lists = enter(no_span());
     assert_eq!(lists.take(index(0), OWNER), None);
     assert_eq!(lists.give(Frame::ZERO, index(0), OWNER), Given::Refused);
     assert_eq!(lists.span_start(), None);
@@ -109,7 +130,7 @@ fn a_full_list_takes_no_more_and_spills_its_oldest() {
     assert_eq!(cache(&mut lists, states, 0, &offsets), 96);
     let extra = lists.take(index(0), OWNER).unwrap();
     assert_eq!(lists.give(extra, index(0), OWNER), Given::Taken);
-    states[200].store(State::head(OWNER, Order::ZERO).byte(), Ordering::Relaxed);
+    states[200].store(State::head(OWNER, Order::ZERO).byte(), Relaxed);
     assert_eq!(lists.give(frame(200), index(0), OWNER), Given::NoRoom);
     // The zone's blocks are put in from the back, so the oldest are the last.
     let expected: Vec<_> = (70..102).rev().map(frame).collect();
@@ -128,15 +149,68 @@ fn a_full_list_takes_no_more_and_spills_its_oldest() {
 fn a_block_whose_state_was_damaged_is_not_handed_out() {
     let (mut lists, states) = lists();
     cache(&mut lists, states, 3, &[8]);
-    states[8].store(State::PLAIN.byte(), Ordering::Relaxed);
+    states[8].store(State::PLAIN.byte(), Relaxed);
     assert_eq!(lists.take(index(3), OWNER), None);
     assert_eq!(lists.frames(), 8, "it stays where `verify` finds it");
 }
 
 #[test]
 fn frames_outside_the_span_are_refused() {
-    let (mut lists, _) = lists();
+    let (lists, _) = lists();
     assert_eq!(lists.give(Frame::new(START - 1).unwrap(), index(0), OWNER), Given::Refused);
     assert_eq!(lists.give(frame(4096), index(0), OWNER), Given::Refused);
     assert_eq!(lists.give(Frame::MAX, index(0), OWNER), Given::Refused);
+}
+
+#[test]
+fn hits_pass_between_visits_and_not_during_one() {
+    let (mut visit, states) = lists();
+    cache(&mut visit, states, 0, &[5, 6]);
+    let Inside(lists) = *visit;
+    // SAFETY: this thread is the CPU, and the only one.
+    let take = || unsafe { lists.take(Pinning::Pinned, index(0), OWNER) };
+    // SAFETY: as above.
+    let give = |frame| unsafe { lists.give(Pinning::Pinned, frame, index(0), OWNER) };
+    // SAFETY: as above.
+    let again = unsafe { lists.visit(Pinning::Pinned) };
+    assert!(again.is_none(), "a handler, in the midst of a visit");
+    assert_eq!(take(), None, "the same");
+    drop(visit);
+    assert_eq!(take(), Some(frame(5)));
+    assert!(!give(frame(6)), "it is in the list");
+    assert!(!give(Frame::new(START - 1).unwrap()) && !give(frame(FRAMES)), "outside the span");
+    assert!(give(frame(5)) && !give(frame(5)), "twice");
+    lists.gate().shut();
+    assert_eq!(take(), None, "a remote has shut the gate");
+    assert!(!give(frame(5)));
+    drop(enter(lists));
+    assert_eq!(take(), Some(frame(5)), "the next visit has opened it");
+    lists.gate().shut();
+    assert!(!give(frame(5)), "shut, with room");
+    assert_eq!(enter(lists).frames(), 1);
+}
+
+#[test]
+fn a_cpu_without_lists_never_enters() {
+    let lists = FrameLists::absent();
+    // SAFETY: this thread is the CPU, and the only one.
+    unsafe {
+        assert_eq!(lists.take(Pinning::Pinned, index(0), OWNER), None);
+        assert!(!lists.give(Pinning::Pinned, Frame::ZERO, index(0), OWNER));
+        assert!(lists.visit(Pinning::Pinned).is_none());
+    }
+}
+
+#[test]
+fn what_is_taken_out_is_the_newest() {
+    let (mut lists, states) = lists();
+    let offsets: Vec<_> = (0..96).collect();
+    cache(&mut lists, states, 0, &offsets);
+    let mut room = [Frame::ZERO; 64];
+    assert_eq!(lists.take_newest(index(0), &mut room), 64);
+    assert_eq!(room[63], frame(0), "the next to be handed out");
+    assert_eq!(lists.take_newest(index(0), &mut room), 32);
+    assert_eq!(room[0], frame(95));
+    assert_eq!(lists.take_newest(index(0), &mut room), 0);
+    assert_eq!(lists.frames(), 0);
 }

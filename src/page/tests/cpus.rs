@@ -117,6 +117,22 @@ fn a_drain_makes_everything_available_again() {
 }
 
 #[test]
+fn a_drain_says_when_something_stayed_behind() {
+    let pages = listed();
+    let block = take(&pages, 0);
+    pages.free(block, Order::ZERO).unwrap();
+    let kept = pages.frames_kept();
+    // As when an interrupt handler drains while its CPU refills: nobody waits for anybody.
+    let is_drained = pages.visit(|_| pages.drain());
+    assert_eq!(is_drained, Some(false));
+    assert_eq!(pages.frames_kept(), kept);
+    assert!(pages.drain());
+    assert_eq!(pages.frames_kept(), 0);
+    assert_eq!(pages.visit(|_| pages.drain()), Some(true), "nothing is there to stay behind");
+    pages.verify().unwrap();
+}
+
+#[test]
 fn frames_that_another_cpu_keeps_never_cause_a_shortage() {
     let pages = listed();
     let (ready, wait) = mpsc::channel();

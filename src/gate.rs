@@ -1,8 +1,8 @@
-//! Who may use a CPU's slot of a cache: its CPU, which a hit asks for one thing only, or a remote.
+//! Who may use what a CPU has of a cache, or of the frames: that CPU, which a hit asks for one thing only, or a remote.
 //!
 //! A [`Gate`] keeps the protocol of [`cpu_local`](crate::cpu_local), but that a hit does not look whether it is revoked. A
-//! hit moves a position up or down by one, which it does only between two limits, a floor and a ceiling; a remote *shuts* these, so that nothing
-//! lies between. Whatever changes the limits, or more than the position, is a **visit** and looks.
+//! hit has a position, and goes on only if that lies between two limits, a floor and a ceiling; a remote *shuts* these, so that nothing
+//! lies between. Whatever changes the limits, or more than a hit does, is a **visit** and looks.
 //!
 //! A remote revokes, shuts the limits, makes every CPU pass a barrier, and waits for the mark to clear. A visit that was
 //! under way may have opened the limits meanwhile. None is under way any more and none can begin, so to shut them once
@@ -16,6 +16,8 @@
 //! 3. `revoked` is set and cleared by the one remote that won it by an exchange, or cleared where there is no other any more.
 //! 4. The limits are opened in visits alone. Anybody may shut them.
 
+use core::ops::Range;
+
 use crate::platform::{MAX_CPUS, Pinning, Platform};
 use crate::sync::{
     AtomicBool, AtomicUsize, Ordering, REMOTE_SPINS, full_barrier, light_barrier, spin_wait,
@@ -23,7 +25,7 @@ use crate::sync::{
 
 /// The door to one CPU's slot.
 #[repr(C)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     busy: AtomicBool,
     revoked: AtomicBool,
     /// A drain is wanted, and not done yet.
@@ -35,18 +37,18 @@ pub(super) struct Gate {
 }
 
 /// The floor that nothing is above.
-pub(super) const NO_FLOOR: usize = usize::MAX;
+pub(crate) const NO_FLOOR: usize = usize::MAX;
 /// The ceiling that nothing is below.
-pub(super) const NO_CEILING: usize = 0;
+pub(crate) const NO_CEILING: usize = 0;
 
 impl Gate {
     /// A gate that lets no hit through.
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self::with(false)
     }
 
     /// A gate that nobody ever enters.
-    pub(super) const fn walled() -> Self {
+    pub(crate) const fn walled() -> Self {
         Self::with(true)
     }
 
@@ -68,7 +70,7 @@ impl Gate {
     /// `pinning` is the platform's. Where it is [`Pinning::Pinned`], the caller runs on the gate's CPU and stays there until
     /// [`leave`](Self::leave).
     #[inline(always)]
-    pub(super) unsafe fn enter(&self, pinning: Pinning) -> bool {
+    pub(crate) unsafe fn enter(&self, pinning: Pinning) -> bool {
         match pinning {
             Pinning::Pinned => {
                 // Relaxed: whoever wrote the mark ran on this very CPU.
@@ -99,7 +101,7 @@ impl Gate {
     ///
     /// As [`enter`](Self::enter).
     #[inline]
-    pub(super) unsafe fn visit(&self, pinning: Pinning) -> bool {
+    pub(crate) unsafe fn visit(&self, pinning: Pinning) -> bool {
         // SAFETY: the caller's promise.
         if !unsafe { self.enter(pinning) } {
             return false;
@@ -114,34 +116,40 @@ impl Gate {
 
     /// Clears the mark.
     #[inline(always)]
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         // Release pairs with the Acquire in `is_clear` and the barrier in a migrating `enter`.
         self.busy.store(false, Ordering::Release);
     }
 
     /// What a hit must be above to go down.
     #[inline(always)]
-    pub(super) fn floor(&self) -> usize {
+    pub(crate) fn floor(&self) -> usize {
         // Relaxed: opened on this very CPU, or shut before the barrier.
         self.floor.load(Ordering::Relaxed)
     }
 
     /// What a hit must be below to go up.
     #[inline(always)]
-    pub(super) fn ceiling(&self) -> usize {
+    pub(crate) fn ceiling(&self) -> usize {
         // Relaxed: as `floor`.
         self.ceiling.load(Ordering::Relaxed)
     }
 
+    /// What a hit must be neither below nor above, where it does not move.
+    #[inline(always)]
+    pub(crate) fn limits(&self) -> Range<usize> {
+        self.floor()..self.ceiling()
+    }
+
     /// Sets the limits; in a visit.
     #[inline]
-    pub(super) fn open(&self, floor: usize, ceiling: usize) {
+    pub(crate) fn open(&self, floor: usize, ceiling: usize) {
         self.floor.store(floor, Ordering::Relaxed);
         self.ceiling.store(ceiling, Ordering::Relaxed);
     }
 
     /// Makes the next call on the gate's CPU a visit.
-    pub(super) fn shut(&self) {
+    pub(crate) fn shut(&self) {
         self.open(NO_FLOOR, NO_CEILING);
     }
 
@@ -151,23 +159,23 @@ impl Gate {
     }
 
     /// Asks for a drain: at the next call on the gate's CPU, unless that is just opening the gate.
-    pub(super) fn ask(&self) {
+    pub(crate) fn ask(&self) {
         self.drain.store(true, Ordering::Relaxed);
         self.shut();
     }
 
     /// Whether a drain is wanted.
-    pub(super) fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         self.drain.load(Ordering::Relaxed)
     }
 
     /// Wants no drain any more.
-    pub(super) fn settle(&self) {
+    pub(crate) fn settle(&self) {
         self.drain.store(false, Ordering::Relaxed);
     }
 
     /// As new, whoever was inside.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.settle();
         self.shut();
         self.leave();
@@ -175,10 +183,10 @@ impl Gate {
 
     /// Lets those in again whom a remote kept out that is not there any more.
     #[cfg(feature = "mmap")]
-    pub(super) fn readmit(&self) {
-        // Written only where that is so: a copied process has its own copy of what it writes to.
+    pub(crate) fn readmit(&self) {
+        // Written only where that is so: a copied process has its own copy of what it writes to. Relaxed: it has one thread.
         if self.revoked.load(Ordering::Relaxed) {
-            self.revoked.store(false, Ordering::Release);
+            self.revoked.store(false, Ordering::Relaxed);
         }
     }
 
@@ -196,7 +204,7 @@ impl Gate {
 }
 
 /// What has a gate.
-pub(super) trait Gated {
+pub(crate) trait Gated {
     /// Its gate.
     fn gate(&self) -> &Gate;
 }
@@ -205,7 +213,7 @@ pub(super) trait Gated {
 /// not leave in time, those where another remote is, and all if the platform cannot make CPUs synchronize.
 ///
 /// Meanwhile their CPUs take the shared path. Called with no lock held.
-pub(super) fn visit_all<'g, P: Platform, T: Gated + 'g>(
+pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
     platform: &P,
     gated: impl Fn(usize) -> Option<&'g T>,
     mut work: impl FnMut(&'g T),
