@@ -68,7 +68,8 @@ pub enum Mapping {
 ///    anything else than what kmem gives it to. Physical address 0 never maps to a null pointer if frame 0 is given to kmem.
 /// 2. [`virt_to_phys`](Self::virt_to_phys) is its inverse, and answers `None` for every address
 ///    that no such frame maps to, or an address that was never given to kmem.
-/// 3. [`cpu_id`](Self::cpu_id) differs between any two CPUs that run at the same time.
+/// 3. [`cpu_id`](Self::cpu_id) differs between any two CPUs that run at the same time, and is always below
+///    [`cpu_count`](Self::cpu_count), which never changes once kmem is used.
 /// 4. Between [`irq_save`](Self::irq_save) and the matching [`irq_restore`](Self::irq_restore) no
 ///    interrupt handler that calls kmem runs on this CPU, and the running thread stays on it.
 /// 5. Between [`pin`](Self::pin) and the matching [`unpin`](Self::unpin) the running thread stays

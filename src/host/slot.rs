@@ -144,7 +144,9 @@ fn index() -> u16 {
 fn assign() -> u16 {
     let slot = take();
     let own = if slot == SHARED { None } else { CpuId::new(usize::from(slot)) };
-    own.into_iter().for_each(local::begin);
+    if let Some(cpu) = own {
+        local::begin(cpu);
+    }
     // Before the destructor is armed: the C library may allocate for that, from kmem.
     thread::this().slot.set(slot);
     if slot != SHARED && !arm(1) {
@@ -293,7 +295,7 @@ pub(super) fn leave_locks() {
 /// The slots that a thread ever held, and the shared one. What belongs to the others was never touched: after a fork, every page that is
 /// costs a fault.
 pub(super) fn ever_held() -> impl Iterator<Item = CpuId> {
-    (0..local::begun().min(SLOTS - 1)).chain([SLOTS - 1]).filter_map(CpuId::new)
+    (0..local::begun()).chain([SLOTS - 1]).filter_map(CpuId::new)
 }
 
 /// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or [`resume_alone`].

@@ -8,13 +8,13 @@
 //! optional: whatever cannot be done in a CPU's slot, because an interrupt handler came upon it busy or a remote has it,
 //! is done on the shared path.
 
-use core::slice;
+use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use super::flags::AllocFlags;
-use super::frame_lists::{FrameLists, Given, Inside, ListIndex, MAX_BATCH, Visit};
+use super::frame_lists::{FrameLists, Given, Inside, Visit};
+use super::list_index::{ListIndex, MAX_BATCH};
 use super::passes::Offer;
-use super::raw::Carving;
 use super::zone::{Choice, Depth, Zone};
 use super::{AllocError, BlockOwner, PageAllocator};
 use crate::buddy::Placement;
@@ -24,76 +24,52 @@ use crate::gate;
 use crate::platform::{CpuId, MAX_CPUS, Platform};
 
 // What `CpuLists::Keep` says.
-const _: () = assert!(BYTES_FOR_CPU < 6 << 10);
-
-/// What a CPU's lists take, with their cell in the table.
-pub(super) const BYTES_FOR_CPU: usize = size_of::<FrameLists>() + size_of::<Cell>();
-
-/// Where a CPU's lists are.
-type Cell = AtomicPtr<FrameLists>;
+const _: () = assert!(size_of::<FrameLists>() < 6 << 10);
 
 /// The lists of CPUs that have none.
 static ABSENT: FrameLists = FrameLists::absent();
 
-/// The table of an allocator that has none.
-static NO_LISTS: [Cell; MAX_CPUS] =
-    [const { AtomicPtr::new((&raw const ABSENT).cast_mut()) }; MAX_CPUS];
-
-/// The lists of all CPUs, once there are any: a table that a hit reads without asking first whether it is there.
+/// The lists of all CPUs: a table that a hit reads without asking first whether they are there, or how many.
 ///
 /// # Invariants
 ///
-/// `table` leads to `NO_LISTS`, or to a cell for every CPU of the platform. Cells lead to lists that live for good. `len` of them, read
-/// before `table`, are those of CPUs.
+/// A cell leads to [`ABSENT`], or to lists that live for good and are its CPU's alone.
 pub(super) struct Cpus {
-    table: AtomicPtr<Cell>,
-    len: AtomicUsize,
+    cells: [AtomicPtr<FrameLists>; MAX_CPUS],
 }
 
 impl Cpus {
     pub(super) const fn new() -> Self {
-        Self {
-            table: AtomicPtr::new((&raw const NO_LISTS).cast_mut().cast()),
-            len: AtomicUsize::new(0),
+        Self { cells: [const { AtomicPtr::new((&raw const ABSENT).cast_mut()) }; MAX_CPUS] }
+    }
+
+    /// Has the CPUs use these lists from now on, the first one's first. Called once.
+    pub(super) fn set(&self, lists: &'static [FrameLists]) {
+        debug_assert!(self.are_absent(), "CPUs have lists");
+        for (cell, lists) in self.cells.iter().zip(lists) {
+            // Release, for the Acquire in `at`: the lists are written.
+            cell.store((&raw const *lists).cast_mut(), Ordering::Release);
         }
     }
 
-    /// Puts the lists of `cpus` CPUs, each of which has `share` frames, into memory for good, and has the CPUs use them from now on;
-    /// `false` if there is no room. `cpus` is how many there can be. Called once.
-    pub(super) fn set_up(&self, carving: &mut Carving, cpus: usize, share: usize) -> bool {
-        debug_assert!(self.is_empty(), "CPUs have lists");
-        let Some(lists) = carving.put(cpus, |_| FrameLists::new(share)) else { return false };
-        let cell = |index: usize| AtomicPtr::new((&raw const lists[index]).cast_mut());
-        let Some(table) = carving.put(cpus, cell) else { return false };
-        // Release, both, for the Acquires in `at` and `all`: cells and lists are written.
-        self.table.store(table.as_ptr().cast_mut(), Ordering::Release);
-        self.len.store(cpus, Ordering::Release);
-        true
-    }
-
     /// Whether no CPU has lists.
-    pub(super) fn is_empty(&self) -> bool {
-        self.len.load(Ordering::Relaxed) == 0
-    }
-
-    fn all(&self) -> &'static [Cell] {
-        let len = self.len.load(Ordering::Acquire);
-        // SAFETY: the table has so many cells, which live for good and are never borrowed mutably.
-        unsafe { slice::from_raw_parts(self.table.load(Ordering::Relaxed), len) }
+    pub(super) fn are_absent(&self) -> bool {
+        self.get(0).is_none()
     }
 
     /// The lists of the CPU, or [`ABSENT`].
     #[inline(always)]
     fn at(&self, cpu: CpuId) -> &'static FrameLists {
-        let table = self.table.load(Ordering::Acquire);
-        // SAFETY: there is a cell for every `CpuId`, or for all that the platform can have, and it leads to lists that live for good.
-        unsafe { &*(*table.add(cpu.index())).load(Ordering::Relaxed) }
+        // SAFETY: a `CpuId` is below `MAX_CPUS`.
+        let cell = unsafe { self.cells.get_unchecked(cpu.index()) };
+        // SAFETY: by the invariant, they live for good, and they are never borrowed mutably.
+        unsafe { &*cell.load(Ordering::Acquire) }
     }
 
     /// The lists of the CPU with this number, if it has some.
-    fn get(&self, number: usize) -> Option<&'static FrameLists> {
-        // SAFETY: as in `at`.
-        self.all().get(number).map(|cell| unsafe { &*cell.load(Ordering::Relaxed) })
+    pub(super) fn get(&self, number: usize) -> Option<&'static FrameLists> {
+        let lists = self.at(CpuId::new(number)?);
+        (!ptr::eq(lists, &ABSENT)).then_some(lists)
     }
 }
 

@@ -3,8 +3,8 @@
 use core::iter;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::cpus::BYTES_FOR_CPU;
 use super::error::InitError;
+use super::frame_lists::FrameLists;
 use super::options::{BootReport, Contents, CpuLists, InitOptions};
 use super::plan::{List, MAX_CARVES, SpanNeed, place, spans};
 use super::raw::Carving;
@@ -124,7 +124,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Puts frame lists in front of the zones; memory so small that there is no room does without.
     fn set_up_cpus(&self, setup: &Setup, report: &mut BootReport) {
         let cpus = self.platform.cpu_count().min(MAX_CPUS);
-        let frames = cpus.saturating_mul(BYTES_FOR_CPU).div_ceil(FRAME_SIZE);
+        let frames = cpus.saturating_mul(size_of::<FrameLists>()).div_ceil(FRAME_SIZE);
         let mut zones = self.zones.iter().rev();
         let taken = zones.find_map(|zone| {
             let mut zone = zone.lock(&self.platform);
@@ -136,8 +136,10 @@ impl<P: Platform> PageAllocator<P> {
         // SAFETY: the frames were just reserved for this, so they are mapped and nobody else's.
         let carving = unsafe { Carving::new(&self.platform, range, Contents::Unknown) };
         let share = report.managed_frames / cpus.max(1);
-        let set_up = carving.map(|mut carving| self.cpus.set_up(&mut carving, cpus, share));
-        debug_assert_eq!(set_up, Some(true), "{range} is not enough for {cpus} CPUs");
+        let lists = carving.and_then(|mut carving| carving.put(cpus, || FrameLists::new(share)));
+        if let Some(lists) = lists {
+            self.cpus.set(lists);
+        }
         report.metadata_frames += range.frames();
         report.managed_frames -= range.frames();
         report.zone_frames[setup.zone_of(range.start())] -= range.frames();

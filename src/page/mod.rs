@@ -11,7 +11,8 @@
 //! 2. The bytes of a managed frame are never read or written here, except to zero a block on
 //!    request.
 //! 3. Metadata lie in frames carved out of the memory they describe, which are reserved in their
-//!    span, if they lie in one. They are recorded in `carved`, so that nobody adds them by mistake.
+//!    span, if they lie in one, or holes where memory is zero from the start ([`Contents::Zeroed`]). They are recorded in
+//!    `carved`, so that nobody adds them by mistake.
 //! 4. Owner records never move and are never given back.
 //! 5. An ordinary request leaves `min` frames in its zone, and `high` in every zone below it; a
 //!    request with [`AllocFlags::ATOMIC`] may take the last frame. Only
@@ -67,6 +68,7 @@ mod frame_lists;
 mod growth;
 mod init;
 mod inject;
+mod list_index;
 mod options;
 mod owners;
 mod passes;

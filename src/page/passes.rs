@@ -156,7 +156,7 @@ impl<P: Platform> PageAllocator<P> {
     /// there was any.
     #[cold]
     fn drain_for(&self, flags: AllocFlags) -> bool {
-        if self.cpus.is_empty() {
+        if self.cpus.are_absent() {
             return false;
         }
         if flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT) {

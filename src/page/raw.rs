@@ -104,8 +104,8 @@ impl Carving {
         Some(unsafe { slice::from_raw_parts_mut(first.as_ptr(), len) })
     }
 
-    /// `len` values for good, each of which `make` makes from its index; `None` if there is no room.
-    pub(super) fn put<T>(&mut self, len: usize, make: impl Fn(usize) -> T) -> Option<&'static [T]> {
+    /// `len` values for good, each of which `make` makes; `None` if there is no room.
+    pub(super) fn put<T>(&mut self, len: usize, make: impl Fn() -> T) -> Option<&'static [T]> {
         let start = self.used.checked_next_multiple_of(align_of::<T>())?;
         let end = start.checked_add(len.checked_mul(size_of::<T>())?)?;
         if end > self.len_bytes {
@@ -118,7 +118,7 @@ impl Carving {
         for index in 0..len {
             // SAFETY: `index` is below `len`, for which there is room, and by the invariant the bytes are
             // mapped, known to nobody else and aligned, as `base` and `start` are.
-            unsafe { first.add(index).write(make(index)) };
+            unsafe { first.add(index).write(make()) };
         }
         // SAFETY: the values were just written, and the bytes are mapped for good and handed out once.
         Some(unsafe { slice::from_raw_parts(first.as_ptr(), len) })

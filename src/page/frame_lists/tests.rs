@@ -2,6 +2,7 @@ use std::boxed::Box;
 use std::vec::Vec;
 
 use super::*;
+use crate::frame::Order;
 
 const START: usize = 0x100;
 /// 16 MiB for each CPU.

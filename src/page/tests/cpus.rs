@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::buddy::FrameState;
 use crate::page::FreeError;
+use crate::page::cpus::Cpus;
+use crate::page::frame_lists::FrameLists;
+use crate::platform::MAX_CPUS;
 
 /// The small machine with lists.
 const LISTED: InitOptions = InitOptions { cpu_lists: CpuLists::Keep, ..SMALL };
@@ -114,6 +117,16 @@ fn a_drain_makes_everything_available_again() {
     assert_eq!(pages.frames_available(), all);
     assert_eq!(pages.largest(), largest);
     pages.verify().unwrap();
+}
+
+#[test]
+fn cpus_that_were_not_counted_have_no_lists() {
+    let cpus = Cpus::new();
+    assert!(cpus.are_absent());
+    cpus.set(Box::leak(Box::new([FrameLists::new(0), FrameLists::new(0)])));
+    let have_lists = (0..=MAX_CPUS).filter(|&number| cpus.get(number).is_some());
+    assert_eq!(have_lists.collect::<Vec<_>>(), [0, 1]);
+    assert!(!cpus.are_absent());
 }
 
 #[test]
