@@ -21,10 +21,10 @@ fn main() {
     let folder = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     for ((module, path), text) in FILES.iter().zip(texts) {
         println!("cargo::rerun-if-changed={path}");
-        // A file's own documentation cannot be included into another.
+        // What a file says of itself cannot be included into another.
         let code: String = text
             .lines()
-            .map(|line| match line.starts_with("//!") {
+            .map(|line| match line.starts_with("//!") || line.starts_with("#![") {
                 true => "\n".to_owned(),
                 false => format!("{line}\n"),
             })

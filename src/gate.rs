@@ -1,12 +1,21 @@
-//! Who may use what a CPU has of a cache, or of the frames: that CPU, which a hit asks for one thing only, or a remote.
+//! Who may use what belongs to a CPU: that CPU, without a locked instruction and without masking interrupts, or a remote.
 //!
-//! A [`Gate`] keeps the protocol of [`cpu_local`](crate::cpu_local), but that a hit does not look whether it is revoked. A
-//! hit has a position, and goes on only if that lies between two limits, a floor and a ceiling; a remote *shuts* these, so that nothing
-//! lies between. Whatever changes the limits, or more than a hit does, is a **visit** and looks.
+//! The CPU marks its [`Gate`] *busy* by a plain store, works, and clears the mark by a plain store. That is enough, because only two kinds of
+//! party can get between those stores:
 //!
-//! A remote revokes, shuts the limits, makes every CPU pass a barrier, and waits for the mark to clear. A visit that was
-//! under way may have opened the limits meanwhile. None is under way any more and none can begin, so to shut them once
-//! more is for good.
+//! - An **interrupt handler** on the same CPU. It runs to completion on top of what it interrupted. If it came before the mark was set
+//!   it enters and leaves unnoticed; if it came after, it finds the mark and goes to the shared path instead. It never waits.
+//! - A **remote** CPU that wants what is behind the gate because memory is short. It *revokes* the gate, makes every CPU pass a
+//!   memory barrier ([`Platform::synchronize`]), and waits for the mark to clear: from then on the CPU finds its gate revoked and goes
+//!   to the shared path. The cost of the handshake lies wholly with the remote side.
+//!
+//! Where threads migrate between CPUs in the midst of a call ([`Pinning::Migrating`]) the mark is set by an atomic exchange, and the gate is a
+//! lock that nobody waits for.
+//!
+//! Not even whether it is revoked does a **hit** look. It has a position, and goes on only if that lies between two limits, a floor and a
+//! ceiling, which it must look at anyway; a remote *shuts* these, so that nothing lies between. Whatever changes the limits, or more than a
+//! hit does, is a **visit** and looks. A visit that was under way when a remote shut the limits may have opened them meanwhile. None is
+//! under way any more once the mark has been clear, and none can begin, so to shut them once more is for good.
 //!
 //! # Invariants
 //!
@@ -15,15 +24,21 @@
 //!    clear; or by a remote that has set `revoked`, passed a barrier on every CPU, and then seen `busy` clear and the limits shut.
 //! 3. `revoked` is set and cleared by the one remote that won it by an exchange, or cleared where there is no other any more.
 //! 4. The limits are opened in visits alone. Anybody may shut them.
+//!
+//! # Sources
+//!
+//! Linux's "sheaves" (6.18) use a CPU-local trylock the same way; asymmetric barriers are those of `membarrier(2)` and of hazard
+//! pointers' reclamation.
 
 use core::ops::Range;
 
-use crate::platform::{MAX_CPUS, Pinning, Platform};
+use crate::cpu_set::CpuSet;
+use crate::platform::{CpuId, Pinning, Platform};
 use crate::sync::{
     AtomicBool, AtomicUsize, Ordering, REMOTE_SPINS, full_barrier, light_barrier, spin_wait,
 };
 
-/// The door to one CPU's slot.
+/// The door to what belongs to one CPU.
 #[repr(C)]
 pub(crate) struct Gate {
     busy: AtomicBool,
@@ -174,6 +189,12 @@ impl Gate {
         self.drain.store(false, Ordering::Relaxed);
     }
 
+    /// Whether somebody is inside, for a CPU that is not there any more.
+    #[cfg(feature = "mmap")]
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
     /// As new, whoever was inside.
     pub(crate) fn forget(&self) {
         self.settle();
@@ -209,21 +230,19 @@ pub(crate) trait Gated {
     fn gate(&self) -> &Gate;
 }
 
-/// Hands to `work` what is behind the gate of each CPU, which `gated` knows by number. Passed over are those whose CPU does
-/// not leave in time, those where another remote is, and all if the platform cannot make CPUs synchronize.
+/// Hands to `work` what is behind the gates of these CPUs; `gated` says what that is, always the same of a CPU. Passed over are those who
+/// do not leave in time, those where another remote is, and all if the platform cannot make CPUs synchronize.
 ///
-/// Meanwhile their CPUs take the shared path. Called with no lock held.
+/// Meanwhile the CPUs take the shared path. Called with no lock held that one of them waits for inside.
 pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
     platform: &P,
-    gated: impl Fn(usize) -> Option<&'g T>,
+    cpus: CpuSet,
+    gated: impl Fn(CpuId) -> &'g T,
     mut work: impl FnMut(&'g T),
 ) {
-    let mut revoked = Revoked { gated, cpus: [0; WORDS] };
-    for cpu in 0..MAX_CPUS {
-        revoked.revoke(cpu);
-    }
+    let revoked = Revoked::revoke(cpus, gated);
     // Either barrier also pairs with the Release of the last remote's `Revoked::drop`.
-    if revoked.is_empty() || !synchronize(platform) {
+    if revoked.cpus.is_empty() || !synchronize(platform) {
         return;
     }
     // First see all visits end that were under way: they may have opened limits.
@@ -256,40 +275,35 @@ fn synchronize<P: Platform>(platform: &P) -> bool {
     }
 }
 
-/// Words of a bit for each CPU.
-const WORDS: usize = MAX_CPUS.div_ceil(64);
-
 /// The gates that a remote has revoked. They are given back to their CPUs when this is dropped, also when the remote's work
 /// unwinds.
-struct Revoked<'g, T: Gated + 'g, F: Fn(usize) -> Option<&'g T>> {
+struct Revoked<'g, T: Gated + 'g, F: Fn(CpuId) -> &'g T> {
     gated: F,
-    /// A bit for each CPU whose gate it is.
-    cpus: [u64; WORDS],
+    cpus: CpuSet,
 }
 
-impl<'g, T: Gated + 'g, F: Fn(usize) -> Option<&'g T>> Revoked<'g, T, F> {
-    /// Revokes the gate of a CPU, unless another remote has done so.
-    fn revoke(&mut self, cpu: usize) {
-        let Some(gate) = (self.gated)(cpu).map(T::gate) else { return };
-        let won = gate.revoked.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed);
-        if won.is_ok() {
-            gate.shut();
-            self.cpus[cpu / 64] |= 1 << (cpu % 64);
+impl<'g, T: Gated + 'g, F: Fn(CpuId) -> &'g T> Revoked<'g, T, F> {
+    /// Revokes the gates of these CPUs, but those that another remote has revoked.
+    fn revoke(cpus: CpuSet, gated: F) -> Self {
+        let mut revoked = Self { gated, cpus: CpuSet::default() };
+        for cpu in cpus.iter() {
+            let gate = (revoked.gated)(cpu).gate();
+            let won =
+                gate.revoked.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed);
+            if won.is_ok() {
+                gate.shut();
+                revoked.cpus.add(cpu);
+            }
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.cpus == [0; WORDS]
+        revoked
     }
 
     fn iter(&self) -> impl Iterator<Item = &'g T> {
-        (0..MAX_CPUS)
-            .filter(|cpu| self.cpus[cpu / 64] >> (cpu % 64) & 1 == 1)
-            .filter_map(&self.gated)
+        self.cpus.iter().map(&self.gated)
     }
 }
 
-impl<'g, T: Gated + 'g, F: Fn(usize) -> Option<&'g T>> Drop for Revoked<'g, T, F> {
+impl<'g, T: Gated + 'g, F: Fn(CpuId) -> &'g T> Drop for Revoked<'g, T, F> {
     fn drop(&mut self) {
         for gated in self.iter() {
             // Release pairs with the Acquire in `visit`.

@@ -42,8 +42,7 @@ pub mod arena;
 pub mod bitmap;
 pub mod buddy;
 pub mod check;
-#[cfg(feature = "mmap")]
-mod cpu_local;
+mod cpu_set;
 pub mod frame;
 mod gate;
 pub mod heap;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["sync", "frame"],
     &["platform", "bitmap", "memory_map"],
-    &["cpu_local", "gate", "lock", "buddy", "arena"],
+    &["cpu_set"],
+    &["gate", "lock", "buddy", "arena"],
     &["check"],
     &["page"],
     &["slab"],
@@ -18,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules that may not contain any unsafe code, and must say so.
-const SAFE: &[&str] = &["frame", "memory_map", "bitmap", "buddy", "arena", "report"];
+const SAFE: &[&str] = &["frame", "memory_map", "cpu_set", "bitmap", "buddy", "arena", "report"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

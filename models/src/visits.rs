@@ -3,9 +3,10 @@
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::cpu_set::CpuSet;
 use crate::gate::{Gate, Gated, visit_all};
 use crate::machine::{MigratingMachine, PinnedMachine};
-use crate::platform::Platform;
+use crate::platform::{CpuId, Platform};
 use crate::sync::UnsafeCell;
 
 /// How often somebody was behind the gate.
@@ -82,7 +83,8 @@ impl Counter {
         let mut is_let_in = false;
         visit_all(
             platform,
-            |cpu| (cpu == 0).then_some(self),
+            CpuSet::of(|cpu| cpu == CpuId::BOOT),
+            |_| self,
             |counter: &Self| {
                 counter.add();
                 is_let_in = true;
@@ -96,7 +98,8 @@ impl Counter {
         let mut total = None;
         visit_all(
             platform,
-            |cpu| (cpu == 0).then_some(self),
+            CpuSet::of(|cpu| cpu == CpuId::BOOT),
+            |_| self,
             |counter: &Self| {
                 // SAFETY: see `Sync`.
                 total = Some(counter.count.with_mut(|count| unsafe { *count }));

@@ -28,10 +28,11 @@ use core::sync::atomic::{
 
 use super::platform::HostPlatform;
 use super::{local, slot, thread};
-use crate::cpu_local::CpuSlot;
+use crate::cpu_set::CpuSet;
 use crate::frame::{Frame, FrameRange};
+use crate::gate::{self, Gate, Gated};
 use crate::heap::SOURCES_MARK;
-use crate::platform::{CpuId, MAX_CPUS};
+use crate::platform::{CpuId, MAX_CPUS, Platform};
 
 /// Longer runs are not kept.
 pub(super) const MAX_FRAMES: usize = 256;
@@ -47,8 +48,10 @@ pub(super) struct Kept {
 }
 
 /// One thread slot's.
+#[repr(align(64))]
 pub(super) struct Keeper {
-    gate: CpuSlot<()>,
+    /// No hit gets through it: who uses what is kept visits.
+    gate: Gate,
     /// The run that is kept: see invariant 2.
     pub(super) kept: Place,
     /// The run that is lent, all of it: see invariant 4.
@@ -73,7 +76,8 @@ impl Kept {
             return None;
         }
         // SAFETY: the slot is this thread's, which keeps it.
-        unsafe { keeper.gate.with_local::<HostPlatform, _>(|()| work(keeper)) }
+        let visit = unsafe { keeper.gate.visit(HostPlatform::PINNING) }.then(|| Visit(keeper))?;
+        Some(work(visit.0))
     }
 
     /// What this thread's own slot keeps.
@@ -85,6 +89,13 @@ impl Kept {
     /// All that may keep something.
     pub(super) fn keepers(&self) -> &[Keeper] {
         self.keepers.get(..local::begun()).unwrap_or(&[])
+    }
+
+    /// Lets `work` use what each thread keeps or has lent, unless that is just using it.
+    pub(super) fn visit_all(&self, platform: &HostPlatform, work: impl FnMut(&Keeper)) {
+        let keepers = self.keepers();
+        let full = |cpu: CpuId| keepers.get(cpu.index()).is_some_and(|keeper| !keeper.is_empty());
+        gate::visit_all(platform, CpuSet::of(full), |cpu| &self.keepers[cpu.index()], work);
     }
 
     /// Who has lent the run that starts at `head`.
@@ -102,7 +113,8 @@ impl Kept {
     /// Forgets what the thread of a slot was about that is not there any more.
     pub(super) fn abandon(&self, cpu: CpuId) {
         let keeper = &self.keepers[cpu.index()];
-        if keeper.gate.abandon() {
+        if keeper.gate.is_busy() {
+            keeper.gate.forget();
             // It may have been anywhere between the two.
             if keeper.kept.get() == keeper.lent.get() {
                 keeper.lent.set(None);
@@ -112,10 +124,26 @@ impl Kept {
     }
 }
 
+impl Gated for Keeper {
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+}
+
+/// A thread at what it keeps, until this is dropped, also when what it does there unwinds.
+struct Visit<'a>(&'a Keeper);
+
+impl Drop for Visit<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.gate.leave();
+    }
+}
+
 impl Keeper {
     const fn new() -> Self {
         Self {
-            gate: CpuSlot::new(()),
+            gate: Gate::new(),
             kept: Place::new(),
             lent: Place::new(),
             used: AtomicUsize::new(0),
@@ -124,13 +152,9 @@ impl Keeper {
         }
     }
 
-    /// Lets `work` use what another thread keeps, unless that is just using it.
-    pub(super) fn with_remote<R>(
-        &self,
-        platform: &HostPlatform,
-        work: impl FnOnce() -> R,
-    ) -> Option<R> {
-        self.gate.with_remote(platform, |()| work())
+    /// Whether nothing is kept or lent here.
+    fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.lent.is_empty()
     }
 
     /// How much of what is lent its user has.

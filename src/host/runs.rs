@@ -209,15 +209,10 @@ impl HostFrames {
             }
         };
         with_lock(&self.kept.lending, |()| {
-            for keeper in self.kept.keepers() {
-                if !keeper.kept.is_empty() || !keeper.lent.is_empty() {
-                    let kept = keeper.with_remote(self.pages.platform(), || {
-                        self.cut(keeper);
-                        keeper.kept.take()
-                    });
-                    kept.flatten().into_iter().for_each(&mut give);
-                }
-            }
+            self.kept.visit_all(self.pages.platform(), |keeper| {
+                self.cut(keeper);
+                keeper.kept.take().into_iter().for_each(&mut give);
+            });
         });
         with_lock(&self.recent, |recent| recent.clear(give));
     }

@@ -19,6 +19,7 @@ use super::zone::{Choice, Depth, Zone};
 use super::{AllocError, BlockOwner, PageAllocator};
 use crate::buddy::Placement;
 use crate::check::{Rule, Violation, violation};
+use crate::cpu_set::CpuSet;
 use crate::frame::{Frame, FrameRange, Order};
 use crate::gate;
 use crate::platform::{CpuId, MAX_CPUS, Platform};
@@ -54,7 +55,7 @@ impl Cpus {
 
     /// Whether no CPU has lists.
     pub(super) fn are_absent(&self) -> bool {
-        self.get(0).is_none()
+        self.get(CpuId::BOOT).is_none()
     }
 
     /// The lists of the CPU, or [`ABSENT`].
@@ -66,9 +67,9 @@ impl Cpus {
         unsafe { &*cell.load(Ordering::Acquire) }
     }
 
-    /// The lists of the CPU with this number, if it has some.
-    pub(super) fn get(&self, number: usize) -> Option<&'static FrameLists> {
-        let lists = self.at(CpuId::new(number)?);
+    /// The lists of the CPU, if it has some.
+    pub(super) fn get(&self, cpu: CpuId) -> Option<&'static FrameLists> {
+        let lists = self.at(cpu);
         (!ptr::eq(lists, &ABSENT)).then_some(lists)
     }
 }
@@ -296,17 +297,12 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Empties the lists of those CPUs; whether all could be emptied.
     fn drain_cpus(&self, which: impl Fn(&FrameLists) -> bool) -> bool {
-        // Asked once: what the answer depends on changes on the way.
-        let mut chosen = [0_u64; MAX_CPUS / 64];
-        let mut left = 0;
-        for number in (0..MAX_CPUS).filter(|&number| self.cpus.get(number).is_some_and(&which)) {
-            chosen[number / 64] |= 1 << (number % 64);
-            left += 1;
-        }
-        let is_chosen = |number: usize| chosen[number / 64] >> (number % 64) & 1 == 1;
+        let chosen = CpuSet::of(|cpu| self.cpus.get(cpu).is_some_and(&which));
+        let mut left = chosen.len();
         gate::visit_all(
             &self.platform,
-            |number| self.cpus.get(number).filter(|_| is_chosen(number)),
+            chosen,
+            |cpu| self.cpus.at(cpu),
             |lists| {
                 // SAFETY: `visit_all` has let us in, until this returns.
                 self.empty_for_now(unsafe { lists.inside() });

@@ -21,6 +21,7 @@ use super::shelf::Shelf;
 use super::slot::{ABSENT, Slot};
 use super::way::Way;
 use crate::buddy::AllocError;
+use crate::cpu_set::CpuSet;
 use crate::gate::{self, Gated};
 use crate::lock::IrqLock;
 use crate::page::records::{self, NONE, Records};
@@ -262,11 +263,12 @@ impl Cpus {
         capacity: u32,
         mut work: impl FnMut(Inside<'_>),
     ) {
-        let slot = |number| self.slot(platform, CpuId::new(number)?);
-        gate::visit_all(platform, slot, |slot| {
+        let with_slots = CpuSet::of(|cpu| self.slot(platform, cpu).is_some());
+        let visit = |slot| {
             // SAFETY: `gate::visit_all` has let us in, until this returns.
             work(unsafe { Inside::new(slot, capacity) });
-        });
+        };
+        gate::visit_all(platform, with_slots, |cpu| self.at(cpu), visit);
     }
 
     /// Counts a call on the shared path; whether the running CPU should have a slot by now.

@@ -7,10 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::buddy::FrameState;
+use crate::cpu_set::CpuSet;
 use crate::page::FreeError;
 use crate::page::cpus::Cpus;
 use crate::page::frame_lists::FrameLists;
-use crate::platform::MAX_CPUS;
+use crate::platform::CpuId;
 
 /// The small machine with lists.
 const LISTED: InitOptions = InitOptions { cpu_lists: CpuLists::Keep, ..SMALL };
@@ -124,8 +125,8 @@ fn cpus_that_were_not_counted_have_no_lists() {
     let cpus = Cpus::new();
     assert!(cpus.are_absent());
     cpus.set(Box::leak(Box::new([FrameLists::new(0), FrameLists::new(0)])));
-    let have_lists = (0..=MAX_CPUS).filter(|&number| cpus.get(number).is_some());
-    assert_eq!(have_lists.collect::<Vec<_>>(), [0, 1]);
+    let have_lists = CpuSet::of(|cpu| cpus.get(cpu).is_some());
+    assert_eq!(have_lists.iter().map(CpuId::index).collect::<Vec<_>>(), [0, 1]);
     assert!(!cpus.are_absent());
 }
 
