@@ -38,6 +38,23 @@ fn a_cache_takes_nothing_before_its_first_use_and_little_for_it() {
 }
 
 #[test]
+fn objects_of_fresh_slabs_are_handed_out_as_they_lie_in_memory() {
+    let frames = Frames::new(256);
+    // 64 and 21 objects to a slab of a frame: some batches end with one.
+    for size in [64, 192] {
+        let cache = RawCache::new(&frames, "fresh", size, 8, CacheFlags::empty());
+        become_cpu(0);
+        let objects = take(&cache, 1000);
+        for pair in objects.windows(2) {
+            let [before, after] = [pair[0].addr().get(), pair[1].addr().get()];
+            let in_one_slab = before / FRAME_SIZE == after / FRAME_SIZE;
+            assert!(!in_one_slab || after == before + size, "{before:x} before {after:x}");
+        }
+        give(&cache, objects);
+    }
+}
+
+#[test]
 fn a_cache_that_empties_keeps_64_kib_of_slabs_and_gives_the_others_back_by_itself() {
     let frames = Frames::new(512);
     let cache = RawCache::new(&frames, "wave", 512, 8, CacheFlags::NO_MAGAZINES);

@@ -214,9 +214,11 @@ impl<'a> Inside<'a> {
         self.load(platform, previous, previous_rounds);
     }
 
-    /// Puts objects into the loaded magazine, which the caller knows to have room for all of them.
-    pub(super) fn refill(self) -> Refill<'a> {
-        Refill { slot: self.slot, top: self.slot.top.load(Relaxed) }
+    /// Fills the empty magazine that is loaded with at most `batch` objects, which it has room for. The first to be put is the first
+    /// to be handed out: objects of a fresh slab go to users as they lie in memory, which is what caches fetch ahead.
+    pub(super) fn refill(self, batch: usize) -> Refill<'a> {
+        let end = self.slot.bottom.load(Relaxed).wrapping_add(batch);
+        Refill { slot: self.slot, end, first: end }
     }
 
     /// How many objects to take from the slabs now.
@@ -227,26 +229,35 @@ impl<'a> Inside<'a> {
     }
 }
 
-/// A loaded magazine that is being filled: see [`Inside::refill`].
+/// A loaded magazine that is being filled, from above: see [`Inside::refill`].
 pub(super) struct Refill<'a> {
     slot: &'a Slot,
-    top: *mut Entry,
+    end: *mut Entry,
+    /// What was put last.
+    first: *mut Entry,
 }
 
 impl Refill<'_> {
-    /// Puts an object behind the others.
+    /// Puts an object below the others.
     #[inline(always)]
     pub(super) fn put(&mut self, entry: Entry) {
-        // SAFETY: at the top is room for an entry (slot, invariant 3, and whoever fills it knows that the magazine has room). The
-        // slot is that of who is inside.
+        // SAFETY: whoever fills the magazine puts no more objects than it said there would be, so this is at the bottom or above,
+        // and below a place that the magazine has (slot, invariant 3). The slot is that of who is inside.
         unsafe {
-            self.top.write(entry);
-            self.top = self.top.add(1);
+            self.first = self.first.sub(1);
+            self.first.write(entry);
         }
     }
 
     /// Makes them the magazine's.
     pub(super) fn finish(self) {
-        self.slot.top.store(self.top, Relaxed);
+        let bottom = self.slot.bottom.load(Relaxed);
+        let rounds = (self.end.addr() - self.first.addr()) / size_of::<Entry>();
+        if self.first != bottom {
+            // Fewer than were wanted.
+            // SAFETY: so many entries were put, from `first` on, and the magazine's places begin at the bottom.
+            unsafe { ptr::copy(self.first, bottom, rounds) };
+        }
+        self.slot.top.store(bottom.wrapping_add(rounds), Relaxed);
     }
 }
