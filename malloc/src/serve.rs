@@ -57,7 +57,7 @@ pub(crate) fn allocate_bytes(call: &'static str, bytes: usize) -> Pointer {
     // There are hits only where calls are not observed: see `mode`.
     match engine::allocate_hit(bytes) {
         Some(block) => block.as_ptr().cast(),
-        None => allocate_bytes_slowly(call, bytes),
+        None => allocate_bytes_slowly(bytes, call),
     }
 }
 
@@ -74,9 +74,10 @@ pub(crate) fn allocate_zeroed(call: &'static str, bytes: usize) -> Pointer {
     }
 }
 
+/// What a hit has at hand stays where it is: in the register of the first argument.
 #[cold]
 #[inline(never)]
-fn allocate_bytes_slowly(call: &'static str, bytes: usize) -> Pointer {
+fn allocate_bytes_slowly(bytes: usize, call: &'static str) -> Pointer {
     match engine::allocate_second_hit(bytes) {
         Some(block) => block.as_ptr().cast(),
         None => allocate(call, Request::of(bytes)),
@@ -139,7 +140,7 @@ pub(crate) unsafe fn free(call: &'static str, block: Pointer) {
     // SAFETY: the caller's promise.
     if !unsafe { engine::free_hit(block.cast()) } {
         // SAFETY: the caller's promise.
-        unsafe { free_slowly(call, block) };
+        unsafe { free_slowly(block, call) };
     }
 }
 
@@ -167,7 +168,7 @@ pub(crate) unsafe fn free_sized(call: &'static str, block: Pointer, bytes: usize
 /// As [`free`].
 #[cold]
 #[inline(never)]
-unsafe fn free_slowly(call: &'static str, block: Pointer) {
+unsafe fn free_slowly(block: Pointer, call: &'static str) {
     // SAFETY: the caller's promise.
     if unsafe { engine::free_second_hit(block.cast()) } {
         return;

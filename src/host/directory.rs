@@ -46,20 +46,26 @@ impl Directory {
     #[inline(always)]
     pub(super) fn owner(&self, address: usize) -> Option<u32> {
         // Acquire: see `slab::named`.
-        Some(self.record(address)?.load(Acquire))
+        self.with_record(address, |record| record.load(Acquire))
     }
 
     /// The owner record of the frame at an address; `None` says only that it is not in the first span.
-    #[inline(always)]
     pub(super) fn record(&self, address: usize) -> Option<&AtomicU32> {
+        self.with_record(address, |record| record)
+    }
+
+    /// Lets `look` look at the owner record of the frame at an address. (An optional reference would be compared with null.)
+    #[inline(always)]
+    fn with_record<'d, R>(
+        &'d self,
+        address: usize,
+        look: impl FnOnce(&'d AtomicU32) -> R,
+    ) -> Option<R> {
         let frames = self.frames.load(Acquire);
         // Below the span is beyond it.
         let index = address.wrapping_sub(self.start.load(Relaxed)) >> FRAME_SHIFT;
-        if index >= frames {
-            return None;
-        }
         // SAFETY: `begin` was given so many records, which live as long as this.
-        Some(unsafe { &*self.records.load(Relaxed).add(index) })
+        (index < frames).then(|| look(unsafe { &*self.records.load(Relaxed).add(index) }))
     }
 }
 

@@ -114,31 +114,39 @@ impl<A: Frames> Mixed<A> {
         Self { allocator, orders, live, random, next: Vec::new() }
     }
 
-    /// Gives `blocks` blocks back, drawn at random, and takes as many of random orders.
-    ///
-    /// A request that cannot be met is repeated for the smallest order, which always can.
+    /// Gives `blocks` blocks back, drawn at random, and takes as many of random orders, after as many that only warm the caches.
     pub fn run(&mut self, blocks: usize) -> Timing {
+        self.draw(blocks);
+        self.exchange(blocks);
+        self.draw(blocks);
+        timed(2 * blocks, || self.exchange(blocks))
+    }
+
+    /// Decides which blocks go, the last ones of the list, and what comes.
+    fn draw(&mut self, blocks: usize) {
         for end in (self.live.len() - blocks..self.live.len()).rev() {
             let drawn = self.random.below(end + 1);
             self.live.swap(drawn, end);
         }
         self.next.clear();
         self.next.extend((0..blocks).map(|_| draw(&mut self.random, &self.orders)));
+    }
+
+    /// A request that cannot be met is repeated for the smallest order, which always can.
+    fn exchange(&mut self, blocks: usize) {
         let rest = self.live.len() - blocks;
-        timed(2 * blocks, || {
-            for (block, order) in self.live.drain(rest..) {
-                self.allocator.give(block, order);
-            }
-            for &order in &self.next {
-                self.live.push(match self.allocator.take(order) {
-                    Some(block) => (block, order),
-                    None => {
-                        let order = self.orders.start;
-                        (self.allocator.take(order).expect("a small block"), order)
-                    }
-                });
-            }
-        })
+        for (block, order) in self.live.drain(rest..) {
+            self.allocator.give(block, order);
+        }
+        for &order in &self.next {
+            self.live.push(match self.allocator.take(order) {
+                Some(block) => (block, order),
+                None => {
+                    let order = self.orders.start;
+                    (self.allocator.take(order).expect("a small block"), order)
+                }
+            });
+        }
     }
 }
 

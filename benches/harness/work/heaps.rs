@@ -115,23 +115,32 @@ impl<H: Heap> Mix<H> {
         Self { heap, live, random, steps: Vec::new() }
     }
 
-    /// Replaces `steps` blocks: each gives one back and takes one of another size.
+    /// Replaces `steps` blocks, after as many that only warm the caches: each step gives one back and takes one of another size.
     pub fn run(&mut self, steps: usize) -> Timing {
+        self.draw(steps);
+        self.replace();
+        self.draw(steps);
+        timed(steps, || self.replace())
+    }
+
+    /// Decides on the next steps.
+    fn draw(&mut self, steps: usize) {
         self.steps.clear();
         for _ in 0..steps {
             let slot = self.random.below(self.live.len());
             self.steps.push((slot, mixed(&mut self.random)));
         }
-        timed(steps, || {
-            for &(slot, layout) in &self.steps {
-                let (block, old) = self.live[slot];
-                // SAFETY: a live block, replaced before anybody sees it again.
-                unsafe { self.heap.give(block, old) };
-                let block = self.heap.take(layout);
-                touch(block);
-                self.live[slot] = (block, layout);
-            }
-        })
+    }
+
+    fn replace(&mut self) {
+        for &(slot, layout) in &self.steps {
+            let (block, old) = self.live[slot];
+            // SAFETY: a live block, replaced before anybody sees it again.
+            unsafe { self.heap.give(block, old) };
+            let block = self.heap.take(layout);
+            touch(block);
+            self.live[slot] = (block, layout);
+        }
     }
 }
 
