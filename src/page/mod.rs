@@ -65,6 +65,7 @@ mod cpus;
 mod error;
 mod flags;
 mod frame_lists;
+mod granules;
 mod growth;
 mod init;
 mod inject;

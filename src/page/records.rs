@@ -3,9 +3,12 @@
 //!
 //! A record is a whole number of 64-byte granules and never crosses a frame. Its **id** is its
 //! physical address in granules, so an id becomes an address, and an address an id, by
-//! arithmetic over the direct map, and fits the 32-bit owner record that every frame has. A
-//! frame of records serves records of one size; its first granule is its header. So no id is a
-//! multiple of 64: such values in owner records are never records.
+//! arithmetic over the direct map, and fits the 32-bit owner record that every frame has. The first granule of a
+//! frame of records is its header, so no id is a multiple of 64: such values in owner records are never records.
+//!
+//! Records of all sizes lie in the same frames, each in the first gap that holds it, in a frame whose longest gap is not much
+//! longer than need be. Who uses a little of everything, as a small program does of a heap, touches few frames, and a copy
+//! of it that writes there copies few.
 //!
 //! A source can share one pool among all who take from it, so that a cache that keeps a few
 //! records does not cost a few frames: see [`FrameSource::records`].
@@ -14,9 +17,9 @@
 //!
 //! 1. Every frame of records lies below [`REACH`] frames (256 GiB). A source that hands out a
 //!    higher one is asked again for one below 4 GiB; if there is none either, the answer is [`AllocError::OutOfReach`].
-//! 2. A header's mask has a bit for each free record of its frame.
-//! 3. A frame with some free records is in the list of its size, a frame with none is in no
-//!    list, and a frame with nothing but free records has been given back.
+//! 2. A header's words say which granules of its frame are free, and where its records end.
+//! 3. A frame with free granules is in the list of its longest gap, a frame with none is in no
+//!    list, and a frame without records has been given back.
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -26,6 +29,7 @@ use crate::buddy::{AllocError, BlockOwner};
 use crate::check::{Rule, Violation, violation};
 use crate::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, Order, PhysAddr};
 use crate::lock::IrqLock;
+use crate::page::granules::{GAPS, GRANULES, Granules};
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::Platform;
 
@@ -38,11 +42,10 @@ pub(crate) const GRANULE: usize = 1 << GRANULE_SHIFT;
 /// Base-two logarithm of the granules in a frame.
 const FRAME_GRANULES: u32 = FRAME_SHIFT - GRANULE_SHIFT;
 
-/// Granules in a frame.
-const GRANULES: usize = FRAME_SIZE / GRANULE;
-
 /// Most granules in a record, so that a frame holds at least one beside its header.
-pub(crate) const MAX_GRANULES: usize = GRANULES - 1;
+pub(crate) const MAX_GRANULES: usize = GRANULES as usize - 1;
+
+const _: () = assert!(FRAME_SIZE == GRANULES as usize * GRANULE);
 
 /// First frame number that an id cannot name.
 const REACH: usize = 1 << (32 - (FRAME_GRANULES));
@@ -53,7 +56,7 @@ pub(crate) const NONE: u32 = 0;
 /// Whether an owner record names a record.
 #[inline]
 pub(crate) const fn names_record(id: u32) -> bool {
-    !id.is_multiple_of(GRANULES as u32)
+    !id.is_multiple_of(GRANULES)
 }
 
 /// Where the record `id` lies.
@@ -70,23 +73,24 @@ pub(crate) fn id_of<P: Platform>(platform: &P, address: *const u8) -> Option<u32
 /// The first granule of a frame of records. All fields are changed under the pool's lock alone.
 #[repr(C, align(64))]
 struct Header {
-    /// Invariant 2.
+    /// Invariant 2: [`Granules`].
     free: AtomicU64,
+    ends: AtomicU64,
     next: AtomicU32,
     prev: AtomicU32,
-    granules: u32,
 }
 
 const _: () = assert!(size_of::<Header>() <= GRANULE);
 
-/// Records in a frame of records of this size.
-const fn records_in_frame(granules: usize) -> usize {
-    MAX_GRANULES / granules
-}
+impl Header {
+    fn granules(&self) -> Granules {
+        Granules { free: self.free.load(Relaxed), ends: self.ends.load(Relaxed) }
+    }
 
-/// The mask of a frame with nothing but free records.
-const fn full_mask(granules: usize) -> u64 {
-    (1 << records_in_frame(granules)) - 1
+    fn set_granules(&self, granules: Granules) {
+        self.free.store(granules.free, Relaxed);
+        self.ends.store(granules.ends, Relaxed);
+    }
 }
 
 /// A pool of records, for sources to hold: see [`FrameSource::records`].
@@ -94,16 +98,19 @@ pub struct Records {
     lists: IrqLock<Lists>,
 }
 
-/// For each size the frames with free records, doubly linked by their headers' ids.
+/// What was to be given is no record.
+struct NoRecord;
+
+/// For each length of the longest gap the frames that have it, doubly linked by their headers' ids.
 struct Lists {
-    heads: [u32; MAX_GRANULES + 1],
+    heads: [u32; GAPS],
     frames: usize,
 }
 
 impl Records {
     /// A pool without frames.
     pub const fn new() -> Self {
-        Self { lists: IrqLock::new(Lists { heads: [NONE; MAX_GRANULES + 1], frames: 0 }) }
+        Self { lists: IrqLock::new(Lists { heads: [NONE; GAPS], frames: 0 }) }
     }
 
     /// Frames that the pool holds.
@@ -118,33 +125,33 @@ impl Records {
         len_bytes: usize,
         flags: AllocFlags,
     ) -> Result<Record, AllocError> {
-        let granules = len_bytes.div_ceil(GRANULE);
-        if granules == 0 || granules > MAX_GRANULES {
+        let len = len_bytes.div_ceil(GRANULE);
+        if len == 0 || len > MAX_GRANULES {
             return Err(AllocError::TooLarge);
         }
-        let platform = source.platform();
-        if let Some(id) = self.lists.lock(platform).take(platform, granules) {
+        let (platform, len) = (source.platform(), len as u32);
+        if let Some(id) = self.lists.lock(platform).take(platform, len) {
             return Ok(Record::at(platform, id));
         }
         let frame = take_frame_in_reach(source, flags)?;
-        let header_id = (frame.number() as u32) << (FRAME_GRANULES);
+        let header_id = (frame.number() as u32) << FRAME_GRANULES;
         let header = address(platform, header_id).cast::<Header>();
+        let mut granules = Granules::UNUSED;
+        let first = granules.take(len).ok_or(AllocError::TooLarge)?;
         // SAFETY: the frame was just taken, so it is the pool's alone, and a header fits a
         // granule, at whose alignment frames start.
         unsafe {
             header.write(Header {
-                free: AtomicU64::new(full_mask(granules) & !1),
+                free: AtomicU64::new(granules.free),
+                ends: AtomicU64::new(granules.ends),
                 next: AtomicU32::new(NONE),
                 prev: AtomicU32::new(NONE),
-                granules: granules as u32,
             });
         }
         let mut lists = self.lists.lock(platform);
         lists.frames += 1;
-        if records_in_frame(granules) > 1 {
-            lists.link(platform, header_id);
-        }
-        Ok(Record::at(platform, header_id + 1))
+        lists.link(platform, header_id, granules.longest_gap());
+        Ok(Record::at(platform, header_id + first))
     }
 
     /// Gives a record back.
@@ -155,8 +162,13 @@ impl Records {
     /// any more.
     pub(crate) unsafe fn give<S: FrameSource>(&self, source: &S, id: u32) {
         let platform = source.platform();
-        let Some(header_id) = self.lists.lock(platform).give(platform, id) else { return };
-        let number = (header_id >> (FRAME_GRANULES)) as usize;
+        let given = self.lists.lock(platform).give(platform, id);
+        let header_id = match given {
+            Ok(Some(header_id)) => header_id,
+            Ok(None) => return,
+            Err(NoRecord) => return corrupted(platform, id),
+        };
+        let number = (header_id >> FRAME_GRANULES) as usize;
         if let Some(frame) = Frame::new(number) {
             // SAFETY: `Lists::give` has unlinked the frame: all its records are free, so nobody
             // uses it.
@@ -169,75 +181,90 @@ impl Records {
 }
 
 impl Lists {
-    /// A free record of a frame that has some.
-    fn take<P: Platform>(&mut self, platform: &P, granules: usize) -> Option<u32> {
-        let header_id = self.heads[granules];
-        if header_id == NONE {
-            return None;
-        }
-        let header = self.header(platform, header_id);
-        let free = header.free.load(Relaxed);
-        header.free.store(free & (free - 1), Relaxed);
-        if free & (free - 1) == 0 {
-            self.unlink(platform, header_id);
-        }
-        Some(header_id + 1 + free.trailing_zeros() * granules as u32)
-    }
-
-    /// Marks the record free; the header of its frame if that is to be given back.
-    fn give<P: Platform>(&mut self, platform: &P, id: u32) -> Option<u32> {
-        let header_id = id - id % GRANULES as u32;
-        let header = self.header(platform, header_id);
-        let granules = header.granules as usize;
-        let record = (id - header_id - 1) / header.granules;
-        let before = header.free.load(Relaxed);
-        let after = before | 1 << record;
-        header.free.store(after, Relaxed);
-        if after == full_mask(granules) {
-            if before != 0 {
-                self.unlink(platform, header_id);
+    /// A record of `len` granules in a frame that has room.
+    fn take<P: Platform>(&mut self, platform: &P, len: u32) -> Option<u32> {
+        // The first list may have frames that are too full by less than half; one of them is asked.
+        for (gap, head) in self.heads.into_iter().enumerate().skip(len.ilog2() as usize) {
+            if head == NONE {
+                continue;
             }
-            self.frames -= 1;
-            return Some(header_id);
-        }
-        if before == 0 {
-            self.link(platform, header_id);
+            let mut granules = header(platform, head).granules();
+            if let Some(first) = granules.take(len) {
+                self.change(platform, head, granules, Some(gap));
+                return Some(head + first);
+            }
         }
         None
     }
 
-    fn link<P: Platform>(&mut self, platform: &P, id: u32) {
-        let header = self.header(platform, id);
-        let head = &mut self.heads[header.granules as usize % (MAX_GRANULES + 1)];
-        let next = *head;
-        header.next.store(next, Relaxed);
-        header.prev.store(NONE, Relaxed);
-        *head = id;
-        if next != NONE {
-            self.header(platform, next).prev.store(id, Relaxed);
+    /// Frees the record; the header of its frame if that is to be given back.
+    fn give<P: Platform>(&mut self, platform: &P, id: u32) -> Result<Option<u32>, NoRecord> {
+        let first = id % GRANULES;
+        let header_id = id - first;
+        let mut granules = header(platform, header_id).granules();
+        let before = granules.longest_gap();
+        if !granules.give(first) {
+            return Err(NoRecord);
+        }
+        if granules.are_unused() {
+            self.unlink(platform, header_id, before);
+            self.frames -= 1;
+            return Ok(Some(header_id));
+        }
+        self.change(platform, header_id, granules, before);
+        Ok(None)
+    }
+
+    /// Notes what the granules of a frame are used for now, whose longest gap was `before`.
+    fn change<P: Platform>(
+        &mut self,
+        platform: &P,
+        id: u32,
+        granules: Granules,
+        before: Option<usize>,
+    ) {
+        header(platform, id).set_granules(granules);
+        let after = granules.longest_gap();
+        if before != after {
+            self.unlink(platform, id, before);
+            self.link(platform, id, after);
         }
     }
 
-    fn unlink<P: Platform>(&mut self, platform: &P, id: u32) {
-        let header = self.header(platform, id);
-        let (next, prev) = (header.next.load(Relaxed), header.prev.load(Relaxed));
+    /// Puts a frame first in the list of its longest gap, if it has one.
+    fn link<P: Platform>(&mut self, platform: &P, id: u32, gap: Option<usize>) {
+        let Some(head) = gap.and_then(|gap| self.heads.get_mut(gap)) else { return };
+        let next = *head;
+        *head = id;
+        let linked = header(platform, id);
+        linked.next.store(next, Relaxed);
+        linked.prev.store(NONE, Relaxed);
         if next != NONE {
-            self.header(platform, next).prev.store(prev, Relaxed);
+            header(platform, next).prev.store(id, Relaxed);
+        }
+    }
+
+    /// Takes a frame out of the list of its longest gap, if it is in one.
+    fn unlink<P: Platform>(&mut self, platform: &P, id: u32, gap: Option<usize>) {
+        let Some(head) = gap.and_then(|gap| self.heads.get_mut(gap)) else { return };
+        let linked = header(platform, id);
+        let (next, prev) = (linked.next.load(Relaxed), linked.prev.load(Relaxed));
+        if next != NONE {
+            header(platform, next).prev.store(prev, Relaxed);
         }
         if prev == NONE {
-            self.heads[header.granules as usize % (MAX_GRANULES + 1)] = next;
+            *head = next;
         } else {
-            self.header(platform, prev).next.store(next, Relaxed);
+            header(platform, prev).next.store(next, Relaxed);
         }
     }
+}
 
-    /// The header `id`, for as long as its frame belongs to the pool.
-    fn header<'a, P: Platform>(&self, platform: &P, id: u32) -> &'a Header {
-        // SAFETY: the ids that reach here are those of frames of this pool, whose first granule
-        // `Records::take` made a header; all accesses are atomic. Callers, all in this file,
-        // drop the reference before the frame is given back.
-        unsafe { &*address(platform, id).cast::<Header>() }
-    }
+/// The header `id`, for as long as its frame belongs to the pool.
+fn header<'a, P: Platform>(platform: &P, id: u32) -> &'a Header {
+    // SAFETY: the ids that reach here are those of frames of a pool, whose first granule `Records::take` made a header; all
+    // accesses are atomic. Callers, all of them `Lists`, drop the reference before the frame is given back.
+    unsafe { &*address(platform, id).cast::<Header>() }
 }
 
 /// A record that was just taken.
@@ -282,7 +309,7 @@ fn take_frame_in_reach<S: FrameSource>(source: &S, flags: AllocFlags) -> Result<
     }
 }
 
-/// Reports that the source does not know a frame that it handed out.
+/// Reports that the source does not know a frame that it handed out, or a frame's header a record.
 #[cold]
 fn corrupted<P: Platform>(platform: &P, id: u32) {
     let address = address(platform, id) as usize;

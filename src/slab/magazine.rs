@@ -24,7 +24,7 @@ struct Header {
 pub(super) const MAX_ROUNDS: u32 = rounds_for(0);
 
 /// How many rounds the magazines of a cache of such objects have: fewer the larger the objects, so that what lies idle in a
-/// CPU stays small. Records of these sizes fill frames well.
+/// CPU stays small.
 pub(super) const fn rounds_for(object_bytes: usize) -> u32 {
     let granules = match object_bytes {
         0..=64 => 15,
