@@ -224,3 +224,32 @@ impl Place {
         run
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_thread_was_about_is_forgotten_with_it() {
+        let kept = Kept::new();
+        let run = FrameRange::from_len(Frame::new(64).expect("a frame"), 4);
+        let (busy, idle) = (CpuId::new(3).expect("a slot"), CpuId::new(4).expect("a slot"));
+        for cpu in [busy, idle] {
+            kept.keepers[cpu.index()].kept.set(run);
+        }
+        let keeper = &kept.keepers[busy.index()];
+        let visit = || {
+            // SAFETY: nobody else knows the keeper.
+            unsafe { keeper.gate.visit(HostPlatform::PINNING) }
+        };
+        // Half way from keeping the run to lending it.
+        assert!(visit());
+        keeper.lent.set(run);
+        for cpu in [busy, idle] {
+            kept.abandon(cpu);
+        }
+        assert!(visit(), "the next thread gets in");
+        assert!(keeper.is_empty(), "the run may be anybody's");
+        assert_eq!(kept.keepers[idle.index()].kept.get(), run, "nobody was at that one");
+    }
+}
