@@ -283,13 +283,12 @@ impl Growth {
         if self.span.start() == 0 {
             return self.begin(host, needed);
         }
-        let step = needed.max((self.opened_bytes / 4).clamp(STEP_BYTES, MAX_STEP_BYTES));
         let left = self.span.left_bytes();
-        if left >= needed {
-            return self.open(pages, step.min(left)).or_else(|| self.open(pages, needed));
-        }
         if left > 0 {
-            return self.open(pages, left);
+            let here = self.bytes_for(pages, frames).unwrap_or(needed);
+            let step = (self.opened_bytes / 4).clamp(STEP_BYTES, MAX_STEP_BYTES);
+            let sizes = [here.max(step), here, needed];
+            return sizes.into_iter().find_map(|bytes| self.open(pages, bytes.min(left)));
         }
         let with_metadata = needed.checked_add(needed / METADATA_PART + GRAIN_BYTES)?;
         let span = Span::reserve(with_metadata, self.span.start())?;
@@ -298,6 +297,16 @@ impl Growth {
         host.advise(&span);
         self.span = span;
         self.open(pages, with_metadata)
+    }
+
+    /// How much is to be opened for a block in which `frames` frames find room: up to where the next such block ends, and reserves.
+    fn bytes_for(&self, pages: &PageAllocator<HostPlatform>, frames: usize) -> Option<usize> {
+        let rest = self.span.rest();
+        let opened = pages.platform().frames(rest.start, rest.end)?.start();
+        let order = Order::for_frames(frames)?;
+        let end = opened.align_up(order)?.checked_add(order.frames())?;
+        let bytes = end.checked_offset_from(opened)?.checked_mul(FRAME_SIZE)?;
+        bytes.checked_add(GRAIN_BYTES)
     }
 
     /// Reserves the first span and sets the page allocator up over it.
