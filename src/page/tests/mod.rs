@@ -6,6 +6,7 @@ mod faults;
 mod growth;
 mod inject;
 mod model;
+mod records;
 mod requests;
 mod threads;
 
