@@ -41,13 +41,7 @@ impl Before {
     /// Fails unless just that is in use, and everything is sound.
     #[track_caller]
     fn is_restored(&self) {
-        for to in cpu::all() {
-            for from in cpu::all() {
-                while let Some(item) = mail::receive(to.id(), from.id()) {
-                    item.free();
-                }
-            }
-        }
+        cpu::all().for_each(|to| empty_mailboxes(to.id()));
         assert_eq!(owners().held(), 0, "frames in somebody's hands");
         assert_eq!(CACHE.stats().objects_active, 0);
         assert_eq!(heap_in_use(), self.heap, "objects and runs of the heap");
@@ -58,6 +52,15 @@ impl Before {
         HEAP.reclaim();
         CACHE.shrink();
         PAGES.verify().expect("sound when slabs have given back what they can");
+    }
+}
+
+/// Frees what has been sent to a CPU.
+fn empty_mailboxes(to: CpuId) {
+    for from in cpu::all() {
+        while let Some(item) = mail::receive(to, from.id()) {
+            item.free();
+        }
     }
 }
 
@@ -164,8 +167,15 @@ pub(super) fn one_cache_for_all_cpus() {
 }
 
 pub(super) fn remote_frees_from_every_cpu_to_every_cpu() {
+    static MEET: Rendezvous = Rendezvous::new();
     let before = Before::new();
-    work(Mix { sent_of_ten: 10, ..Mix::EVERYTHING }, 200_000);
+    on_every_cpu(&|cpu| {
+        let mix = Mix { sent_of_ten: 10, ..Mix::EVERYTHING };
+        Worker::new(cpu, mix).run(200_000 / cpu::count());
+        // A CPU that began late has sent after others were done.
+        MEET.wait();
+        empty_mailboxes(cpu);
+    });
     for to in cpu::all() {
         for from in cpu::all() {
             let received = mail::received(to.id(), from.id());
