@@ -2,7 +2,7 @@
 //!
 //! Where calls are observed from the program's start on, every block is here. Otherwise only those with names are.
 
-use crate::lock::Lock;
+use crate::lock::{Lock, OWNERS};
 use crate::mapped::Mapped;
 use crate::names::{Name, Names};
 use crate::table::{Record, Table};
@@ -53,18 +53,24 @@ pub(crate) struct Books {
     pub(crate) frees: usize,
 }
 
-pub(crate) static BOOKS: Lock<Books> = Lock::new(Books {
-    blocks: Table::new(),
-    names: Names::new(),
-    held: Table::new(),
-    queue: Mapped::new(),
-    first: 0,
-    held_bytes: 0,
-    live_bytes: 0,
-    peak_bytes: 0,
-    allocations: 0,
-    frees: 0,
-});
+// SAFETY: the owner is the books'.
+pub(crate) static BOOKS: Lock<Books> = unsafe {
+    Lock::new(
+        &OWNERS.books,
+        Books {
+            blocks: Table::new(),
+            names: Names::new(),
+            held: Table::new(),
+            queue: Mapped::new(),
+            first: 0,
+            held_bytes: 0,
+            live_bytes: 0,
+            peak_bytes: 0,
+            allocations: 0,
+            frees: 0,
+        },
+    )
+};
 
 impl Books {
     /// Notes a new block.

@@ -1,10 +1,8 @@
 //! `fork`: the child has the memory of all threads but only one of them, so every lock is held by that one while the
 //! process is copied.
 
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-use crate::blocks::BOOKS;
-use crate::{arenas, engine, log};
+use crate::lock::OWNERS;
+use crate::{engine, log};
 
 unsafe extern "C" {
     fn pthread_atfork(
@@ -21,51 +19,19 @@ pub(crate) fn install() {
     unsafe { pthread_atfork(prepare, parent, child) };
 }
 
-/// A lock, and how it is taken and given back.
-struct Taken {
-    acquire: fn() -> bool,
-    release: fn(),
-    /// Whether the fork that is going on took it: a signal handler that forks on top of its holder does not.
-    is_ours: AtomicBool,
-}
-
-impl Taken {
-    const fn new(acquire: fn() -> bool, release: fn()) -> Self {
-        Self { acquire, release, is_ours: AtomicBool::new(false) }
-    }
-
-    /// Forks come one at a time, the C library sees to it, so one mark for each lock is enough.
-    fn take(&self) {
-        self.is_ours.store((self.acquire)(), Relaxed);
-    }
-
-    fn give(&self) {
-        if self.is_ours.swap(false, Relaxed) {
-            (self.release)();
-        }
-    }
-}
-
-/// The locks above the heap's, in the order in which they nest.
-static LOCKS: [Taken; 3] = [
-    Taken::new(|| BOOKS.acquire(), || BOOKS.release()),
-    Taken::new(|| log::LOCK.acquire(), || log::LOCK.release()),
-    Taken::new(arenas::acquire, arenas::release),
-];
-
 unsafe extern "C" fn prepare() {
     // What has gathered is written once, not by both processes.
     log::flush();
-    LOCKS.iter().for_each(Taken::take);
+    OWNERS.take_for_fork();
     engine::before_fork();
 }
 
 unsafe extern "C" fn parent() {
     engine::after_fork_in_parent();
-    LOCKS.iter().rev().for_each(Taken::give);
+    OWNERS.give_after_fork();
 }
 
 unsafe extern "C" fn child() {
     engine::after_fork_in_child();
-    LOCKS.iter().rev().for_each(Taken::give);
+    OWNERS.give_after_fork();
 }

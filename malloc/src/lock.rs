@@ -5,59 +5,109 @@
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{
-    AtomicUsize,
+    AtomicBool, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// A value that one thread at a time can reach.
-pub(crate) struct Lock<T> {
-    /// The thread that holds the lock; 0 for none.
-    owner: AtomicUsize,
-    content: UnsafeCell<T>,
+/// Who holds a lock.
+pub(crate) struct Owner {
+    /// The thread; 0 for none.
+    thread: AtomicUsize,
+    /// Whether the fork that is going on took the lock: a signal handler that forks on top of its holder does not. Forks come one at a
+    /// time, the C library sees to it.
+    is_forks: AtomicBool,
 }
 
-// SAFETY: the content is reached only by the thread named in `owner`, which changes from 0 to a thread by one
-// compare-and-exchange: sharing the lock hands `T` from thread to thread.
-unsafe impl<T: Send> Sync for Lock<T> {}
+/// The owners of all locks, side by side: a fork writes to each of them, in both processes, and what is written to is copied by the page.
+pub(crate) struct Owners {
+    pub(crate) books: Owner,
+    pub(crate) log: Owner,
+    pub(crate) arena: Owner,
+}
 
-impl<T> Lock<T> {
-    pub(crate) const fn new(content: T) -> Self {
-        Self { owner: AtomicUsize::new(0), content: UnsafeCell::new(content) }
+pub(crate) static OWNERS: Owners =
+    Owners { books: Owner::new(), log: Owner::new(), arena: Owner::new() };
+
+impl Owners {
+    /// All of them, in the order in which their locks nest.
+    fn all(&self) -> [&Owner; 3] {
+        [&self.books, &self.log, &self.arena]
     }
 
-    /// Lets `work` use the content; `None` if this thread is using it already.
-    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
-        if !self.acquire() {
-            return None;
+    /// Takes all locks that this thread does not hold: before a fork.
+    pub(crate) fn take_for_fork(&self) {
+        self.all().iter().for_each(|owner| owner.is_forks.store(owner.acquire(), Relaxed));
+    }
+
+    /// Gives back what [`take_for_fork`](Self::take_for_fork) took: after the fork, in both processes.
+    pub(crate) fn give_after_fork(&self) {
+        for owner in self.all().iter().rev() {
+            if owner.is_forks.swap(false, Relaxed) {
+                owner.release();
+            }
         }
-        // SAFETY: this thread is the owner until `release`, and `acquire` refuses it a second time.
-        let result = work(unsafe { &mut *self.content.get() });
-        self.release();
-        Some(result)
+    }
+}
+
+impl Owner {
+    pub(crate) const fn new() -> Self {
+        Self { thread: AtomicUsize::new(0), is_forks: AtomicBool::new(false) }
     }
 
     /// Waits for the lock; `false` if this thread holds it.
-    pub(crate) fn acquire(&self) -> bool {
+    fn acquire(&self) -> bool {
         let this = this_thread();
-        if self.owner.load(Relaxed) == this {
+        if self.thread.load(Relaxed) == this {
             return false;
         }
         // Acquire pairs with the Release in `release`.
-        while self.owner.compare_exchange_weak(0, this, Acquire, Relaxed).is_err() {
+        while self.thread.compare_exchange_weak(0, this, Acquire, Relaxed).is_err() {
             // SAFETY: it has no preconditions.
             unsafe { libc::sched_yield() };
         }
         true
     }
 
-    /// Whether this thread holds the lock.
-    pub(crate) fn is_held(&self) -> bool {
-        self.owner.load(Relaxed) == this_thread()
+    /// Frees the lock, which this thread has acquired.
+    fn release(&self) {
+        self.thread.store(0, Release);
+    }
+}
+
+/// A value that one thread at a time can reach.
+pub(crate) struct Lock<T> {
+    owner: &'static Owner,
+    content: UnsafeCell<T>,
+}
+
+// SAFETY: the content is reached only by the thread named by `owner`, which is this lock's alone and changes from 0 to a thread by one
+// compare-and-exchange: sharing the lock hands `T` from thread to thread.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+impl<T> Lock<T> {
+    /// A lock that is held by `owner`.
+    ///
+    /// # Safety
+    ///
+    /// No other lock is.
+    pub(crate) const unsafe fn new(owner: &'static Owner, content: T) -> Self {
+        Self { owner, content: UnsafeCell::new(content) }
     }
 
-    /// Frees the lock, which this thread has acquired.
-    pub(crate) fn release(&self) {
-        self.owner.store(0, Release);
+    /// Lets `work` use the content; `None` if this thread is using it already.
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if !self.owner.acquire() {
+            return None;
+        }
+        // SAFETY: this thread is the owner until `release`, and `acquire` refuses it a second time.
+        let result = work(unsafe { &mut *self.content.get() });
+        self.owner.release();
+        Some(result)
+    }
+
+    /// Whether this thread holds the lock.
+    pub(crate) fn is_held(&self) -> bool {
+        self.owner.thread.load(Relaxed) == this_thread()
     }
 }
 

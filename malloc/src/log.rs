@@ -11,7 +11,7 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use crate::lock::Lock;
+use crate::lock::{Lock, OWNERS};
 use crate::text::{Descriptor, STDERR, Text, line, say, write};
 
 const BUFFER_BYTES: usize = 32 << 10;
@@ -21,20 +21,8 @@ struct Log {
     buffer: Text<BUFFER_BYTES>,
 }
 
-pub(crate) static LOCK: LogLock = LogLock(Lock::new(Log { file: None, buffer: Text::new() }));
-
-/// The log, behind its lock.
-pub(crate) struct LogLock(Lock<Log>);
-
-impl LogLock {
-    pub(crate) fn acquire(&self) -> bool {
-        self.0.acquire()
-    }
-
-    pub(crate) fn release(&self) {
-        self.0.release();
-    }
-}
+// SAFETY: the owner is the log's.
+static LOG: Lock<Log> = unsafe { Lock::new(&OWNERS.log, Log { file: None, buffer: Text::new() }) };
 
 /// Begins the log.
 pub(crate) fn open(path: &CStr) {
@@ -45,7 +33,7 @@ pub(crate) fn open(path: &CStr) {
         let shown = path.to_str().unwrap_or("KMEM_LOG");
         return say(STDERR, format_args!("kmem: cannot write the log {shown:?}; there is none"));
     }
-    LOCK.0.with(|log| log.file = Some(Descriptor(above_standard(file))));
+    LOG.with(|log| log.file = Some(Descriptor(above_standard(file))));
 }
 
 /// Moves a descriptor out of the way of programs that count on low ones.
@@ -63,7 +51,7 @@ fn above_standard(file: libc::c_int) -> libc::c_int {
 
 /// Adds a line.
 pub(crate) fn record(message: fmt::Arguments<'_>) {
-    LOCK.0.with(|log| {
+    LOG.with(|log| {
         let Some(file) = log.file else { return };
         let line = line(message);
         if log.buffer.room() < line.as_bytes().len() {
@@ -76,7 +64,7 @@ pub(crate) fn record(message: fmt::Arguments<'_>) {
 
 /// Writes what has gathered.
 pub(crate) fn flush() {
-    LOCK.0.with(|log| {
+    LOG.with(|log| {
         if let Some(file) = log.file {
             write(file, log.buffer.as_bytes());
         }

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 use blocks::{BOOKS, Block};
-use lock::Lock;
+use lock::{Lock, Owner, Owners};
 use mapped::Mapped;
 use names::{Name, Names};
 use table::{Record, Table};
@@ -246,7 +246,9 @@ fn the_books_know_what_is_live_and_what_is_kept_back() {
 
 #[test]
 fn a_lock_lets_one_thread_in_and_tells_its_owner() {
-    static COUNT: Lock<usize> = Lock::new(0);
+    static OWNER: Owner = Owner::new();
+    // SAFETY: no other lock has this owner.
+    static COUNT: Lock<usize> = unsafe { Lock::new(&OWNER, 0) };
     static INSIDE: AtomicUsize = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -265,4 +267,27 @@ fn a_lock_lets_one_thread_in_and_tells_its_owner() {
         }
     });
     assert_eq!(COUNT.with(|count| *count), Some(80_000));
+}
+
+#[test]
+fn a_fork_takes_the_locks_that_its_thread_does_not_hold() {
+    static OWNERS: Owners = Owners { books: Owner::new(), log: Owner::new(), arena: Owner::new() };
+    // SAFETY: no other locks have these owners.
+    static LOCKS: [Lock<()>; 3] = unsafe {
+        [Lock::new(&OWNERS.books, ()), Lock::new(&OWNERS.log, ()), Lock::new(&OWNERS.arena, ())]
+    };
+    let held = || LOCKS.each_ref().map(|lock| lock.is_held());
+    OWNERS.take_for_fork();
+    assert_eq!(held(), [true; 3]);
+    OWNERS.give_after_fork();
+    assert_eq!(held(), [false; 3]);
+    // As a signal handler does that forks on top of the log.
+    let forked = LOCKS[1].with(|()| {
+        OWNERS.take_for_fork();
+        assert_eq!(held(), [true; 3]);
+        OWNERS.give_after_fork();
+        held()
+    });
+    assert_eq!(forked, Some([false, true, false]), "the log goes on");
+    assert_eq!(held(), [false; 3]);
 }

@@ -25,7 +25,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::engine::Request;
-use crate::lock::Lock;
+use crate::lock::{Lock, OWNERS};
 use kmem::arena::{
     Arena, Config, Constraint, Corruption, Fit, FreeError, ResizeError, SegmentInfo, SegmentState,
 };
@@ -45,7 +45,8 @@ const SPARES: usize = 4;
 /// Whether an arena serves the program.
 static IS_CHOSEN: AtomicBool = AtomicBool::new(false);
 
-static BYTES: Lock<Option<Bytes>> = Lock::new(None);
+// SAFETY: the owner is the arena's.
+static BYTES: Lock<Option<Bytes>> = unsafe { Lock::new(&OWNERS.arena, None) };
 
 /// The arena and what was seen of it.
 struct Bytes {
@@ -194,16 +195,6 @@ pub(crate) fn picture() -> Option<Picture> {
 pub(crate) fn usage() -> (usize, usize) {
     let usage = with(|bytes| (bytes.arena.stats().allocated as usize, bytes.held_bytes()));
     usage.unwrap_or((0, 0))
-}
-
-/// For `fork`: nobody else is in the arena after this; `false` if this very thread is.
-pub(crate) fn acquire() -> bool {
-    BYTES.acquire()
-}
-
-/// After [`acquire`], in both processes.
-pub(crate) fn release() {
-    BYTES.release();
 }
 
 impl Bytes {
