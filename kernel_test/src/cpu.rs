@@ -96,8 +96,8 @@ impl Cpu {
 pub(crate) fn id() -> CpuId {
     let number: usize;
     // SAFETY: GS points to this CPU's `Cpu` since `become_current`, which begins with its number. That never
-    // changes, and neither does the CPU that a thread of this kernel runs on. A byte
-    // is extended.
+    // changes, and neither does the CPU that a thread of this kernel runs on. The byte is
+    // extended by zeros.
     unsafe {
         asm!("movzx {:e}, byte ptr gs:[0]", out(reg) number, options(pure, readonly, nostack, preserves_flags));
         hint::assert_unchecked(number <= usize::from(u8::MAX));

@@ -10,7 +10,7 @@
 //!
 //! 1. Two layouts of the same class are served by the same cache, so a layout that a block *fits* (as
 //!    `Allocator` defines it) frees it, whichever of them allocated it.
-//! 2. The owner record of a run's first frame is its length as [`run`] encodes it, those of its other
+//! 2. The owner record of a run's first frame is its length as `run` encodes it, those of its other
 //!    frames are 0. It is set after the run was taken and cleared, by one compare-and-exchange, before the
 //!    run is given back: of two frees of a run one finds it.
 //! 3. Everything that an address is checked for lies out of band: no content of memory, freed or not, can

@@ -278,16 +278,19 @@ impl Growth {
     /// system gives no more. Of a span that is too short for that, what is left is added first.
     fn grow(&mut self, host: &HostFrames, frames: usize) -> Option<()> {
         let pages = &host.pages;
-        // As much again, so that the alignment of any block of this length can be kept, and reserves.
+        // For a span that is yet to come: as much again, since blocks begin at multiples of their length, and reserves. Where that does not
+        // do, the next step is made to measure.
         let needed = frames.checked_mul(2 * FRAME_SIZE)?.checked_add(GRAIN_BYTES)?;
         if self.span.start() == 0 {
             return self.begin(host, needed);
         }
         let left = self.span.left_bytes();
         if left > 0 {
-            let here = self.bytes_for(pages, frames).unwrap_or(needed);
+            let rest = self.span.rest();
+            let opened = pages.platform().frames(rest.start, rest.end)?.start();
+            let here = span::bytes_for_block(opened, frames).unwrap_or(needed);
             let step = (self.opened_bytes / 4).clamp(STEP_BYTES, MAX_STEP_BYTES);
-            let sizes = [here.max(step), here, needed];
+            let sizes = [here.max(step), here.min(needed)];
             return sizes.into_iter().find_map(|bytes| self.open(pages, bytes.min(left)));
         }
         let with_metadata = needed.checked_add(needed / METADATA_PART + GRAIN_BYTES)?;
@@ -297,16 +300,6 @@ impl Growth {
         host.advise(&span);
         self.span = span;
         self.open(pages, with_metadata)
-    }
-
-    /// How much is to be opened for a block in which `frames` frames find room: up to where the next such block ends, and reserves.
-    fn bytes_for(&self, pages: &PageAllocator<HostPlatform>, frames: usize) -> Option<usize> {
-        let rest = self.span.rest();
-        let opened = pages.platform().frames(rest.start, rest.end)?.start();
-        let order = Order::for_frames(frames)?;
-        let end = opened.align_up(order)?.checked_add(order.frames())?;
-        let bytes = end.checked_offset_from(opened)?.checked_mul(FRAME_SIZE)?;
-        bytes.checked_add(GRAIN_BYTES)
     }
 
     /// Reserves the first span and sets the page allocator up over it.

@@ -29,17 +29,17 @@
 //! *Memory.* Reservations have no access rights, so they count for nothing under strict overcommit until they are
 //! opened. Opened memory is touched by its users only, since no layer below writes to it.
 //!
-//! *Threads.* See [`slot`].
+//! *Threads.* See `slot`.
 //!
-//! *Hits.* A thread finds its slots in the heap's caches through its row: see [`local`]. Nothing on that way is a lock, an atomic
+//! *Hits.* A thread finds its slots in the heap's caches through its row: see `local`. Nothing on that way is a lock, an atomic
 //! read-modify-write or a call.
 //!
-//! *Giving back.* One bit a frame says whether memory lies behind an available frame: see [`dirty`]. When more than 16 MiB (or a
+//! *Giving back.* One bit a frame says whether memory lies behind an available frame: see `dirty`. When more than 16 MiB (or a
 //! sixty-fourth of what is open) lies idle, or some for half a second, whoever frees gives it back. The same bits say what
 //! a request for zeros need not clear.
 //!
-//! *Large blocks.* The one that a thread gave back last serves whatever it wants next that fits: see [`kept`]. Those before it serve
-//! whoever wants as much: see [`recent`].
+//! *Large blocks.* The one that a thread gave back last serves whatever it wants next that fits: see `kept`. Those before it serve
+//! whoever wants as much: see `recent`.
 //!
 //! *Moving.* A long run that cannot grow where it is moves by `mremap`: its pages change their address, nothing is copied.
 //!

@@ -11,7 +11,7 @@ use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
 
 use super::platform::MAX_SPAN_BYTES;
-use crate::frame::FRAME_SIZE;
+use crate::frame::{FRAME_SIZE, Frame, Order};
 
 /// What a span's ends are multiples of, in bytes: a huge page of the machine.
 pub(super) const GRAIN_BYTES: usize = 2 << 20;
@@ -182,9 +182,33 @@ fn unmap(start: usize, end: usize) {
     }
 }
 
+/// How much is to be opened from a frame on so that a block is among it in which `frames` frames find room, and something beside it for
+/// reserves.
+pub(super) fn bytes_for_block(from: Frame, frames: usize) -> Option<usize> {
+    let order = Order::for_frames(frames)?;
+    let end = from.align_up(order)?.checked_add(order.frames())?;
+    end.checked_offset_from(from)?.checked_mul(FRAME_SIZE)?.checked_add(GRAIN_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_opened_for_a_block_has_a_whole_one_and_no_second() {
+        // Longer than half of 1024 frames: the block has all of them.
+        for from in [0, 1, 512, 1023, 1024, 5000] {
+            let from = Frame::new(from).expect("a frame");
+            for frames in [513, 768, 1024] {
+                let bytes = bytes_for_block(from, frames).expect("no block is too long");
+                let opened = (bytes - GRAIN_BYTES) / FRAME_SIZE;
+                let (start, end) = (from.number().next_multiple_of(1024), from.number() + opened);
+                assert_eq!(end, start + 1024, "{frames} frames from {from}");
+            }
+        }
+        assert_eq!(bytes_for_block(Frame::MAX, 1), None);
+        assert_eq!(bytes_for_block(Frame::ZERO, Order::MAX.frames() + 1), None);
+    }
 
     #[test]
     fn a_span_opens_in_steps_and_reads_as_zero() {

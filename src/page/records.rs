@@ -133,11 +133,11 @@ impl Records {
         if let Some(id) = self.lists.lock(platform).take(platform, len) {
             return Ok(Record::at(platform, id));
         }
+        let mut granules = Granules::UNUSED;
+        let first = granules.take(len).ok_or(AllocError::TooLarge)?;
         let frame = take_frame_in_reach(source, flags)?;
         let header_id = (frame.number() as u32) << FRAME_GRANULES;
         let header = address(platform, header_id).cast::<Header>();
-        let mut granules = Granules::UNUSED;
-        let first = granules.take(len).ok_or(AllocError::TooLarge)?;
         // SAFETY: the frame was just taken, so it is the pool's alone, and a header fits a
         // granule, at whose alignment frames start.
         unsafe {

@@ -241,7 +241,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
 
     /// Gives back every slab that can be emptied: the running CPU's magazines and the depot's
     /// go back to the slabs, and other CPUs' too, or at their next call if
-    /// the platform cannot [synchronize](Platform::synchronize) CPUs. How many frames were given back.
+    /// the platform cannot [synchronize](crate::platform::Platform::synchronize) CPUs. How many frames were given back.
     pub fn shrink(&self) -> usize {
         self.drain(Others::Visit);
         let mut frames = 0;
