@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::group::{GROUP_FRAMES, GROUP_ORDER, WHOLE, WORD_FRAMES, WORD_ORDER, ones};
-use super::{BlockOwner, Buddy, FreeError, Placement, State, frame_at};
+use super::{BlockOwner, Buddy, FreeError, Placement, State, claim, frame_at};
 use crate::frame::{Frame, Order};
 
 impl Buddy<'_> {
@@ -113,7 +113,8 @@ impl Buddy<'_> {
             Placement::High => self.small.last(order as usize),
         };
         let Some(index) = index else { return 0 };
-        let (base, start, states) = (self.group_start(index), self.start(), self.states);
+        let (base, start, states) =
+            (self.group_start(index), self.start(), self.states.of_frames());
         let Some(group) = self.groups.get_mut(index) else { return 0 };
         let (mut words, mut taken, mut changed) = (group.words_with(order), 0, 0);
         while let Some(lane) = placement.pick(words)
@@ -126,7 +127,7 @@ impl Buddy<'_> {
                 && let Some(slot) = out.get_mut(taken)
             {
                 let at = base + offset + bit;
-                if !claim(states.get(at.wrapping_sub(start)), state) {
+                if !claim(states.get(at.wrapping_sub(start)), State::PLAIN, state) {
                     words = 0;
                     break;
                 }
@@ -160,7 +161,8 @@ impl Buddy<'_> {
             Placement::High => block.at + (1 << block.order) - (1 << from),
         };
         let index = part.wrapping_sub(self.start());
-        let Some(states) = self.states.get(index..index.saturating_add(1 << from)) else {
+        let Some(states) = self.states.of_frames().get(index..index.saturating_add(1 << from))
+        else {
             return 0;
         };
         let asked = out.iter_mut().take(blocks);
@@ -215,7 +217,7 @@ impl Buddy<'_> {
         let (size, mut index) = (1 << order, 0);
         while let Some(frame) = frames.get(index) {
             let at = frame.number();
-            let byte = self.states.get(at.wrapping_sub(self.start()));
+            let byte = self.states.byte(at, order);
             let of = self.group_of(at);
             let (Some(byte), Some(group)) = (byte, self.groups.get_mut(of)) else {
                 return Err(index);
@@ -236,7 +238,7 @@ impl Buddy<'_> {
                 && next % size == 0
                 && (frees | group.word_at(at % GROUP_FRAMES)) & ones(order) << (next % WORD_FRAMES)
                     == 0
-                && let Some(byte) = self.states.get(next.wrapping_sub(self.cover.start().number()))
+                && let Some(byte) = self.states.byte(next, order)
                 && byte.load(Relaxed) == state.byte()
                 && self.cover.end().number() - next >= size
             {
@@ -259,18 +261,6 @@ impl Buddy<'_> {
     }
 }
 
-/// Gives the plain frame with this state byte `state`; whether it was plain.
-#[inline]
-fn claim(byte: Option<&AtomicU8>, state: State) -> bool {
-    match byte {
-        Some(byte) if byte.load(Relaxed) == State::PLAIN.byte() => {
-            byte.store(state.byte(), Relaxed);
-            true
-        }
-        _ => false,
-    }
-}
-
 /// Gives frames, each with its state byte, number and place in what was asked for, `state`, up to the first that is not
 /// plain; how many.
 #[inline]
@@ -280,7 +270,7 @@ fn hand_out<'a>(
 ) -> usize {
     let mut handed = 0;
     for ((byte, at), slot) in frames {
-        if !claim(Some(byte), state) {
+        if !claim(Some(byte), State::PLAIN, state) {
             break;
         }
         *slot = frame_at(at);

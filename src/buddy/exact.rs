@@ -4,6 +4,8 @@
 //! an allocated block. A group lies wholly inside a run exactly if one of these blocks has order 9 or
 //! more and covers it, so growing or cutting a run turns at most one group from whole to not, or back.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use super::group::GROUP_FRAMES;
 use super::{
     AllocError, BlockOwner, Buddy, ClaimError, FreeError, Kind, Placement, ResizeError, State,
@@ -178,17 +180,18 @@ impl Buddy<'_> {
         self.why_not_freed(range.start(), state, range.frames(), owner)
     }
 
-    /// Writes the state of the first frame of each piece of `range`: that of an allocation of
-    /// `owner`, or plain.
+    /// Writes the state of each piece of `range`: that of an allocation of `owner`, or of none.
     fn write_heads(&self, range: FrameRange, owner: Option<BlockOwner>) {
         for (frame, order) in range.blocks() {
             let state = match owner {
-                None => State::PLAIN,
+                None => State::vacant(u32::from(order.get())),
                 Some(owner) if order.frames() == range.frames() => State::head(owner, order),
                 Some(owner) if frame == range.start() => State::run_head(owner, order),
                 Some(_) => State::run_tail(order),
             };
-            self.write_state(frame.number(), state);
+            if let Some(byte) = self.states.of_block(frame, order) {
+                byte.store(state.byte(), Relaxed);
+            }
         }
     }
 

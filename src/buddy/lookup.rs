@@ -1,10 +1,8 @@
 //! What a frame is, and why it cannot be freed.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use super::blocks::group_in_cluster;
 use super::group::{CLUSTER_ORDER, GROUP_FRAMES, GROUP_ORDER};
-use super::{BlockOwner, Buddy, FreeError, Group, Kind, State, frame_at};
+use super::{BlockOwner, Buddy, FreeError, Kind, State, frame_at};
 use crate::frame::{Frame, FrameRange, Order};
 
 /// What a frame is.
@@ -89,18 +87,7 @@ impl Buddy<'_> {
     /// The state of frame `at`; a hole outside the span.
     #[inline]
     pub(super) fn state(&self, at: usize) -> State {
-        match self.states.get(at.wrapping_sub(self.start())) {
-            Some(byte) => State::from_byte(byte.load(Relaxed)),
-            None => State::HOLE,
-        }
-    }
-
-    /// Writes the state of frame `at`, which lies in the span.
-    #[inline]
-    pub(super) fn write_state(&self, at: usize, state: State) {
-        if let Some(byte) = self.states.get(at.wrapping_sub(self.start())) {
-            byte.store(state.byte(), Relaxed);
-        }
+        self.states.at(at)
     }
 
     /// Whether a block of `order` can start at frame `at`, which lies in the span.
@@ -117,37 +104,44 @@ impl Buddy<'_> {
             return false;
         }
         let order = u32::from(order.get());
-        if order >= GROUP_ORDER {
-            return self.is_taken_large(at, order);
+        let Some(group) = self.groups.get(self.group_of(at)) else { return false };
+        if order < GROUP_ORDER {
+            return group.has_none(at % GROUP_FRAMES, order);
         }
-        let group = self.groups.get(self.group_of(at));
-        group.is_some_and(|group| group.has_none(at % GROUP_FRAMES, order))
+        group.is_whole() && self.is_taken_large(at, order)
     }
 
-    /// As [`is_taken`](Self::is_taken), for a block of `order`, at least 9, that can start at `at`.
+    /// As [`is_taken`](Self::is_taken), for a block of `order`, at least 9, that can start at `at`, as far as clusters and groups' states
+    /// tell: no look at the group itself, which is in no cache where there are many.
     pub(super) fn is_taken_large(&self, at: usize, order: u32) -> bool {
-        let whole = self.groups.get(self.group_of(at)).is_some_and(Group::is_whole);
         let Some(cluster) = self.clusters.get(self.cluster_of(at)) else { return false };
         let taken = if order < CLUSTER_ORDER {
             cluster.widest_taken(group_in_cluster(at), order - GROUP_ORDER)
         } else {
             self.has_no_free_group(at, order).then_some(GROUP_ORDER)
         };
-        whole && taken.is_some_and(|widest| !self.is_piece(at, order, widest + GROUP_ORDER))
+        taken.is_some_and(|widest| !self.is_piece(at, order, widest + GROUP_ORDER))
     }
 
     /// Whether the block of `order`, at least 9, at `at` is a piece of a larger allocated block, of which no
     /// group is free. In the cluster such a block is at most of order `widest`; so the search
     /// mostly ends before it has begun.
     fn is_piece(&self, at: usize, order: u32, widest: u32) -> bool {
-        for above in order + 1..Order::COUNT as u32 {
-            let head = at & !((1 << above) - 1);
-            let taken =
-                above <= widest || widest == CLUSTER_ORDER && self.has_no_free_group(head, above);
+        debug_assert_eq!(at % (1 << order), 0);
+        // Larger blocks around this one begin where the lowest bits of its number that are set are clear, one, two or more of them.
+        let mut head = at;
+        while head != 0 {
+            let above = head.trailing_zeros() + 1;
+            head &= head - 1;
+            let taken = above <= widest
+                || widest == CLUSTER_ORDER
+                    && above < Order::COUNT as u32
+                    && self.has_no_free_group(head, above);
             if !taken {
                 return false;
             }
-            if self.state(head).order().is_some_and(|held| u32::from(held.get()) >= above) {
+            let held = self.states.large_at(head).and_then(State::order);
+            if held.is_some_and(|held| u32::from(held.get()) >= above) {
                 return true;
             }
         }

@@ -8,7 +8,7 @@
 //!
 //! A *block* of order `k` is `2^k` frames from a multiple of `2^k` on.
 //!
-//! 1. Every frame of the span has exactly one state byte, which is one of those in `state`. The
+//! 1. Every frame of the span has exactly one state, which is one of those in `state` and is kept where `states` says. The
 //!    first frame of an allocated block, of each piece of an allocated run, and of a block in a CPU's
 //!    frame list says so together with the order; all other frames of it are *plain*.
 //! 2. These blocks are aligned, lie inside the span and do not overlap. A run is the tiling by
@@ -67,6 +67,7 @@ mod lookup;
 mod range;
 mod span;
 mod state;
+mod states;
 mod verify;
 mod within;
 
@@ -79,6 +80,7 @@ pub use group::Group;
 pub use lookup::FrameState;
 pub use span::{Metadata, Need};
 pub use state::{BlockOwner, Kind, State};
+pub use states::States;
 pub use within::Constraint;
 
 use crate::bitmap::Bitmaps;
@@ -116,7 +118,7 @@ impl Placement {
 #[derive(Debug)]
 pub struct Buddy<'m> {
     cover: FrameRange,
-    states: &'m [AtomicU8],
+    states: States<'m>,
     /// The groups of 512 frames.
     groups: &'m mut [Group],
     /// The clusters: groups of 512 groups.
@@ -175,10 +177,9 @@ impl<'m> Buddy<'m> {
         self.large.count(above as usize)
     }
 
-    /// The state bytes, one for each frame of [`cover`](Self::cover). A CPU may exchange
-    /// [`State::head`] and [`State::cached`] of blocks that it holds without the span's lock.
+    /// The states of the frames of [`cover`](Self::cover).
     #[inline]
-    pub const fn states(&self) -> &'m [AtomicU8] {
+    pub const fn states(&self) -> States<'m> {
         self.states
     }
 
@@ -231,11 +232,8 @@ impl<'m> Buddy<'m> {
             Placement::High => block.at + (1 << block.order) - order.frames(),
         };
         let frame = frame_at(at);
-        match self.states.get(at.wrapping_sub(self.start())) {
-            Some(byte) if byte.load(Relaxed) == State::PLAIN.byte() => {
-                byte.store(state.byte(), Relaxed);
-            }
-            _ => return Err(AllocError::Corrupted { frame }),
+        if !claim(self.states.byte(at, wanted), State::vacant(wanted), state) {
+            return Err(AllocError::Corrupted { frame });
         }
         self.take_block(block, at, wanted);
         Ok(frame)
@@ -244,16 +242,15 @@ impl<'m> Buddy<'m> {
     /// Gives back the block of `order` at `frame` if its first frame has `state`.
     #[inline]
     fn give(&mut self, frame: Frame, order: Order, state: State) -> Result<(), Mismatch> {
-        let at = frame.number();
-        let index = at.wrapping_sub(self.start());
-        match self.states.get(index) {
-            Some(byte) if byte.load(Relaxed) == state.byte() => {}
+        let (at, power) = (frame.number(), u32::from(order.get()));
+        let byte = match self.states.byte(at, power) {
+            Some(byte) if byte.load(Relaxed) == state.byte() => byte,
             _ => return Err(Mismatch::State),
-        }
+        };
         if !self.could_start(at, order) {
             return Err(Mismatch::Books);
         }
-        let order = u32::from(order.get());
+        let order = power;
         if order < GROUP_ORDER {
             if !self.give_small(at, order) {
                 return Err(Mismatch::Books);
@@ -263,7 +260,7 @@ impl<'m> Buddy<'m> {
         } else {
             return Err(Mismatch::Books);
         }
-        self.write_state(at, State::PLAIN);
+        byte.store(State::vacant(order).byte(), Relaxed);
         Ok(())
     }
 
@@ -300,6 +297,18 @@ enum Mismatch {
     State,
     /// Its bits contradict its state.
     Books,
+}
+
+/// Gives the frame or group with this state byte `state`; whether it was `vacant`.
+#[inline]
+fn claim(byte: Option<&AtomicU8>, vacant: State, state: State) -> bool {
+    match byte {
+        Some(byte) if byte.load(Relaxed) == vacant.byte() => {
+            byte.store(state.byte(), Relaxed);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// The frame with number `at`, which lies in the span; corrupted metadata may give other numbers.

@@ -102,7 +102,7 @@ impl Buddy<'_> {
     /// Writes the state of every frame of `range`, which lies in the span.
     fn write_states(&self, range: FrameRange, state: State) {
         let from = range.start().number().wrapping_sub(self.start());
-        for byte in self.states.iter().skip(from).take(range.frames()) {
+        for byte in self.states.of_frames().iter().skip(from).take(range.frames()) {
             byte.store(state.byte(), Relaxed);
         }
     }

@@ -1,19 +1,20 @@
 //! What a span needs by way of metadata, how it is set up, and how it grows.
 
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::AtomicU8;
 
 use super::group::{CLUSTER_ORDER, GROUP_ORDER};
-use super::{Buddy, Group, LARGE_ORDERS, SMALL_ORDERS, SpanError};
+use super::states::touched;
+use super::{Buddy, Group, LARGE_ORDERS, SMALL_ORDERS, SpanError, States};
 use crate::bitmap::Bitmaps;
 use crate::frame::FrameRange;
 
 /// How much metadata a span needs: about 1.14 bytes a frame, or 0.0279 % of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Need {
-    /// State bytes: one for each frame of the span, holes included.
+    /// State bytes: one for each frame of the span, holes included, and one for each 512 frames from a multiple of 512 on that the
+    /// span touches.
     pub states: usize,
-    /// Groups: one for each 512 frames from a multiple of 512 on that the span touches, and one for
-    /// each 512 of these.
+    /// Groups: one for each such 512 frames, and one for each 512 of these.
     pub groups: usize,
     /// Words of the summaries.
     pub words: usize,
@@ -26,7 +27,7 @@ impl Need {
         let clusters = touched(cover, CLUSTER_ORDER);
         let words = Bitmaps::<SMALL_ORDERS>::words_needed(groups)
             + Bitmaps::<LARGE_ORDERS>::words_needed(clusters);
-        Self { states: cover.frames(), groups: groups + clusters, words }
+        Self { states: States::needed(cover), groups: groups + clusters, words }
     }
 
     /// All of it, in bytes, without padding between the three parts.
@@ -39,21 +40,12 @@ impl Need {
 /// [`Need::for_span`] says, all zero.
 #[derive(Debug)]
 pub struct Metadata<'m> {
-    /// One byte a frame. Shared, because CPUs keep frames beside the span.
+    /// One byte a frame, and one a group. Shared, because CPUs keep frames beside the span.
     pub states: &'m [AtomicU8],
     /// One group for 512 frames, and one for 512 of these.
     pub groups: &'m mut [Group],
     /// The words of the summaries.
     pub words: &'m mut [u64],
-}
-
-/// How many aligned blocks of `order` a span over `cover` touches.
-const fn touched(cover: FrameRange, order: u32) -> usize {
-    if cover.is_empty() {
-        return 0;
-    }
-    let last = cover.end().number() - 1;
-    (last >> order) - (cover.start().number() >> order) + 1
 }
 
 impl<'m> Buddy<'m> {
@@ -72,7 +64,7 @@ impl<'m> Buddy<'m> {
         let (groups_of_frames, clusters_of_groups) = metadata.groups.split_at_mut(groups);
         Ok(Self {
             cover,
-            states: metadata.states,
+            states: States::new(cover, metadata.states),
             groups: groups_of_frames,
             clusters: clusters_of_groups,
             small: Bitmaps::new(groups, small).unwrap_or_default(),
@@ -155,10 +147,7 @@ impl<'m> Buddy<'m> {
 
     /// Takes over the content of a span that this one covers, whose frames are all holes here.
     fn absorb(&mut self, old: &Buddy<'_>) {
-        let lead = old.start() - self.start();
-        for (to, from) in self.states[lead..].iter().zip(old.states) {
-            to.store(from.load(Relaxed), Relaxed);
-        }
+        self.states.absorb(old.states);
         for (index, group) in old.groups.iter().enumerate() {
             // The groups at the ends may be shared with a span that was absorbed before.
             let at = old.group_start(index);

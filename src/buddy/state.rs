@@ -1,11 +1,11 @@
-//! The state byte of a frame.
+//! The state of a frame, as it is stored.
 //!
-//! One byte a frame says what the frame is; together with the bits of its group it says everything.
-//! Only the byte of a block's first frame changes when the block is allocated or given back.
+//! One byte a frame says what the frame is, or from order 9 on one byte a group of 512 (see `states`); together with the bits of its
+//! group it says everything. Only the byte of a block's first frame or group changes when the block is allocated or given back.
 //!
 //! | byte | state |
 //! | --- | --- |
-//! | `0` | hole: no memory, or memory that is not managed (zeroed metadata are all holes) |
+//! | `0` | hole: no memory, or memory that is not managed (zeroed metadata are all holes); of a group: no block from order 9 on begins with it |
 //! | `1` | reserved: memory that must never be allocated |
 //! | `2` | plain: available, or inside a block but not its first frame |
 //! | `8 + k` | first frame of a block of order `k` in a CPU's frame list |
@@ -13,6 +13,7 @@
 //! | `32 (4 + owner) + k` | first frame of the first piece, of order `k`, of an allocated run |
 //! | `32 · 7 + k` | first frame of a further piece, of order `k`, of an allocated run |
 
+use super::group::GROUP_ORDER;
 use crate::frame::Order;
 
 /// For whom a block was allocated. A block can only be freed on behalf of its owner, so that a
@@ -29,7 +30,7 @@ pub enum BlockOwner {
 }
 
 /// A frame's state as it is stored, for those who keep frames beside the buddy allocator (a CPU's
-/// frame lists) and read and write single bytes of [`Buddy::states`](super::Buddy::states).
+/// frame lists) and read and write single bytes of its [`States`](super::States).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct State(u8);
@@ -71,6 +72,10 @@ impl State {
     pub const RESERVED: Self = Self(1);
     /// Available, or inside a block.
     pub const PLAIN: Self = Self(2);
+    /// Of a group: no block or piece of its size or more begins with it.
+    pub const NO_HEAD: Self = Self(0);
+    /// What means nothing.
+    pub(super) const INVALID: Self = Self(CACHED - 1);
 
     /// First frame of a block of `order` in a CPU's frame list.
     #[inline]
@@ -94,6 +99,12 @@ impl State {
     #[inline]
     pub const fn run_tail(order: Order) -> Self {
         Self(RUN_TAIL << KIND_SHIFT | order.get())
+    }
+
+    /// What is written where no block of `order` begins, available or not.
+    #[inline]
+    pub(super) const fn vacant(order: u32) -> Self {
+        if order < GROUP_ORDER { Self::PLAIN } else { Self::NO_HEAD }
     }
 
     /// The state that `byte` stands for; any byte is accepted, see [`Kind::Invalid`].
@@ -139,12 +150,8 @@ impl State {
     /// The order of the block or piece that starts here, if one does.
     #[inline]
     pub const fn order(self) -> Option<Order> {
-        match self.kind() {
-            Kind::Cached(order)
-            | Kind::Head(_, order)
-            | Kind::RunHead(_, order)
-            | Kind::RunTail(order) => Some(order),
-            Kind::Hole | Kind::Reserved | Kind::Plain | Kind::Invalid => None,
-        }
+        let low = self.0 & ORDER_MASK;
+        // Of what is no block less than nothing comes out, and that is beyond all orders.
+        Order::new(if self.0 >> KIND_SHIFT == 0 { low.wrapping_sub(CACHED) } else { low })
     }
 }

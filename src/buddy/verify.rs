@@ -1,5 +1,7 @@
 //! The recount: every invariant of the module, checked from scratch.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use super::group::{CLUSTER_ORDER, GROUP_FRAMES, GROUP_ORDER};
 use super::lookup::order_of;
 use super::{Buddy, Corruption, Group, Kind, State, frame_at};
@@ -15,6 +17,7 @@ impl Buddy<'_> {
         self.verify_groups()?;
         self.verify_clusters()?;
         self.verify_summaries()?;
+        self.verify_group_states()?;
         self.verify_frames()
     }
 
@@ -95,6 +98,17 @@ impl Buddy<'_> {
             };
             if !consistent || (self.nonempty >> order & 1 == 0) != empty {
                 return Err(Corruption::Summary { order: order_of(order) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Invariant 1: what groups' bytes say is what their first frames are.
+    fn verify_group_states(&self) -> Result<(), Corruption> {
+        for (group, byte) in self.states.of_groups().iter().enumerate() {
+            let (at, found) = (self.group_start(group), byte.load(Relaxed));
+            if found != State::NO_HEAD.byte() && self.state(at).byte() != found {
+                return Err(Corruption::State { frame: frame_at(at), found });
             }
         }
         Ok(())

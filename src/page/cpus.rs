@@ -9,7 +9,7 @@
 //! is done on the shared path.
 
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::flags::AllocFlags;
 use super::frame_lists::{FrameLists, Given, Inside, Visit};
@@ -17,7 +17,7 @@ use super::list_index::{ListIndex, MAX_BATCH};
 use super::passes::Offer;
 use super::zone::{Choice, Depth, Zone};
 use super::{AllocError, BlockOwner, PageAllocator};
-use crate::buddy::Placement;
+use crate::buddy::{Placement, States};
 use crate::check::{Rule, Violation, violation};
 use crate::cpu_set::CpuSet;
 use crate::frame::{Frame, FrameRange, Order};
@@ -144,10 +144,13 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     #[inline(never)]
     fn give_spilled(&self, frame: Frame, index: ListIndex, owner: BlockOwner) -> bool {
+        // Where blocks move singly there is nothing to spill.
+        if index.moves_singly() {
+            return false;
+        }
         let given = self.visit(|lists| match lists.give(frame, index, owner) {
             Given::Taken => true,
             Given::Refused => false,
-            Given::NoRoom if index.moves_singly() => false,
             Given::NoRoom => self.give_after_spill(lists, frame, index, owner),
         });
         given == Some(true)
@@ -236,7 +239,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Gives the lists the span that their CPU took from last; what they hold of another goes back.
-    fn follow(&self, lists: Inside<'_>, span: FrameRange, states: &'static [AtomicU8]) {
+    fn follow(&self, lists: Inside<'_>, span: FrameRange, states: States<'static>) {
         if lists.span_start() != Some(span.start()) {
             self.empty(lists);
             lists.set_span(span, states);

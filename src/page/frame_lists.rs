@@ -11,7 +11,7 @@
 //!    neither available to the zone nor in anybody's hands.
 //! 2. What is in a CPU's lists is changed by who is inside (`gate`, invariant 2): the gate's limits are shut, or the numbers of the span's
 //!    first frame and of the one behind it. So a hit that finds its block below the ceiling has also found that no remote is there.
-//! 3. From `start` on `states` leads to as many state bytes as the span has frames, those of a living span: before a span's metadata move,
+//! 3. `frames` and `groups` lead to the states of all frames and groups of the span, which is a living one: before a span's metadata move,
 //!    every slot is emptied and forgets its span, and none is given one until they have moved.
 //! 4. A list has at most its limit of blocks, and that is at most its places.
 //!
@@ -25,8 +25,8 @@ use core::slice;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use super::list_index::{LISTS, ListIndex, PLACES, spill};
-use crate::buddy::{BlockOwner, State};
-use crate::frame::{AtomicFrame, Frame, FrameRange};
+use crate::buddy::{BlockOwner, State, States};
+use crate::frame::{AtomicFrame, Frame, FrameRange, Order};
 use crate::gate::{Gate, Gated};
 use crate::platform::Pinning;
 
@@ -52,8 +52,9 @@ struct Len {
 #[repr(C, align(64))]
 pub(super) struct FrameLists {
     gate: Gate,
-    /// Where frame 0 would have its state byte.
-    states: AtomicPtr<AtomicU8>,
+    /// Where frame 0, and where the first group of frames, would have their state bytes.
+    frames: AtomicPtr<AtomicU8>,
+    groups: AtomicPtr<AtomicU8>,
     lens: [Len; LISTS],
     /// The span's first frame, and the one behind it: the same where there is no span.
     start: AtomicFrame,
@@ -91,7 +92,8 @@ impl FrameLists {
         }
         Self {
             gate,
-            states: AtomicPtr::new(ptr::null_mut()),
+            frames: AtomicPtr::new(ptr::null_mut()),
+            groups: AtomicPtr::new(ptr::null_mut()),
             lens,
             start: AtomicFrame::new(Frame::ZERO),
             end: AtomicFrame::new(Frame::ZERO),
@@ -189,7 +191,7 @@ impl FrameLists {
             return None;
         }
         // SAFETY: the ceiling is not shut, so the caller is inside, and a list has nothing but frames of the span (invariant 1).
-        let state = unsafe { self.state(frame) };
+        let state = unsafe { self.state(frame, order) };
         if state.load(Relaxed) != State::cached(order).byte() {
             return None;
         }
@@ -216,8 +218,12 @@ impl FrameLists {
         if !span.contains(&frame.number()) {
             return Given::Refused;
         }
+        // Frames of one group have one byte.
+        if order >= States::GROUP && !frame.is_aligned_to(order) {
+            return Given::Refused;
+        }
         // SAFETY: the limits are not shut, so the caller is inside, and the frame lies in the span.
-        let state = unsafe { self.state(frame) };
+        let state = unsafe { self.state(frame, order) };
         if state.load(Relaxed) != State::head(owner, order).byte() {
             return Given::Refused;
         }
@@ -233,15 +239,20 @@ impl FrameLists {
         Given::Taken
     }
 
-    /// The state of a frame.
+    /// The state of a block.
     ///
     /// # Safety
     ///
     /// The caller is inside, and the frame lies in the span.
     #[inline(always)]
-    unsafe fn state(&self, frame: Frame) -> &AtomicU8 {
+    unsafe fn state(&self, frame: Frame, order: Order) -> &AtomicU8 {
+        let byte = if order < States::GROUP {
+            self.frames.load(Relaxed).wrapping_add(frame.number())
+        } else {
+            self.groups.load(Relaxed).wrapping_add(frame.number() >> States::GROUP.get())
+        };
         // SAFETY: the byte exists (invariant 3), and it is never borrowed mutably.
-        unsafe { &*self.states.load(Relaxed).wrapping_add(frame.number()) }
+        unsafe { &*byte }
     }
 
     #[inline(always)]
@@ -344,18 +355,21 @@ impl<'a> Inside<'a> {
     }
 
     /// Gives the lists, which are empty, another span.
-    pub(super) fn set_span(self, span: FrameRange, states: &'static [AtomicU8]) {
+    pub(super) fn set_span(self, span: FrameRange, states: States<'static>) {
         debug_assert_eq!(self.frames(), 0, "blocks of the old span would be lost");
-        debug_assert_eq!(states.len(), span.frames());
-        let frame_0 = states.as_ptr().wrapping_sub(span.start().number());
-        self.0.states.store(frame_0.cast_mut(), Relaxed);
+        debug_assert_eq!(states.of_frames().len(), span.frames());
+        let start = span.start().number();
+        let frame_0 = states.of_frames().as_ptr().wrapping_sub(start);
+        let group_0 = states.of_groups().as_ptr().wrapping_sub(start >> States::GROUP.get());
+        self.0.frames.store(frame_0.cast_mut(), Relaxed);
+        self.0.groups.store(group_0.cast_mut(), Relaxed);
         self.0.start.store(span.start());
         self.0.end.store(span.end());
     }
 
     /// Has the lists, which are empty, forget their span.
     pub(super) fn forget_span(self) {
-        self.set_span(FrameRange::EMPTY, &[]);
+        self.set_span(FrameRange::EMPTY, States::NONE);
     }
 
     /// Frames in all lists.

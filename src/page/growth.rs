@@ -326,7 +326,7 @@ impl Zone {
     fn check_unmanaged(&mut self, piece: FrameRange) -> Result<(), AddMemoryError> {
         let Some(buddy) = self.buddy_of(piece.start()) else { return Ok(()) };
         let first = piece.start().checked_offset_from(buddy.cover().start()).unwrap_or(0);
-        let states = buddy.states().iter().skip(first).take(piece.frames());
+        let states = buddy.states().of_frames().iter().skip(first).take(piece.frames());
         let managed = states.map(|byte| State::from_byte(byte.load(Ordering::Relaxed)).kind());
         let managed = managed
             .zip(piece.iter())

@@ -7,14 +7,17 @@ fn a_flipped_bit_of_any_state_is_found_by_the_recount() {
     let mut buddy = varied();
     goes_on(&mut buddy);
     let mut undetected = 0;
-    for byte in buddy.states() {
+    let states = buddy.states();
+    let of_frames = states.of_frames().iter().map(|byte| (byte, false));
+    let of_groups = states.of_groups().iter().map(|byte| (byte, true));
+    for (byte, is_group) in of_frames.chain(of_groups) {
         let sound = State::from_byte(byte.load(Relaxed));
         for bit in 0..8 {
             let flipped = State::from_byte(sound.byte() ^ 1 << bit);
             byte.store(flipped.byte(), Relaxed);
             // Nothing repeats who owns a block, nor why a frame is not managed.
             let repeated = match (sound.kind(), flipped.kind()) {
-                (Kind::Hole | Kind::Reserved, Kind::Hole | Kind::Reserved) => false,
+                (Kind::Hole | Kind::Reserved, Kind::Hole | Kind::Reserved) => is_group,
                 (Kind::Head(_, a), Kind::Head(_, b)) => a != b,
                 (Kind::RunHead(_, a), Kind::RunHead(_, b)) => a != b,
                 _ => true,
@@ -83,7 +86,7 @@ fn contradicting_books_are_reported_at_the_next_touch() {
     let block = buddy.alloc(order(4), CALLER, LOW).unwrap();
     let large = buddy.alloc(order(10), CALLER, LOW).unwrap();
     let state = |buddy: &Buddy<'_>, at: Frame, state: State| {
-        buddy.states()[at.number()].swap(state.byte(), Relaxed)
+        buddy.states().of_frames()[at.number()].swap(state.byte(), Relaxed)
     };
     let corrupted = |at: Frame| Err(FreeError::Corrupted { frame: at });
 
@@ -114,10 +117,21 @@ fn contradicting_books_are_reported_at_the_next_touch() {
 
     // A frame inside a large block, allocated or free, claims to head a block.
     for inner in [frame(large.number() + 512), frame(2048 + 512)] {
-        let sound = state(&buddy, inner, State::head(CALLER, order(9)));
+        let byte = buddy.states().of_block(inner, order(9)).unwrap();
+        let sound = byte.swap(State::head(CALLER, order(9)).byte(), Relaxed);
         assert_eq!(buddy.free(inner, order(9), CALLER), corrupted(inner));
-        state(&buddy, inner, State::from_byte(sound));
+        byte.store(sound, Relaxed);
     }
+
+    // A group claims what only frames can say, and a frame what only groups can.
+    let byte = buddy.states().of_block(large, order(10)).unwrap();
+    let sound = byte.swap(State::head(CALLER, order(8)).byte(), Relaxed);
+    assert_eq!(buddy.lookup(large), FrameState::Corrupted);
+    assert_eq!(buddy.free(large, order(10), CALLER), corrupted(large));
+    byte.store(sound, Relaxed);
+    let sound = state(&buddy, large, State::head(CALLER, order(10)));
+    assert_eq!(buddy.lookup(large), FrameState::Corrupted);
+    state(&buddy, large, State::from_byte(sound));
 
     // A byte that means nothing.
     let sound = state(&buddy, block, State::from_byte(0x3f));

@@ -252,7 +252,7 @@ fn spans_that_cannot_be_are_refused() {
     let error = |cover, metadata| Buddy::new(cover, metadata).map(drop).unwrap_err();
     let (cover, other) = (range(5, 700), range(5, 701));
     assert_eq!(error(FrameRange::EMPTY, metadata(FrameRange::EMPTY)), SpanError::Empty);
-    let need = Need { states: 695, groups: 3, words: 21 };
+    let need = Need { states: 695 + 2, groups: 3, words: 21 };
     assert_eq!(Need::for_span(cover), need);
     assert_eq!(error(cover, metadata(other)), SpanError::MetadataTooSmall { need });
     let mut short = metadata(cover);

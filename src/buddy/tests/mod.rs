@@ -51,7 +51,9 @@ fn full(start: usize, end: usize) -> Buddy<'static> {
 
 /// What a reader of the books would see: everything but the order of events.
 fn picture(buddy: &Buddy<'_>) -> (Vec<u8>, Vec<Group>, usize, usize, u32) {
-    let states = buddy.states().iter().map(|byte| byte.load(Relaxed)).collect();
+    let states = buddy.states();
+    let bytes = states.of_frames().iter().chain(states.of_groups());
+    let states = bytes.map(|byte| byte.load(Relaxed)).collect();
     (states, buddy.groups.to_vec(), buddy.available, buddy.managed, buddy.nonempty)
 }
 

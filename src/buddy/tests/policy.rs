@@ -216,10 +216,10 @@ fn metadata_take_at_most_three_parts_in_ten_thousand() {
             assert!(bytes * 10_000 <= 3 * cover.len_bytes(), "{cover}: {bytes} bytes");
         }
     }
-    // Tiny spans pay for one group more, one cluster, and a word for each order as well.
+    // Tiny spans pay for one group more with its state, one cluster, and a word for each order as well.
     for frames in 1..4096 {
         let bytes = Need::for_span(range(7, 7 + frames)).bytes();
-        assert!(bytes <= frames + 72 * (frames / 512 + 3) + 8 * Order::COUNT);
+        assert!(bytes <= frames + 73 * (frames / 512 + 3) + 8 * Order::COUNT);
     }
 }
 
@@ -262,7 +262,7 @@ fn frame_lists_keep_frames_that_are_neither_allocated_nor_available() {
     refused(&mut buddy, |b| b.free(frame(7), order(0), CALLER), FreeError::NotAllocated);
     refused(&mut buddy, |b| b.remove(range(7, 8)), RemoveError::InUse { frame: frame(7) });
     // A CPU hands a frame to its caller and takes it back without the span knowing.
-    buddy.states()[7].store(State::head(CALLER, order(0)).byte(), Relaxed);
+    buddy.states().of_frames()[7].store(State::head(CALLER, order(0)).byte(), Relaxed);
     buddy.verify().unwrap();
     refused(&mut buddy, |b| b.free_cached(&out[7..8], order(0)), (0, FreeError::OwnedByCaller));
     buddy.free(out[7], order(0), CALLER).unwrap();
@@ -309,6 +309,12 @@ fn every_state_byte_reads_back_as_what_was_written() {
     let mut check = |state: State, kind, byte: u8| {
         assert_eq!((state.kind(), state.byte()), (kind, byte));
         assert_eq!(State::from_byte(byte), state);
+        let order = match kind {
+            Kind::Cached(order) | Kind::Head(_, order) => Some(order),
+            Kind::RunHead(_, order) | Kind::RunTail(order) => Some(order),
+            _ => None,
+        };
+        assert_eq!(state.order(), order);
         assert!(seen.insert(byte));
     };
     check(State::HOLE, Kind::Hole, 0);
@@ -324,8 +330,10 @@ fn every_state_byte_reads_back_as_what_was_written() {
         check(State::run_tail(order), Kind::RunTail(order), 224 + order.get());
     }
     for byte in (0..=255).filter(|byte| !seen.contains(byte)) {
-        assert_eq!(State::from_byte(byte).kind(), Kind::Invalid);
+        let state = State::from_byte(byte);
+        assert_eq!((state.kind(), state.order()), (Kind::Invalid, None));
     }
+    assert_eq!(State::INVALID.kind(), Kind::Invalid);
 }
 
 #[test]
@@ -348,4 +356,29 @@ fn errors_say_what_was_expected_and_what_was_found() {
     for (error, text) in cases {
         assert_eq!(error.to_string(), text);
     }
+}
+
+#[test]
+fn states_of_large_blocks_move_with_their_span() {
+    let (lower, upper) = (range(0x300, 0x1000), range(0x1400, 0x2000));
+    let taken = |cover: FrameRange| {
+        let mut buddy = Buddy::new(cover, metadata(cover)).unwrap();
+        buddy.add(cover).unwrap();
+        let block = buddy.alloc(order(9), CALLER, LOW).unwrap();
+        let run = buddy.alloc_exact(0x280, BlockOwner::Heap, Placement::High).unwrap();
+        (buddy, block, run)
+    };
+    let (lower, block, run) = taken(lower);
+    let (upper, other_block, other_run) = taken(upper);
+    let cover = range(0x100, 0x2480);
+    let mut buddy = lower.join(upper, cover, metadata(cover)).unwrap();
+    buddy.verify().unwrap();
+    for (block, run) in [(block, run), (other_block, other_run)] {
+        let owner = CALLER;
+        let state = FrameState::Allocated { head: block, order: order(9), owner };
+        assert_eq!(buddy.lookup(frame(block.number() + 0x1ff)), state);
+        buddy.free(block, order(9), CALLER).unwrap();
+        buddy.free_exact(run, BlockOwner::Heap).unwrap();
+    }
+    goes_on(&mut buddy);
 }

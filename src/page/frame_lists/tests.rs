@@ -32,29 +32,32 @@ fn enter(lists: &FrameLists) -> Visit<'_> {
 }
 
 /// Lists of a span, for who is inside, and that span's states.
-fn lists() -> (Visit<'static>, &'static [AtomicU8]) {
-    let states: Vec<_> = (0..FRAMES + 2).map(|_| AtomicU8::new(State::PLAIN.byte())).collect();
-    let states: &'static [AtomicU8] = Box::leak(states.into_boxed_slice());
+fn lists() -> (Visit<'static>, States<'static>) {
+    let cover = FrameRange::from_len(frame(0), FRAMES).unwrap();
+    let bytes: Vec<_> = (0..1 + States::needed(cover)).map(|_| AtomicU8::new(0)).collect();
+    let bytes: &'static [AtomicU8] = Box::leak(bytes.into_boxed_slice());
+    let states = States::new(cover, &bytes[1..]);
+    states.of_frames().iter().for_each(|byte| byte.store(State::PLAIN.byte(), Relaxed));
     // What lies beside them looks like frames that can be given.
-    for beside in [0, FRAMES + 1] {
-        states[beside].store(State::head(OWNER, Order::ZERO).byte(), Relaxed);
+    for beside in [&bytes[0], &states.of_groups()[0]] {
+        beside.store(State::head(OWNER, Order::ZERO).byte(), Relaxed);
     }
-    let states = &states[1..=FRAMES];
     let lists = enter(no_span());
-    lists.set_span(FrameRange::from_len(frame(0), FRAMES).unwrap(), states);
+    lists.set_span(cover, states);
     (lists, states)
 }
 
-fn state(states: &[AtomicU8], frame: Frame) -> u8 {
-    states[frame.number() - START].load(Relaxed)
+fn state(states: States<'_>, frame: Frame, order: u8) -> u8 {
+    states.of_block(frame, Order::new(order).unwrap()).unwrap().load(Relaxed)
 }
 
 /// Has the zone cache blocks of `order` at the offsets.
-fn cache(lists: &mut Visit<'_>, states: &[AtomicU8], order: u8, offsets: &[usize]) -> usize {
+fn cache(lists: &mut Visit<'_>, states: States<'_>, order: u8, offsets: &[usize]) -> usize {
     let blocks: Vec<_> = offsets.iter().copied().map(frame).collect();
+    let order_of = Order::new(order).unwrap();
     for &block in &blocks {
-        let cached = State::cached(Order::new(order).unwrap()).byte();
-        states[block.number() - START].store(cached, Relaxed);
+        let byte = states.of_block(block, order_of).unwrap();
+        byte.store(State::cached(order_of).byte(), Relaxed);
     }
     lists.fill(index(order), &blocks)
 }
@@ -102,12 +105,15 @@ fn blocks_change_hands_with_their_state() {
     assert_eq!(lists.frames(), 6);
     let block = lists.take(index(1), BlockOwner::Slab).unwrap();
     assert_eq!(block, frame(2), "the first of the zone's blocks comes first");
-    assert_eq!(state(states, block), State::head(BlockOwner::Slab, Order::new(1).unwrap()).byte());
+    assert_eq!(
+        state(states, block, 1),
+        State::head(BlockOwner::Slab, Order::new(1).unwrap()).byte()
+    );
     assert_eq!(lists.give(block, index(1), OWNER), Given::Refused, "another owner's block");
     assert_eq!(lists.give(block, index(0), BlockOwner::Slab), Given::Refused, "another order");
     assert_eq!(lists.give(block, index(1), BlockOwner::Slab), Given::Taken);
     assert_eq!(lists.give(block, index(1), BlockOwner::Slab), Given::Refused, "twice");
-    assert_eq!(state(states, block), State::cached(Order::new(1).unwrap()).byte());
+    assert_eq!(state(states, block, 1), State::cached(Order::new(1).unwrap()).byte());
     assert_eq!(lists.frames(), 6);
 }
 
@@ -131,7 +137,7 @@ fn a_full_list_takes_no_more_and_spills_its_oldest() {
     assert_eq!(cache(&mut lists, states, 0, &offsets), 96);
     let extra = lists.take(index(0), OWNER).unwrap();
     assert_eq!(lists.give(extra, index(0), OWNER), Given::Taken);
-    states[200].store(State::head(OWNER, Order::ZERO).byte(), Relaxed);
+    states.of_frames()[200].store(State::head(OWNER, Order::ZERO).byte(), Relaxed);
     assert_eq!(lists.give(frame(200), index(0), OWNER), Given::NoRoom);
     // The zone's blocks are put in from the back, so the oldest are the last.
     let expected: Vec<_> = (70..102).rev().map(frame).collect();
@@ -150,7 +156,7 @@ fn a_full_list_takes_no_more_and_spills_its_oldest() {
 fn a_block_whose_state_was_damaged_is_not_handed_out() {
     let (mut lists, states) = lists();
     cache(&mut lists, states, 3, &[8]);
-    states[8].store(State::PLAIN.byte(), Relaxed);
+    states.of_frames()[8].store(State::PLAIN.byte(), Relaxed);
     assert_eq!(lists.take(index(3), OWNER), None);
     assert_eq!(lists.frames(), 8, "it stays where `verify` finds it");
 }
@@ -161,6 +167,23 @@ fn frames_outside_the_span_are_refused() {
     assert_eq!(lists.give(Frame::new(START - 1).unwrap(), index(0), OWNER), Given::Refused);
     assert_eq!(lists.give(frame(4096), index(0), OWNER), Given::Refused);
     assert_eq!(lists.give(Frame::MAX, index(0), OWNER), Given::Refused);
+}
+
+#[test]
+fn a_2_mib_block_is_taken_back_at_its_first_frame_alone() {
+    let (mut lists, states) = lists();
+    let block = 0x200 - START;
+    assert_eq!(cache(&mut lists, states, 9, &[block]), 1);
+    assert_eq!(lists.take(index(9), OWNER), Some(frame(block)));
+    let head = State::head(OWNER, States::GROUP).byte();
+    assert_eq!(state(states, frame(block), 9), head);
+    assert_eq!(state(states, frame(block), 0), State::PLAIN.byte(), "the frame's own");
+    for inside in [1, 0x100, 0x1ff] {
+        assert_eq!(lists.give(frame(block + inside), index(9), OWNER), Given::Refused);
+        assert_eq!(state(states, frame(block), 9), head);
+    }
+    assert_eq!(lists.give(frame(block), index(9), OWNER), Given::Taken);
+    assert_eq!(lists.give(frame(block), index(9), OWNER), Given::Refused, "twice");
 }
 
 #[test]
