@@ -2,7 +2,8 @@
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use super::group::{GROUP_FRAMES, GROUP_ORDER, WHOLE, WORD_FRAMES, WORD_ORDER, ones};
+use super::group::{GROUP_FRAMES, GROUP_ORDER, WHOLE};
+use super::word::{WORD_FRAMES, WORD_ORDER, ones};
 use super::{BlockOwner, Buddy, FreeError, Placement, State, claim, frame_at};
 use crate::frame::{Frame, Order};
 

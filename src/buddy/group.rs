@@ -11,6 +11,8 @@
 //! free as a whole, and what is said here of frames and orders holds for them with 9 added to the order.
 
 use super::Placement;
+use super::eight::{self, LANES, gather};
+use super::word::{WORD_FRAMES, WORD_ORDER, exact_blocks, mask_of, ones, widest_clear};
 
 /// Order of a block that fills a group.
 pub(super) const GROUP_ORDER: u32 = 9;
@@ -21,35 +23,11 @@ pub(super) const GROUP_FRAMES: usize = 1 << GROUP_ORDER;
 /// Order of a block that fills a cluster.
 pub(super) const CLUSTER_ORDER: u32 = 2 * GROUP_ORDER;
 
-/// Order of a block that fills a word.
-pub(super) const WORD_ORDER: u32 = 6;
-
-/// Order of a block that fills a byte of a word.
-const BYTE_ORDER: u32 = 3;
-
-/// Frames in a word.
-pub(super) const WORD_FRAMES: usize = 1 << WORD_ORDER;
-
 /// Words in a group.
 const WORDS: usize = GROUP_FRAMES / WORD_FRAMES;
 
-/// The lowest bit of each byte.
-const LANES: u64 = 0x0101_0101_0101_0101;
-
 /// The masks of a group that is wholly available.
 const ALL_FULL: u64 = LANES << WORD_ORDER;
-
-/// Bits of aligned blocks of order 0 to 6 in a word; of larger ones there are none.
-const ALIGNED: [u64; 8] = [
-    u64::MAX,
-    0x5555_5555_5555_5555,
-    0x1111_1111_1111_1111,
-    0x0101_0101_0101_0101,
-    0x0001_0001_0001_0001,
-    0x0000_0001_0000_0001,
-    0x0000_0000_0000_0001,
-    0,
-];
 
 /// Metadata of 512 frames from a multiple of 512 on, or of 512 such groups. Zeroed, none of them is
 /// available.
@@ -103,7 +81,7 @@ impl Group {
     #[inline]
     pub(super) fn find(&self, order: u32, placement: Placement) -> Option<(usize, u64)> {
         if order >= WORD_ORDER {
-            let blocks = exact_words(self.full_words(), order - WORD_ORDER);
+            let blocks = eight::exact(self.full_words(), order - WORD_ORDER);
             return Some((placement.pick(blocks.into())? * WORD_FRAMES, 0));
         }
         let word = placement.pick(self.words_with(order))? / WORDS;
@@ -140,7 +118,7 @@ impl Group {
             return None;
         }
         if order >= WORD_ORDER {
-            let blocks = exact_words(self.full_words(), order - WORD_ORDER);
+            let blocks = eight::exact(self.full_words(), order - WORD_ORDER);
             let rest = blocks & (!0 << offset.div_ceil(WORD_FRAMES));
             return (rest != 0).then(|| rest.trailing_zeros() as usize * WORD_FRAMES);
         }
@@ -237,7 +215,7 @@ impl Group {
     /// How many maximal available blocks of exactly `order`, at most 8, there are.
     pub(super) fn count(&self, order: u32) -> usize {
         if order >= WORD_ORDER {
-            exact_words(self.full_words(), order - WORD_ORDER).count_ones() as usize
+            eight::exact(self.full_words(), order - WORD_ORDER).count_ones() as usize
         } else {
             self.bits.iter().map(|&bits| exact_blocks(bits, order).count_ones() as usize).sum()
         }
@@ -360,7 +338,7 @@ impl Group {
         if (before ^ after) & ALL_FULL == 0 {
             return changed;
         }
-        changed | word_orders(full_words(before)) ^ word_orders(full_words(after))
+        changed | word_orders(before) ^ word_orders(after)
     }
 
     /// Replaces the words of a block of `order`, more than 6, by `bits`: none or all set.
@@ -389,96 +367,16 @@ impl Group {
     }
 }
 
-/// The lowest `2^order` bits, for an order of at most 6.
-#[inline]
-pub(super) const fn ones(order: u32) -> u64 {
-    u64::MAX >> (WORD_FRAMES - (1 << order))
-}
-
-/// Where in a word maximal available blocks of exactly `order`, at most 5, begin. A wholly
-/// available word is one block of order 6, which may be part of a larger one.
-#[inline]
-fn exact_blocks(bits: u64, order: u32) -> u64 {
-    let blocks = aligned_blocks(bits, order);
-    let larger = blocks & blocks >> (1 << order) & aligned(order + 1);
-    blocks & !(larger | larger << (1 << order))
-}
-
-/// Where in a word available blocks of `order`, at most 6, begin, be they part of a larger one or not.
-#[inline]
-fn aligned_blocks(bits: u64, order: u32) -> u64 {
-    // A bit stays where a row of 2, 4, 8, ... begins. Steps beyond the order shift by nothing: a loop that ended with the order
-    // would end where no predictor expects it.
-    let last = (1 << order) - 1;
-    (0..WORD_ORDER).fold(bits, |rows, step| rows & rows >> (last & 1 << step)) & aligned(order)
-}
-
-/// The order, at most 6, of the largest aligned block around `bit`, which is clear, of a word that has no bit set.
-#[inline]
-fn widest_clear(bits: u64, bit: usize) -> u32 {
-    // The nearest bits that are set. Where there is none, the distance comes to 64 above and to more below.
-    let above = bit.wrapping_add((bits >> bit).trailing_zeros() as usize);
-    let below = bit.wrapping_sub((bits << (WORD_FRAMES - 1 - bit)).leading_zeros() as usize);
-    // The highest bit in which two positions differ says in blocks of which order they part.
-    ((above ^ bit).min(below ^ bit) | 1).ilog2()
-}
-
-/// The bits of a word at which blocks of `order` can begin.
-#[inline]
-fn aligned(order: u32) -> u64 {
-    ALIGNED[order as usize % ALIGNED.len()]
-}
-
-/// Where maximal blocks of exactly `2^order` words begin, given which words are full.
-#[inline]
-fn exact_words(full: u32, order: u32) -> u32 {
-    let pairs = full & full >> 1 & 0x55;
-    let quads = pairs & pairs >> 2 & 0x11;
-    let all = quads & quads >> 4 & 0x01;
-    match order {
-        0 => full & !(pairs | pairs << 1),
-        1 => pairs & !(quads | quads << 2),
-        _ => quads & !(all | all << 4),
-    }
-}
-
-/// The mask of a word: see [`Group::masks`].
-///
-/// What comes back next to what is free cannot be foreseen, so nothing here is a branch: one that is mispredicted
-/// costs more than all of it.
-#[inline]
-fn mask_of(bits: u64) -> u64 {
-    let pairs = bits & bits >> 1 & aligned(1);
-    let quads = pairs & pairs >> 2 & aligned(2);
-    let bytes = quads & quads >> 4 & aligned(3);
-    // Where one half of a larger block is available and the other is not.
-    let singles = (bits ^ bits >> 1) & aligned(1);
-    let single_pairs = (pairs ^ pairs >> 2) & aligned(2);
-    let single_quads = (quads ^ quads >> 4) & aligned(3);
-    // The bytes of a word make blocks as the words of a group do, three orders below.
-    word_orders(gather(bytes)) as u64 >> (WORD_ORDER - BYTE_ORDER)
-        | u64::from(single_quads != 0) << 2
-        | u64::from(single_pairs != 0) << 1
-        | u64::from(singles != 0)
-}
-
 /// One bit a word: whether its mask says that it is full.
 #[inline]
 fn full_words(masks: u64) -> u32 {
     gather(masks >> WORD_ORDER & LANES)
 }
 
-/// The lowest bits of the eight bytes, side by side.
-#[inline]
-const fn gather(lanes: u64) -> u32 {
-    // The product brings them together in the highest byte.
-    (lanes.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
-}
-
 /// The orders of a group with these masks: see [`Group::orders`].
 #[inline]
 fn orders_of(masks: u64) -> u32 {
-    any_word(masks) as u32 & BELOW_WORD | word_orders(full_words(masks))
+    any_word(masks) as u32 & BELOW_WORD | word_orders(masks)
 }
 
 /// What is in the mask of any word, in the lowest byte.
@@ -489,36 +387,11 @@ fn any_word(masks: u64) -> u64 {
     quarters | quarters >> 8
 }
 
-/// The orders from that of a word on of a group with these full words.
+/// The orders from that of a word on of a group with these masks.
 #[inline]
-fn word_orders(full: u32) -> u32 {
-    u32::from(WORD_ORDERS[full as usize % WORD_ORDERS.len()])
+fn word_orders(masks: u64) -> u32 {
+    u32::from(eight::orders(full_words(masks))) << WORD_ORDER
 }
 
 /// The orders below that of a word.
 const BELOW_WORD: u32 = (1 << WORD_ORDER) - 1;
-
-/// By which words are full: orders 6 to 8 of which there are maximal blocks, or [`WHOLE`].
-static WORD_ORDERS: [u16; 1 << WORDS] = {
-    let mut table = [0; 1 << WORDS];
-    let mut full = 0_usize;
-    while full < table.len() {
-        let pairs = full & full >> 1 & 0x55;
-        let quads = pairs & pairs >> 2 & 0x11;
-        let all = quads & quads >> 4 & 0x01;
-        let mut orders = 0;
-        if full != pairs | pairs << 1 {
-            orders |= 1 << 6;
-        }
-        if pairs != quads | quads << 2 {
-            orders |= 1 << 7;
-        }
-        if quads != all | all << 4 {
-            orders |= 1 << 8;
-        }
-        table[full] = orders;
-        full += 1;
-    }
-    table[(1 << WORDS) - 1] = WHOLE as u16;
-    table
-};

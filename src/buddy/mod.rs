@@ -60,6 +60,7 @@
 
 mod blocks;
 mod bulk;
+mod eight;
 mod error;
 mod exact;
 mod group;
@@ -70,6 +71,7 @@ mod state;
 mod states;
 mod verify;
 mod within;
+mod word;
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 

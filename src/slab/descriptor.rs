@@ -285,11 +285,7 @@ impl<'r> Slab<'r> {
     /// Which object begins at `address`.
     #[inline]
     pub(super) fn index_at(self, address: usize) -> Option<usize> {
-        let header = self.header();
-        let offset = address.wrapping_sub(header.base.as_ptr() as usize);
-        // Whatever lies outside the slab, or inside an object, is far beyond the last index.
-        let index = header.stride.divide_exactly(offset);
-        (index < header.objects as usize).then_some(index)
+        self.here().index_at(address)
     }
 
     /// Whether an object in a user's hands begins at `address`.
@@ -332,8 +328,7 @@ impl<'r> Slab<'r> {
     /// needed to know the object's.
     #[inline]
     pub(super) fn entry_at(self, object: NonNull<u8>, index: usize) -> Entry {
-        let state = NonNull::from(&self.states()[index]).cast::<u8>();
-        Entry { object, state }
+        self.here().entry_at(object, index)
     }
 
     /// Which object an entry is of, if it is one of this slab's.
@@ -453,8 +448,9 @@ impl<'r> Slab<'r> {
 impl Objects<'_> {
     /// As [`Slab::index_at`].
     #[inline(always)]
-    pub(super) fn index_at(&self, object: NonNull<u8>) -> Option<usize> {
-        let index = self.stride.divide_exactly(object.addr().get().wrapping_sub(self.base));
+    pub(super) fn index_at(&self, address: usize) -> Option<usize> {
+        // Whatever lies outside the slab, or inside an object, is far beyond the last index.
+        let index = self.stride.divide_exactly(address.wrapping_sub(self.base));
         (index < self.states.len()).then_some(index)
     }
 

@@ -261,12 +261,15 @@ impl Slot {
             if top.addr() >= ceiling {
                 break;
             }
-            let index = match near.and_then(|near| near.index_at(object)) {
+            let index = match near.and_then(|near| near.index_at(object.addr().get())) {
                 Some(index) => index,
                 None => {
                     let slab = self.slab_at_hand(source, object);
                     near = slab.filter(|slab| slab.key() == self.ground.key).map(Slab::here);
-                    let Some(index) = near.and_then(|near| near.index_at(object)) else { break };
+                    let Some(index) = near.and_then(|near| near.index_at(object.addr().get()))
+                    else {
+                        break;
+                    };
                     index
                 }
             };
