@@ -112,13 +112,16 @@ pub(super) unsafe fn purge(start: *mut u8, bytes: usize) -> bool {
     unsafe { mm::madvise(start.cast(), bytes, Advice::LinuxDontNeed) }.is_ok()
 }
 
+/// Linux's `MREMAP_DONTUNMAP`, by number: of rustix's two backends, that which interpreters use does not name it.
+const DONTUNMAP: MremapFlags = MremapFlags::from_bits_retain(4);
+
 /// Makes the addresses `to` mean what `from` means, and `from` zero; `false`, and nothing has changed, if the system refuses.
 ///
 /// # Safety
 ///
 /// Both were opened and have `bytes` bytes; nobody else uses them or cares for what is in `to`.
 pub(super) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
-    let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+    let flags = MremapFlags::MAYMOVE | DONTUNMAP;
     // SAFETY: the caller says that both are mappings of ours; `from` stays mapped.
     unsafe { mm::mremap_fixed(from.cast(), bytes, bytes, flags, to.cast()) }.is_ok()
 }
