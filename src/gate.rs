@@ -9,6 +9,9 @@
 //!   memory barrier ([`Platform::synchronize`]), and waits for the mark to clear: from then on the CPU finds its gate revoked and goes
 //!   to the shared path. The cost of the handshake lies wholly with the remote side.
 //!
+//! Clear, the mark is the gate's **number**, which it keeps for good. So who demands a number learns by one comparison that nobody is inside
+//! and that the gate is the one he takes it for.
+//!
 //! Where threads migrate between CPUs in the midst of a call ([`Pinning::Migrating`]) the mark is set by an atomic exchange, and the gate is a
 //! lock that nobody waits for.
 //!
@@ -19,9 +22,9 @@
 //!
 //! # Invariants
 //!
-//! 1. `busy` is written by whoever runs on the gate's CPU (where threads migrate: who exchanged it from clear to set).
-//! 2. What is behind the gate is touched by who has set `busy` and then found the position between the limits, or `revoked`
-//!    clear; or by a remote that has set `revoked`, passed a barrier on every CPU, and then seen `busy` clear and the limits shut.
+//! 1. `mark` is written by whoever runs on the gate's CPU (where threads migrate: who exchanged it from clear to set).
+//! 2. What is behind the gate is touched by who has set `mark` and then found the position between the limits, or `revoked`
+//!    clear; or by a remote that has set `revoked`, passed a barrier on every CPU, and then seen `mark` clear and the limits shut.
 //! 3. `revoked` is set and cleared by the one remote that won it by an exchange, or cleared where there is no other any more.
 //! 4. The limits are opened in visits alone. Anybody may shut them.
 //!
@@ -35,13 +38,15 @@ use core::ops::Range;
 use crate::cpu_set::CpuSet;
 use crate::platform::{CpuId, Pinning, Platform};
 use crate::sync::{
-    AtomicBool, AtomicUsize, Ordering, REMOTE_SPINS, full_barrier, light_barrier, spin_wait,
+    AtomicBool, AtomicU32, AtomicUsize, Ordering, REMOTE_SPINS, full_barrier, light_barrier,
+    spin_wait,
 };
 
 /// The door to what belongs to one CPU.
 #[repr(C)]
 pub(crate) struct Gate {
-    busy: AtomicBool,
+    /// [`BUSY`] while somebody is inside, else the gate's number.
+    mark: AtomicU32,
     revoked: AtomicBool,
     /// A drain is wanted, and not done yet.
     drain: AtomicBool,
@@ -51,25 +56,31 @@ pub(crate) struct Gate {
     ceiling: AtomicUsize,
 }
 
+/// The mark while somebody is inside, and no gate's number.
+pub(crate) const BUSY: u32 = u32::MAX;
+
+/// The number of gates that nobody tells apart.
+pub(crate) const UNNUMBERED: u32 = 0;
+
 /// The floor that nothing is above.
 pub(crate) const NO_FLOOR: usize = usize::MAX;
 /// The ceiling that nothing is below.
 pub(crate) const NO_CEILING: usize = 0;
 
 impl Gate {
-    /// A gate that lets no hit through.
-    pub(crate) const fn new() -> Self {
-        Self::with(false)
+    /// A gate that lets no hit through, of a number other than [`BUSY`].
+    pub(crate) const fn new(number: u32) -> Self {
+        Self::with(number)
     }
 
     /// A gate that nobody ever enters.
     pub(crate) const fn walled() -> Self {
-        Self::with(true)
+        Self::with(BUSY)
     }
 
-    const fn with(busy: bool) -> Self {
+    const fn with(mark: u32) -> Self {
         Self {
-            busy: AtomicBool::new(busy),
+            mark: AtomicU32::new(mark),
             revoked: AtomicBool::new(false),
             drain: AtomicBool::new(false),
             floor: AtomicUsize::new(NO_FLOOR),
@@ -78,26 +89,47 @@ impl Gate {
     }
 
     /// Sets the mark, for a hit: what is behind the gate may be touched as far as [`floor`](Self::floor) or
-    /// [`ceiling`](Self::ceiling), read after this, allow. `false` if it is set already.
+    /// [`ceiling`](Self::ceiling), read after this, allow. The gate's number, to leave with, or `None` if the mark is set already.
     ///
     /// # Safety
     ///
     /// `pinning` is the platform's. Where it is [`Pinning::Pinned`], the caller runs on the gate's CPU and stays there until
     /// [`leave`](Self::leave).
     #[inline(always)]
-    pub(crate) unsafe fn enter(&self, pinning: Pinning) -> bool {
+    pub(crate) unsafe fn enter(&self, pinning: Pinning) -> Option<u32> {
+        // Relaxed: whoever wrote the mark ran on this very CPU.
+        let number = self.mark.load(Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        (number != BUSY && unsafe { self.set(number, pinning) }).then_some(number)
+    }
+
+    /// As [`enter`](Self::enter), if the gate has this number, which is not [`BUSY`]; whether all that was so.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(always)]
+    pub(crate) unsafe fn enter_as(&self, number: u32, pinning: Pinning) -> bool {
+        // Relaxed: as in `enter`.
+        // SAFETY: the caller's promise.
+        self.mark.load(Ordering::Relaxed) == number && unsafe { self.set(number, pinning) }
+    }
+
+    /// Sets the mark, which was seen to be `number`; `false` if somebody was quicker.
+    ///
+    /// # Safety
+    ///
+    /// As [`enter`](Self::enter).
+    #[inline(always)]
+    unsafe fn set(&self, number: u32, pinning: Pinning) -> bool {
         match pinning {
             Pinning::Pinned => {
-                // Relaxed: whoever wrote the mark ran on this very CPU.
-                if self.busy.load(Ordering::Relaxed) {
-                    return false;
-                }
-                self.busy.store(true, Ordering::Relaxed);
+                self.mark.store(BUSY, Ordering::Relaxed);
                 light_barrier();
             }
             Pinning::Migrating => {
                 let won =
-                    self.busy.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed);
+                    self.mark.compare_exchange(number, BUSY, Ordering::Relaxed, Ordering::Relaxed);
                 if won.is_err() {
                     return false;
                 }
@@ -110,30 +142,30 @@ impl Gate {
         true
     }
 
-    /// Sets the mark, for a visit: all that is behind the gate is the caller's. `false` if somebody is there.
+    /// Sets the mark, for a visit: all that is behind the gate is the caller's. `false` if somebody is there. `number` is the gate's.
     ///
     /// # Safety
     ///
     /// As [`enter`](Self::enter).
     #[inline]
-    pub(crate) unsafe fn visit(&self, pinning: Pinning) -> bool {
+    pub(crate) unsafe fn visit(&self, number: u32, pinning: Pinning) -> bool {
         // SAFETY: the caller's promise.
-        if !unsafe { self.enter(pinning) } {
+        if !unsafe { self.enter_as(number, pinning) } {
             return false;
         }
         // Acquire pairs with the Release of `Revoked::drop`: the remote's work is visible.
         if self.revoked.load(Ordering::Acquire) {
-            self.leave();
+            self.leave(number);
             return false;
         }
         true
     }
 
-    /// Clears the mark.
+    /// Clears the mark; `number` is the gate's.
     #[inline(always)]
-    pub(crate) fn leave(&self) {
+    pub(crate) fn leave(&self, number: u32) {
         // Release pairs with the Acquire in `is_clear` and the barrier in a migrating `enter`.
-        self.busy.store(false, Ordering::Release);
+        self.mark.store(number, Ordering::Release);
     }
 
     /// What a hit must be above to go down.
@@ -192,14 +224,14 @@ impl Gate {
     /// Whether somebody is inside, for a CPU that is not there any more.
     #[cfg(feature = "mmap")]
     pub(crate) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed)
+        self.mark.load(Ordering::Relaxed) == BUSY
     }
 
     /// As new, whoever was inside.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn forget(&self, number: u32) {
         self.settle();
         self.shut();
-        self.leave();
+        self.leave(number);
     }
 
     /// Lets those in again whom a remote kept out that is not there any more.
@@ -215,7 +247,7 @@ impl Gate {
     fn is_clear(&self) -> bool {
         for _ in 0..REMOTE_SPINS {
             // Acquire pairs with the Release in `leave`: the owner's work is visible.
-            if !self.busy.load(Ordering::Acquire) {
+            if self.mark.load(Ordering::Acquire) != BUSY {
                 return true;
             }
             spin_wait();

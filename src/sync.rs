@@ -3,7 +3,7 @@
 //! One door for all of them, so that the model checker can put its own behind it and try every
 //! interleaving of the very source that ships.
 
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// Keeps the compiler from moving memory accesses across; costs no instruction. The party on the
 /// other side pairs it with a barrier on every CPU ([`Platform::synchronize`]).

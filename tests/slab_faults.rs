@@ -114,6 +114,19 @@ fn an_object_of_another_cache_is_refused_with_both_names() {
     assert!(there.owns(object) && !here.owns(object));
     assert_works(&here);
     assert_works(&there);
+    // Both have magazines now, with room: a hit must not take it either.
+    let mine: Vec<_> = (0..20).map(|_| here.alloc(NONE).expect("memory")).collect();
+    let others: Vec<_> = (0..20).map(|_| there.alloc(NONE).expect("memory")).collect();
+    for &object in &others {
+        assert_eq!(misfree(&here, object), error);
+    }
+    for (cache, objects) in [(&here, mine), (&there, others)] {
+        for object in objects {
+            // SAFETY: not used any more.
+            unsafe { cache.free(object) }.expect("allocated");
+        }
+        assert_works(cache);
+    }
 }
 
 #[test]

@@ -42,58 +42,48 @@ pub(crate) fn step() {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct AtomicBool(loom::sync::atomic::AtomicBool);
+/// An atomic of the model checker's, between any two operations on which an interrupt may come.
+macro_rules! interruptible {
+    ($name:ident, $value:ty) => {
+        #[derive(Debug)]
+        pub(crate) struct $name(loom::sync::atomic::$name);
 
-impl AtomicBool {
-    pub(crate) fn new(value: bool) -> Self {
-        Self(loom::sync::atomic::AtomicBool::new(value))
-    }
+        impl $name {
+            pub(crate) fn new(value: $value) -> Self {
+                Self(loom::sync::atomic::$name::new(value))
+            }
 
-    pub(crate) fn load(&self, order: Ordering) -> bool {
-        step();
-        self.0.load(order)
-    }
+            pub(crate) fn load(&self, order: Ordering) -> $value {
+                step();
+                self.0.load(order)
+            }
 
-    pub(crate) fn store(&self, value: bool, order: Ordering) {
-        step();
-        self.0.store(value, order);
-        step();
-    }
+            pub(crate) fn store(&self, value: $value, order: Ordering) {
+                step();
+                self.0.store(value, order);
+                step();
+            }
 
-    pub(crate) fn compare_exchange(
-        &self,
-        current: bool,
-        new: bool,
-        success: Ordering,
-        failure: Ordering,
-    ) -> Result<bool, bool> {
-        step();
-        let outcome = self.0.compare_exchange(current, new, success, failure);
-        step();
-        outcome
-    }
+            #[allow(dead_code, reason = "not all of them are exchanged")]
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                step();
+                let outcome = self.0.compare_exchange(current, new, success, failure);
+                step();
+                outcome
+            }
+        }
+    };
 }
 
-#[derive(Debug)]
-pub(crate) struct AtomicUsize(loom::sync::atomic::AtomicUsize);
-
-impl AtomicUsize {
-    pub(crate) fn new(value: usize) -> Self {
-        Self(loom::sync::atomic::AtomicUsize::new(value))
-    }
-
-    pub(crate) fn load(&self, order: Ordering) -> usize {
-        step();
-        self.0.load(order)
-    }
-
-    pub(crate) fn store(&self, value: usize, order: Ordering) {
-        step();
-        self.0.store(value, order);
-        step();
-    }
-}
+interruptible!(AtomicBool, bool);
+interruptible!(AtomicU32, u32);
+interruptible!(AtomicUsize, usize);
 
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);

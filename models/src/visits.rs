@@ -9,6 +9,9 @@ use crate::machine::{MigratingMachine, PinnedMachine};
 use crate::platform::{CpuId, Platform};
 use crate::sync::UnsafeCell;
 
+/// The gate's.
+const NUMBER: u32 = 7;
+
 /// How often somebody was behind the gate.
 pub(crate) struct Counter {
     gate: Gate,
@@ -34,7 +37,7 @@ impl Counter {
 
     /// Shut, as a slot without magazines.
     pub(crate) fn shut() -> Self {
-        Self { gate: Gate::new(), count: UnsafeCell::new(0) }
+        Self { gate: Gate::new(NUMBER), count: UnsafeCell::new(0) }
     }
 
     /// Adds one to the count; the caller is behind the gate.
@@ -45,36 +48,37 @@ impl Counter {
 
     /// What a free does that hits; whether it was let in.
     pub(crate) fn hit<P: Platform>(&self) -> bool {
-        self.hit_if::<P>(|gate| 1 < gate.ceiling())
+        // SAFETY: each model runs one thread as the owner where the machine is pinned.
+        let is_inside = unsafe { self.gate.enter_as(NUMBER, P::PINNING) };
+        is_inside && self.hit_if(NUMBER, |gate| 1 < gate.ceiling())
     }
 
     /// What an allocation does that hits.
     pub(crate) fn hit_down<P: Platform>(&self) -> bool {
-        self.hit_if::<P>(|gate| 1 > gate.floor())
+        // SAFETY: as above.
+        let number = unsafe { self.gate.enter(P::PINNING) };
+        number.is_some_and(|number| self.hit_if(number, |gate| 1 > gate.floor()))
     }
 
-    fn hit_if<P: Platform>(&self, lets_in: impl FnOnce(&Gate) -> bool) -> bool {
-        // SAFETY: each model runs one thread as the owner where the machine is pinned.
-        if !unsafe { self.gate.enter(P::PINNING) } {
-            return false;
-        }
+    /// The rest of a hit, with the mark set.
+    fn hit_if(&self, number: u32, lets_in: impl FnOnce(&Gate) -> bool) -> bool {
         let is_let_in = lets_in(&self.gate);
         if is_let_in {
             self.add();
         }
-        self.gate.leave();
+        self.gate.leave(number);
         is_let_in
     }
 
     /// What a call does that misses.
     pub(crate) fn visit<P: Platform>(&self) -> bool {
         // SAFETY: as above.
-        if !unsafe { self.gate.visit(P::PINNING) } {
+        if !unsafe { self.gate.visit(NUMBER, P::PINNING) } {
             return false;
         }
         self.add();
         self.gate.open(0, 2);
-        self.gate.leave();
+        self.gate.leave(NUMBER);
         true
     }
 

@@ -30,7 +30,7 @@ use super::platform::HostPlatform;
 use super::{local, slot, thread};
 use crate::cpu_set::CpuSet;
 use crate::frame::{Frame, FrameRange};
-use crate::gate::{self, Gate, Gated};
+use crate::gate::{self, Gate, Gated, UNNUMBERED};
 use crate::heap::SOURCES_MARK;
 use crate::platform::{CpuId, MAX_CPUS, Platform};
 
@@ -76,7 +76,8 @@ impl Kept {
             return None;
         }
         // SAFETY: the slot is this thread's, which keeps it.
-        let visit = unsafe { keeper.gate.visit(HostPlatform::PINNING) }.then(|| Visit(keeper))?;
+        let visit = unsafe { keeper.gate.visit(UNNUMBERED, HostPlatform::PINNING) }
+            .then(|| Visit(keeper))?;
         Some(work(visit.0))
     }
 
@@ -114,7 +115,7 @@ impl Kept {
     pub(super) fn abandon(&self, cpu: CpuId) {
         let keeper = &self.keepers[cpu.index()];
         if keeper.gate.is_busy() {
-            keeper.gate.forget();
+            keeper.gate.forget(UNNUMBERED);
             // It may have been anywhere between the two.
             if keeper.kept.get() == keeper.lent.get() {
                 keeper.lent.set(None);
@@ -136,14 +137,14 @@ struct Visit<'a>(&'a Keeper);
 impl Drop for Visit<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.0.gate.leave();
+        self.0.gate.leave(UNNUMBERED);
     }
 }
 
 impl Keeper {
     const fn new() -> Self {
         Self {
-            gate: Gate::new(),
+            gate: Gate::new(UNNUMBERED),
             kept: Place::new(),
             lent: Place::new(),
             used: AtomicUsize::new(0),
@@ -240,7 +241,7 @@ mod tests {
         let keeper = &kept.keepers[busy.index()];
         let visit = || {
             // SAFETY: nobody else knows the keeper.
-            unsafe { keeper.gate.visit(HostPlatform::PINNING) }
+            unsafe { keeper.gate.visit(UNNUMBERED, HostPlatform::PINNING) }
         };
         // Half way from keeping the run to lending it.
         assert!(visit());

@@ -27,7 +27,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering:
 use super::list_index::{LISTS, ListIndex, PLACES, spill};
 use crate::buddy::{BlockOwner, State, States};
 use crate::frame::{AtomicFrame, Frame, FrameRange, Order};
-use crate::gate::{Gate, Gated};
+use crate::gate::{Gate, Gated, UNNUMBERED};
 use crate::platform::Pinning;
 
 /// What became of a block that was given back.
@@ -75,7 +75,7 @@ impl Gated for FrameLists {
 impl FrameLists {
     /// Lists without a span, of a CPU whose share of the memory is so many frames.
     pub(super) fn new(share: usize) -> Self {
-        Self::with(Gate::new(), ListIndex::limits(share))
+        Self::with(Gate::new(UNNUMBERED), ListIndex::limits(share))
     }
 
     /// The lists of a CPU that has none.
@@ -115,12 +115,12 @@ impl FrameLists {
         owner: BlockOwner,
     ) -> Option<Frame> {
         // SAFETY: the caller's promise.
-        if !unsafe { self.gate.enter(pinning) } {
+        if !unsafe { self.gate.enter_as(UNNUMBERED, pinning) } {
             return None;
         }
         // SAFETY: entered just now, until `leave`.
         let taken = unsafe { self.pop(self.gate.ceiling(), index, owner) };
-        self.gate.leave();
+        self.gate.leave(UNNUMBERED);
         taken
     }
 
@@ -138,12 +138,12 @@ impl FrameLists {
         owner: BlockOwner,
     ) -> bool {
         // SAFETY: the caller's promise.
-        if !unsafe { self.gate.enter(pinning) } {
+        if !unsafe { self.gate.enter_as(UNNUMBERED, pinning) } {
             return false;
         }
         // SAFETY: entered just now, until `leave`.
         let given = unsafe { self.push(self.gate.limits(), frame, index, owner) };
-        self.gate.leave();
+        self.gate.leave(UNNUMBERED);
         given == Given::Taken
     }
 
@@ -154,7 +154,7 @@ impl FrameLists {
     /// As [`take`](Self::take), until the answer is dropped.
     pub(super) unsafe fn visit(&self, pinning: Pinning) -> Option<Visit<'_>> {
         // SAFETY: the caller's promise.
-        unsafe { self.gate.visit(pinning) }.then(|| Visit(Inside(self)))
+        unsafe { self.gate.visit(UNNUMBERED, pinning) }.then(|| Visit(Inside(self)))
     }
 
     /// The lists, for who is inside.
@@ -277,7 +277,7 @@ impl Drop for Visit<'_> {
         let Inside(lists) = self.0;
         let Range { start, end } = self.span();
         lists.gate.open(start, end);
-        lists.gate.leave();
+        lists.gate.leave(UNNUMBERED);
     }
 }
 

@@ -41,19 +41,29 @@ pub(super) const USER: u8 = 2;
 struct Header {
     /// The first object's first byte, behind its red zone.
     base: NonNull<u8>,
-    stride: Stride,
+    /// Of the [`Stride`], as `odd` and `shift` are.
+    inverse: u64,
+    objects: usize,
     /// The record of the cache.
     cache: u32,
     next: AtomicU32,
     prev: AtomicU32,
-    objects: u16,
-    available: AtomicU16,
-    order: Order,
-    list: AtomicU8,
-    /// The cache's tag: it says which of a heap's caches this is without a look at the cache.
-    tag: u32,
     /// Which cache's the slab is, and of which way: that of the CPU that took from it last.
     key: AtomicU32,
+    odd: u16,
+    available: AtomicU16,
+    shift: u8,
+    order: Order,
+    list: AtomicU8,
+    /// The cache's tag, unless it is larger: it says which of a heap's caches this is without a look at the cache.
+    tag: u8,
+}
+
+impl Header {
+    #[inline(always)]
+    fn stride(&self) -> Stride {
+        Stride { inverse: self.inverse, odd: self.odd, shift: self.shift }
+    }
 }
 
 const _: () = {
@@ -106,7 +116,8 @@ pub(super) struct Taken {
 /// A slab that lives for `'r`.
 #[derive(Clone, Copy)]
 pub(crate) struct Slab<'r> {
-    record: NonNull<Header>,
+    /// The state bytes; the header lies before them.
+    states: NonNull<AtomicU8>,
     id: u32,
     lives: PhantomData<&'r Header>,
 }
@@ -128,20 +139,23 @@ impl<'r> Slab<'r> {
         key: Key,
     ) -> Self {
         let header = record.cast::<Header>();
+        let Stride { inverse, odd, shift } = Stride::new(geometry.stride);
         // SAFETY: the caller's promise; records are aligned to granules.
         unsafe {
             header.write(Header {
                 base,
-                stride: Stride::new(geometry.stride),
+                inverse,
+                objects: geometry.objects,
                 cache,
                 next: AtomicU32::new(0),
                 prev: AtomicU32::new(0),
-                objects: geometry.objects as u16,
+                key: AtomicU32::new(key.0),
+                odd,
                 available: AtomicU16::new(geometry.objects as u16),
+                shift,
                 order: geometry.order,
                 list: AtomicU8::new(0),
-                tag,
-                key: AtomicU32::new(key.0),
+                tag: u8::try_from(tag).unwrap_or(0),
             });
             header.add(1).cast::<u8>().write_bytes(IN_SLAB, geometry.objects);
             let bits = record.add(bits_offset(geometry.objects)).cast::<u64>();
@@ -150,7 +164,9 @@ impl<'r> Slab<'r> {
                 bits.add(word).write(if rest >= 64 { u64::MAX } else { (1 << rest) - 1 });
             }
         }
-        Self { record: header, id, lives: PhantomData }
+        // SAFETY: the state bytes lie behind the header.
+        let states = unsafe { header.add(1) }.cast();
+        Self { states, id, lives: PhantomData }
     }
 
     /// The slab of this id.
@@ -161,30 +177,37 @@ impl<'r> Slab<'r> {
     #[inline]
     pub(super) unsafe fn from_id<P: Platform>(platform: &P, id: u32) -> Self {
         // SAFETY: the record exists, so it has an address (promise 1 of `Platform`).
-        let record = unsafe { NonNull::new_unchecked(address(platform, id)) };
-        Self { record: record.cast(), id, lives: PhantomData }
+        let states = unsafe { NonNull::new_unchecked(Self::states_in(address(platform, id))) };
+        Self { states: states.cast(), id, lives: PhantomData }
     }
 
-    /// The slab whose id an owner record holds, where records lie in the order of their ids from `records` on.
+    /// The slab whose id an owner record holds, where records lie in the order of their ids, and that with the id 0 would have its states at
+    /// `origin`.
     ///
     /// # Safety
     ///
     /// They do, and `id` comes from an owner record by a load with Acquire.
     #[inline(always)]
-    pub(super) unsafe fn named_from(records: *mut u8, id: u32) -> Option<Self> {
+    pub(super) unsafe fn named_from(origin: *mut u8, id: u32) -> Option<Self> {
         if !names_record(id) {
             return None;
         }
-        let record = records.wrapping_add(id as usize * GRANULE);
+        let states = origin.wrapping_add(id as usize * GRANULE);
         // SAFETY: as in `named`, and no record lies at address 0.
-        let record = unsafe { NonNull::new_unchecked(record) };
-        Some(Self { record: record.cast(), id, lives: PhantomData })
+        let states = unsafe { NonNull::new_unchecked(states) };
+        Some(Self { states: states.cast(), id, lives: PhantomData })
+    }
+
+    /// Where the states lie of the slab with the record at `record`.
+    #[inline(always)]
+    pub(super) fn states_in(record: *mut u8) -> *mut u8 {
+        record.wrapping_add(size_of::<Header>())
     }
 
     #[inline]
     fn header(self) -> &'r Header {
         // SAFETY: the record lives for `'r` and begins with a header; what changes in it is atomic.
-        unsafe { self.record.as_ref() }
+        unsafe { self.states.cast::<Header>().sub(1).as_ref() }
     }
 
     /// The bits of invariant 2.
@@ -193,7 +216,10 @@ impl<'r> Slab<'r> {
         let objects = self.objects();
         // SAFETY: `create` put so many words there, within the record.
         unsafe {
-            let bits = self.record.cast::<u8>().add(bits_offset(objects)).cast::<AtomicU64>();
+            let bits = self
+                .states
+                .byte_add(bits_offset(objects) - size_of::<Header>())
+                .cast::<AtomicU64>();
             slice::from_raw_parts(bits.as_ptr(), words(objects))
         }
     }
@@ -203,7 +229,7 @@ impl<'r> Slab<'r> {
     pub(super) fn states(self) -> &'r [AtomicU8] {
         let objects = self.objects();
         // SAFETY: `create` put so many bytes behind the header, within the record.
-        unsafe { slice::from_raw_parts(self.record.add(1).cast::<AtomicU8>().as_ptr(), objects) }
+        unsafe { slice::from_raw_parts(self.states.as_ptr(), objects) }
     }
 
     #[inline]
@@ -217,16 +243,16 @@ impl<'r> Slab<'r> {
         self.header().cache
     }
 
-    /// The tag of the slab's cache.
+    /// The tag of the slab's cache; 0 instead of those above 255.
     #[cfg(feature = "mmap")]
     #[inline]
     pub(crate) fn tag(self) -> u32 {
-        self.header().tag
+        self.header().tag.into()
     }
 
     #[inline]
     pub(super) fn objects(self) -> usize {
-        self.header().objects as usize
+        self.header().objects
     }
 
     #[inline]
@@ -302,7 +328,7 @@ impl<'r> Slab<'r> {
         let header = self.header();
         // SAFETY: `create` was given a block with room for `objects` objects of `stride` bytes
         // behind `base`.
-        unsafe { header.base.add(index * header.stride.bytes()) }
+        unsafe { header.base.add(index * header.stride().bytes()) }
     }
 
     /// The object `index` with its state byte.
@@ -319,9 +345,9 @@ impl<'r> Slab<'r> {
             return Some((index, 0));
         }
         let offset = address.wrapping_sub(header.base.as_ptr() as usize);
-        let stride = header.stride.bytes();
+        let stride = header.stride().bytes();
         let index = offset / stride;
-        (index < header.objects as usize).then_some((index, offset % stride))
+        (index < header.objects).then_some((index, offset % stride))
     }
 
     /// The object `index`, of which the address is known: the state byte's address is not
@@ -346,7 +372,7 @@ impl<'r> Slab<'r> {
     #[inline]
     pub(super) fn take(self, wanted: usize, state: u8, mut sink: impl FnMut(Entry)) -> Taken {
         let (bits, states) = (self.bits(), self.states());
-        let stride = self.header().stride.bytes();
+        let stride = self.header().stride().bytes();
         let mut left = wanted;
         let mut damaged = 0;
         for (word_index, word) in bits.iter().enumerate() {
@@ -441,7 +467,7 @@ impl<'r> Slab<'r> {
     #[inline(always)]
     pub(super) fn here(self) -> Objects<'r> {
         let header = self.header();
-        Objects { base: header.base.addr().get(), stride: header.stride, states: self.states() }
+        Objects { base: header.base.addr().get(), stride: header.stride(), states: self.states() }
     }
 }
 

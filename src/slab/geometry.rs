@@ -121,16 +121,13 @@ impl Geometry {
 /// of the stride to their quotients. So what is no multiple becomes a number beyond all of
 /// those: one multiplication answers both which object begins at an offset and whether one does
 /// (Granlund and Montgomery, *Division by Invariant Integers using Multiplication*, 1994, section 9).
-///
-/// Packed, so that it fills no more than its place in a slab's record.
 #[derive(Clone, Copy)]
-#[repr(C, packed(4))]
 pub(super) struct Stride {
     /// Of the odd part.
-    inverse: u64,
-    odd: u16,
+    pub(super) inverse: u64,
+    pub(super) odd: u16,
     /// Exponent of the power of two.
-    shift: u16,
+    pub(super) shift: u8,
 }
 
 impl Stride {
@@ -145,7 +142,7 @@ impl Stride {
             inverse = inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse)));
             bits *= 2;
         }
-        Self { inverse, odd: odd as u16, shift: shift as u16 }
+        Self { inverse, odd: odd as u16, shift: shift as u8 }
     }
 
     #[inline]

@@ -119,7 +119,7 @@ impl<'a> Inside<'a> {
     }
 
     pub(super) fn previous_rounds(self) -> u32 {
-        self.slot.previous_rounds.load(Relaxed)
+        self.slot.previous_rounds.load(Relaxed).into()
     }
 
     #[inline]
@@ -168,7 +168,7 @@ impl<'a> Inside<'a> {
 
     /// Takes the previous magazine out.
     pub(super) fn take_previous(self) -> (Magazine, u32) {
-        let rounds = self.slot.previous_rounds.load(Relaxed);
+        let rounds = self.previous_rounds();
         // SAFETY: the slot is ours, and loses the magazine here.
         let previous = unsafe { Magazine::from_id(self.slot.previous.load(Relaxed)) };
         self.slot.previous.store(NONE, Relaxed);
@@ -179,7 +179,7 @@ impl<'a> Inside<'a> {
     /// Puts a magazine where there is no previous one.
     pub(super) fn put_previous(self, magazine: Magazine, rounds: u32) {
         self.slot.previous.store(magazine.into_id(), Relaxed);
-        self.slot.previous_rounds.store(rounds, Relaxed);
+        self.slot.previous_rounds.store(rounds as u16, Relaxed);
     }
 
     /// Puts an object of another way's slab into the magazine for such, if there is one with room.
@@ -223,9 +223,9 @@ impl<'a> Inside<'a> {
 
     /// How many objects to take from the slabs now.
     pub(super) fn next_batch(self) -> usize {
-        let batch = self.slot.batch.load(Relaxed).min(self.capacity);
+        let batch = self.slot.batch.load(Relaxed).min(self.capacity as u16);
         self.slot.batch.store(batch * 2, Relaxed);
-        batch as usize
+        batch.into()
     }
 }
 

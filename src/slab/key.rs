@@ -1,8 +1,10 @@
-//! Keys: by one comparison, a hit knows that a slab is one of its cache's and of its CPU's way.
+//! Keys: by one comparison, a hit knows that a slab is one of its cache's and of its CPU's way, and that nobody uses the CPU's slot: they
+//! are the numbers of the slots' gates.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::way::Way;
+use crate::gate::BUSY;
 
 /// The number of a cache, which no other cache has had: unlike a record's, it is never used again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,10 +17,12 @@ impl CacheNumber {
     /// What caches have when all numbers are used up: their frees are no hits.
     const NONE: Self = Self(0);
 
+    /// The last one.
+    const MOST: u32 = u32::MAX / Way::COUNT as u32 - 1;
+
     /// A new number.
     pub(super) fn new() -> Self {
-        let most = u32::MAX / Way::COUNT as u32 - 1;
-        let next = |last| (last < most).then_some(last + 1);
+        let next = |last| (last < Self::MOST).then_some(last + 1);
         LAST.fetch_update(Relaxed, Relaxed, next).map_or(Self::NONE, |last| Self(last + 1))
     }
 }
@@ -28,9 +32,14 @@ impl CacheNumber {
 #[repr(transparent)]
 pub(super) struct Key(pub(super) u32);
 
+const _: () = {
+    let highest = CacheNumber::MOST * Way::COUNT as u32 + Way::COUNT as u32 - 1;
+    assert!(highest < Key::NOBODY.0 && Key::NOBODY.0 != BUSY);
+};
+
 impl Key {
-    /// What no slab has.
-    pub(super) const NOBODY: Self = Self(u32::MAX);
+    /// What no slab has, nor a gate where somebody is inside.
+    pub(super) const NOBODY: Self = Self(u32::MAX - 1);
 
     /// The key of slabs of a cache.
     pub(super) const fn of(cache: CacheNumber, way: Way) -> Self {

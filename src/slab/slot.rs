@@ -3,12 +3,13 @@
 //! # Invariants
 //!
 //! 1. What is behind the gate is changed by who is inside (`gate`, invariant 2).
-//! 2. Where there is no slot there is [`ABSENT`], which nobody ever enters. So a hit asks one question: is the slot busy?
+//! 2. Where there is no slot there is [`ABSENT`], which nobody ever enters. So a hit asks one question: is the slot busy? The gate's number is
+//!    the key of the slabs whose objects it takes back, so a free asks that in the same breath.
 //! 3. The loaded magazine's entries begin at `bottom`, and its rounds end at `top`, at most its capacity above. Without one both
 //!    are null.
 //! 4. The gate's limits are shut, or `bottom` and the end of the loaded magazine. The floor stays shut if objects are looked at
 //!    when they are handed out, the ceiling if they are when they come back: a hit need not ask what the cache demands.
-//! 5. `ground` does not change once the slot is in its cache's table.
+//! 5. `ground` and `key` do not change once the slot is in its cache's table.
 //! 6. Where `foreign_room` is not 0 there is a foreign magazine, of a cache whose objects need no look when they come back. It has
 //!    `foreign_rounds` entries and room for so many more.
 
@@ -39,14 +40,17 @@ pub(crate) struct Slot {
     pub(super) ground: Ground,
     /// The loaded magazine's first entry.
     pub(super) bottom: AtomicPtr<Entry>,
+    /// What a slab must have for a hit: the cache's number and the CPU's way. It is the gate's number too.
+    pub(super) key: Key,
     pub(super) loaded: AtomicU32,
     pub(super) previous: AtomicU32,
-    pub(super) previous_rounds: AtomicU32,
+    /// The magazine of objects from other CPUs' slabs, which go back there.
+    pub(super) foreign: AtomicU32,
+    pub(super) previous_rounds: AtomicU16,
     /// Objects to take from the slabs next time, doubled each time: a cache that is hardly used
     /// strands little.
-    pub(super) batch: AtomicU32,
-    /// The magazine of objects from other CPUs' slabs, which go back there; how many it has, and for how many it has room.
-    pub(super) foreign: AtomicU32,
+    pub(super) batch: AtomicU16,
+    /// How many objects the magazine of other slabs' has, and for how many it has room.
     pub(super) foreign_rounds: AtomicU16,
     pub(super) foreign_room: AtomicU16,
     /// The CPU's other magazines; not behind the gate.
@@ -65,30 +69,25 @@ pub(super) struct Ground {
     /// Where the first frame lies that has its record here.
     start: usize,
     owners: *const AtomicU32,
-    /// Where the record with the id 0 would be.
-    records: *mut u8,
+    /// Where the states of a slab with the id 0 would be.
+    origin: *mut u8,
     /// How many records there are.
-    frames: u32,
-    /// What a slab must have: the cache's number and the CPU's way.
-    pub(super) key: Key,
+    frames: usize,
 }
 
 impl Ground {
-    const fn empty(key: Key) -> Self {
-        Self { start: 0, owners: ptr::null(), records: ptr::null_mut(), frames: 0, key }
-    }
+    const EMPTY: Self = Self { start: 0, owners: ptr::null(), origin: ptr::null_mut(), frames: 0 };
 
     /// The owner records that are at hand, where addresses lead to them without a question to the platform.
-    fn of<S: FrameSource>(source: &S, key: Key) -> Self {
-        let Some((first, owners)) = source.owners_at_hand() else { return Self::empty(key) };
+    fn of<S: FrameSource>(source: &S) -> Self {
+        let Some((first, owners)) = source.owners_at_hand() else { return Self::EMPTY };
         if S::Platform::MAPPING != Mapping::Linear {
-            return Self::empty(key);
+            return Self::EMPTY;
         }
         let start = source.platform().phys_to_virt(first.start());
         // Ids are physical addresses in granules.
-        let records = start.wrapping_byte_sub(first.start().as_u64() as usize);
-        let frames = u32::try_from(owners.len()).unwrap_or(u32::MAX);
-        Self { start: start.addr(), owners: owners.as_ptr(), records, frames, key }
+        let origin = Slab::states_in(start.wrapping_byte_sub(first.start().as_u64() as usize));
+        Self { start: start.addr(), owners: owners.as_ptr(), origin, frames: owners.len() }
     }
 
     /// The owner record of the frame at `address`.
@@ -97,25 +96,26 @@ impl Ground {
         // What is below is beyond.
         let frame = address.addr().get().wrapping_sub(self.start) >> FRAME_SHIFT;
         // SAFETY: there are so many records.
-        (frame < self.frames as usize).then(|| unsafe { &*self.owners.add(frame) })
+        (frame < self.frames).then(|| unsafe { &*self.owners.add(frame) })
     }
 }
 
 /// The slot of a CPU that has none.
-pub(super) static ABSENT: Slot = Slot::with(Gate::walled(), Ground::empty(Key::NOBODY));
+pub(super) static ABSENT: Slot = Slot::with(Gate::walled(), Ground::EMPTY, Key::NOBODY);
 
 impl Slot {
-    const fn with(gate: Gate, ground: Ground) -> Self {
+    const fn with(gate: Gate, ground: Ground, key: Key) -> Self {
         Self {
             gate,
             top: AtomicPtr::new(ptr::null_mut()),
             ground,
             bottom: AtomicPtr::new(ptr::null_mut()),
+            key,
             loaded: AtomicU32::new(NONE),
             previous: AtomicU32::new(NONE),
-            previous_rounds: AtomicU32::new(0),
-            batch: AtomicU32::new(1),
             foreign: AtomicU32::new(NONE),
+            previous_rounds: AtomicU16::new(0),
+            batch: AtomicU16::new(1),
             foreign_rounds: AtomicU16::new(0),
             foreign_room: AtomicU16::new(0),
             shelf: IrqLock::new(Shelf::new()),
@@ -124,7 +124,7 @@ impl Slot {
 
     /// A slot without magazines, for hits of slabs with this key.
     pub(super) fn new<S: FrameSource>(source: &S, key: Key) -> Self {
-        Self::with(Gate::new(), Ground::of(source, key))
+        Self::with(Gate::new(key.0), Ground::of(source), key)
     }
 
     /// What stands for the slot of a CPU that has none: no hit finds it free.
@@ -148,9 +148,7 @@ impl Slot {
     #[inline(always)]
     pub(super) unsafe fn take(&self, pinning: Pinning) -> Option<NonNull<u8>> {
         // SAFETY: the caller's promise.
-        if !unsafe { self.gate.enter(pinning) } {
-            return None;
-        }
+        let number = unsafe { self.gate.enter(pinning) }?;
         let top = self.top.load(Relaxed);
         let mut object = None;
         if top.addr() > self.gate.floor() {
@@ -164,7 +162,7 @@ impl Slot {
                 object = Some(entry.object);
             }
         }
-        self.gate.leave();
+        self.gate.leave(number);
         object
     }
 
@@ -176,13 +174,11 @@ impl Slot {
     /// As [`take`](Self::take). If it is an allocated object, nobody uses it any more.
     #[inline(always)]
     pub(super) unsafe fn put(&self, pinning: Pinning, slab: Slab<'_>, object: NonNull<u8>) -> bool {
-        if slab.key() != self.ground.key {
-            return false;
-        }
         let Some(index) = slab.index_at(object.addr().get()) else { return false };
         let entry = slab.entry_at(object, index);
+        let number = slab.key().0;
         // SAFETY: the caller's promise.
-        if !unsafe { self.gate.enter(pinning) } {
+        if !unsafe { self.gate.enter_as(number, pinning) } {
             return false;
         }
         let top = self.top.load(Relaxed);
@@ -195,7 +191,7 @@ impl Slot {
             // SAFETY: as above.
             self.top.store(unsafe { top.add(1) }, Relaxed);
         }
-        self.gate.leave();
+        self.gate.leave(number);
         is_good
     }
 
@@ -212,9 +208,7 @@ impl Slot {
         out: &mut [MaybeUninit<NonNull<u8>>],
     ) -> usize {
         // SAFETY: the caller's promise.
-        if !unsafe { self.gate.enter(pinning) } {
-            return 0;
-        }
+        let Some(number) = (unsafe { self.gate.enter(pinning) }) else { return 0 };
         let floor = self.gate.floor();
         let mut top = self.top.load(Relaxed);
         let mut taken = 0;
@@ -233,7 +227,7 @@ impl Slot {
             taken += 1;
         }
         self.top.store(top, Relaxed);
-        self.gate.leave();
+        self.gate.leave(number);
         taken
     }
 
@@ -249,9 +243,7 @@ impl Slot {
         objects: &[NonNull<u8>],
     ) -> usize {
         // SAFETY: the caller's promise.
-        if !unsafe { self.gate.enter(S::Platform::PINNING) } {
-            return 0;
-        }
+        let Some(number) = (unsafe { self.gate.enter(S::Platform::PINNING) }) else { return 0 };
         let ceiling = self.gate.ceiling();
         let mut top = self.top.load(Relaxed);
         let mut put = 0;
@@ -265,7 +257,7 @@ impl Slot {
                 Some(index) => index,
                 None => {
                     let slab = self.slab_at_hand(source, object);
-                    near = slab.filter(|slab| slab.key() == self.ground.key).map(Slab::here);
+                    near = slab.filter(|slab| slab.key() == self.key).map(Slab::here);
                     let Some(index) = near.and_then(|near| near.index_at(object.addr().get()))
                     else {
                         break;
@@ -286,7 +278,7 @@ impl Slot {
             put += 1;
         }
         self.top.store(top, Relaxed);
-        self.gate.leave();
+        self.gate.leave(number);
         put
     }
 
@@ -302,7 +294,7 @@ impl Slot {
                 // Acquire: see `descriptor::named`.
                 let id = self.ground.owner(object)?.load(Acquire);
                 // SAFETY: an owner record, and records lie at their ids from there on where all memory does.
-                unsafe { Slab::named_from(self.ground.records, id) }
+                unsafe { Slab::named_from(self.ground.origin, id) }
             }
             Mapping::Pieces => descriptor::find_at_hand(source, object),
         }
@@ -342,9 +334,9 @@ impl Slot {
 
     /// The rounds in all three magazines, as far as another CPU can tell.
     pub(super) fn total_rounds(&self) -> usize {
+        let previous = u32::from(self.previous_rounds.load(Relaxed));
         let foreign = u32::from(self.foreign_rounds.load(Relaxed));
-        let others = self.previous_rounds.load(Relaxed) + foreign;
-        (self.rounds() + others) as usize
+        (self.rounds() + previous + foreign) as usize
     }
 
     /// Without magazines, whoever was inside.
@@ -358,7 +350,7 @@ impl Slot {
         self.foreign_rounds.store(0, Relaxed);
         self.foreign_room.store(0, Relaxed);
         self.batch.store(1, Relaxed);
-        self.gate.forget();
+        self.gate.forget(self.key.0);
     }
 }
 

@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use super::descriptor::{self, Slab};
 use super::geometry::{Geometry, MAX_OBJECT_BYTES, MAX_OBJECTS, Stride};
-use super::{CacheFlags, ObjectError, RawCache};
+use super::{CacheFlags, ObjectError, RawCache, lookup};
 use crate::memory_map::{Region, RegionKind};
 use crate::page::{AllocError, AllocFlags, PageAllocator};
 use crate::test_support::{Machine, frames};
@@ -202,4 +202,15 @@ fn memory_beyond_the_reach_of_records_is_called_so() {
     ));
     // A frame that is low enough does for all records.
     assert_eq!(serve(&[frames(0x1000, 0x1100), high]), Ok(()));
+}
+
+#[test]
+fn a_slab_repeats_its_caches_tag_as_far_as_that_fits() {
+    let pages = pages();
+    for (tag, repeated) in [(0, 0), (62, 62), (255, 255), (256, 0), (256 + 62, 0), (u32::MAX, 0)] {
+        let cache = RawCache::new(&pages, "tagged", 64, 8, CacheFlags::empty()).with_tag(tag);
+        let object = cache.alloc(NONE).expect("memory");
+        assert_eq!(lookup(&pages, object).expect("an object").tag, tag);
+        assert_eq!(descriptor::find(&pages, object).expect("a slab").tag(), repeated);
+    }
 }
