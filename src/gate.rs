@@ -68,19 +68,15 @@ pub(crate) const NO_FLOOR: usize = usize::MAX;
 pub(crate) const NO_CEILING: usize = 0;
 
 impl Gate {
-    /// A gate that lets no hit through, of a number other than [`BUSY`].
-    pub(crate) const fn new(number: u32) -> Self {
-        Self::with(number)
-    }
-
     /// A gate that nobody ever enters.
     pub(crate) const fn walled() -> Self {
-        Self::with(BUSY)
+        Self::new(BUSY)
     }
 
-    const fn with(mark: u32) -> Self {
+    /// A gate of this number that lets no hit through.
+    pub(crate) const fn new(number: u32) -> Self {
         Self {
-            mark: AtomicU32::new(mark),
+            mark: AtomicU32::new(number),
             revoked: AtomicBool::new(false),
             drain: AtomicBool::new(false),
             floor: AtomicUsize::new(NO_FLOOR),

@@ -244,15 +244,15 @@ impl<'m> Buddy<'m> {
     /// Gives back the block of `order` at `frame` if its first frame has `state`.
     #[inline]
     fn give(&mut self, frame: Frame, order: Order, state: State) -> Result<(), Mismatch> {
-        let (at, power) = (frame.number(), u32::from(order.get()));
-        let byte = match self.states.byte(at, power) {
+        let at = frame.number();
+        let byte = match self.states.of_block(frame, order) {
             Some(byte) if byte.load(Relaxed) == state.byte() => byte,
             _ => return Err(Mismatch::State),
         };
         if !self.could_start(at, order) {
             return Err(Mismatch::Books);
         }
-        let order = power;
+        let order = u32::from(order.get());
         if order < GROUP_ORDER {
             if !self.give_small(at, order) {
                 return Err(Mismatch::Books);
