@@ -9,7 +9,10 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::frame::FRAME_SHIFT;
+use super::platform::HostPlatform;
+use crate::frame::{FRAME_SHIFT, PhysAddr};
+use crate::platform::Platform;
+use crate::slab::Slab;
 
 /// Where the owner records of the first span lie.
 #[repr(align(64))]
@@ -19,6 +22,8 @@ pub(super) struct Directory {
     /// How many frames have records; 0 until they do.
     frames: AtomicUsize,
     records: AtomicPtr<AtomicU32>,
+    /// Where the states of a slab with the id 0 would be.
+    slabs: AtomicPtr<u8>,
 }
 
 impl Directory {
@@ -27,6 +32,7 @@ impl Directory {
             start: AtomicUsize::new(0),
             frames: AtomicUsize::new(0),
             records: AtomicPtr::new(ptr::null_mut()),
+            slabs: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -34,8 +40,15 @@ impl Directory {
     ///
     /// # Safety
     ///
-    /// The records live as long as this.
-    pub(super) unsafe fn begin(&self, start: usize, records: &[AtomicU32]) {
+    /// The records live as long as this, and are those of a page allocator over `platform`, in its direct map.
+    pub(super) unsafe fn begin(
+        &self,
+        start: usize,
+        records: &[AtomicU32],
+        platform: &HostPlatform,
+    ) {
+        let origin = platform.phys_to_virt(PhysAddr::new(0));
+        self.slabs.store(Slab::states_in(origin), Relaxed);
         self.start.store(start, Relaxed);
         self.records.store(records.as_ptr().cast_mut(), Relaxed);
         // Release, for the Acquire in `owner`: the other fields are written.
@@ -47,6 +60,14 @@ impl Directory {
     pub(super) fn owner(&self, address: usize) -> Option<u32> {
         // Acquire: see `slab::named`.
         self.with_record(address, |record| record.load(Acquire))
+    }
+
+    /// The slab that an address of the first span lies in.
+    #[inline(always)]
+    pub(super) fn slab(&self, address: usize) -> Option<Slab<'_>> {
+        let id = self.owner(address)?;
+        // SAFETY: an owner record's, loaded with Acquire; all memory lies in the direct map that `begin` was told of.
+        unsafe { Slab::named_from(self.slabs.load(Relaxed), id) }
     }
 
     /// The owner record of the frame at an address; `None` says only that it is not in the first span.
@@ -82,7 +103,7 @@ mod tests {
         }
         let start = 0x7000_0000;
         // SAFETY: they do.
-        unsafe { directory.begin(start, &records) };
+        unsafe { directory.begin(start, &records, &HostPlatform::new()) };
         for (index, offsets) in [[0, 0xfff], [0x1000, 0x1fff], [0x2000, 0x2abc], [0x3000, 0x3fff]]
             .into_iter()
             .enumerate()

@@ -331,7 +331,7 @@ impl Growth {
         if let Some((first, records)) = pages.owners_at_hand() {
             let start = pages.platform().phys_to_virt(first.start()).addr();
             // SAFETY: the page allocator's records live as long as it does, and it lies beside the directory.
-            unsafe { host.directory.begin(start, records) };
+            unsafe { host.directory.begin(start, records, pages.platform()) };
         }
         self.span = span;
         self.opened_bytes += range.len_bytes() as usize;

@@ -137,7 +137,7 @@ pub(super) fn allocate(class: SizeClass) -> Option<NonNull<u8>> {
 /// The slab that an address of the first span lies in.
 #[inline(always)]
 fn slab_of(address: usize) -> Option<Slab<'static>> {
-    slab::named(&FRAMES, FRAMES.directory().owner(address)?)
+    FRAMES.directory().slab(address)
 }
 
 /// Gives a block back to this thread's slot; `false`, and nothing has changed, if that cannot be.

@@ -188,7 +188,7 @@ impl<'r> Slab<'r> {
     ///
     /// They do, and `id` comes from an owner record by a load with Acquire.
     #[inline(always)]
-    pub(super) unsafe fn named_from(origin: *mut u8, id: u32) -> Option<Self> {
+    pub(crate) unsafe fn named_from(origin: *mut u8, id: u32) -> Option<Self> {
         if !names_record(id) {
             return None;
         }
@@ -200,7 +200,7 @@ impl<'r> Slab<'r> {
 
     /// Where the states lie of the slab with the record at `record`.
     #[inline(always)]
-    pub(super) fn states_in(record: *mut u8) -> *mut u8 {
+    pub(crate) fn states_in(record: *mut u8) -> *mut u8 {
         record.wrapping_add(size_of::<Header>())
     }
 
