@@ -9,20 +9,10 @@ use kmem::AllocFlags;
 use kmem::buddy::AllocError;
 use kmem::frame::FRAME_SIZE;
 use kmem::heap::{Heap, ReallocError, SizeClass};
-use kmem::memory_map::{Region, RegionKind};
 use kmem::page::PageAllocator;
-use support::Machine;
+use support::{Machine, pages};
 
 const NONE: AllocFlags = AllocFlags::empty();
-
-fn pages(frames: usize) -> PageAllocator<Machine> {
-    let machine = Machine::new(frames, 1);
-    let region = Region::from_frames(machine.frames(), RegionKind::Usable);
-    let pages = PageAllocator::new(machine);
-    // SAFETY: the memory is the machine's, for nobody else.
-    unsafe { pages.init([region]) }.expect("memory for the metadata");
-    pages
-}
 
 fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).expect("valid")
@@ -75,7 +65,7 @@ fn a_block_stays_where_it_can() {
         (9 * FRAMES, 1, 8 * FRAMES, Stays),
     ];
     for (from, to, align, place) in cases {
-        let pages = pages(600);
+        let pages = pages(600, 1);
         let heap = Heap::new(&pages);
         let (old, new) = (layout(from, align), layout(to, align));
         let block = allocate(&heap, old);
@@ -96,7 +86,7 @@ fn a_block_stays_where_it_can() {
 
 #[test]
 fn a_run_moves_when_somebody_has_the_frames_behind_it() {
-    let pages = pages(600);
+    let pages = pages(600, 1);
     let heap = Heap::new(&pages);
     let (old, new) = (layout(5 * FRAME_SIZE, 1), layout(9 * FRAME_SIZE, 1));
     let block = allocate(&heap, old);
@@ -118,7 +108,7 @@ fn a_run_moves_when_somebody_has_the_frames_behind_it() {
 
 #[test]
 fn the_tail_of_a_shorter_run_is_available_at_once() {
-    let pages = pages(600);
+    let pages = pages(600, 1);
     let heap = Heap::new(&pages);
     let (old, new) = (layout(100 * FRAME_SIZE, 1), layout(10 * FRAME_SIZE, 1));
     let block = allocate(&heap, old);
@@ -134,7 +124,7 @@ fn the_tail_of_a_shorter_run_is_available_at_once() {
 
 #[test]
 fn what_comes_into_a_block_is_zero_where_that_is_asked() {
-    let pages = pages(600);
+    let pages = pages(600, 1);
     let heap = Heap::new(&pages);
     let sizes = [10, 16, 100, 5_000, 5 * FRAME_SIZE, 20 * FRAME_SIZE];
     // Dirty memory to grow into.
@@ -160,7 +150,7 @@ fn what_comes_into_a_block_is_zero_where_that_is_asked() {
 
 #[test]
 fn a_block_that_cannot_be_reallocated_is_as_it_was() {
-    let pages = pages(200);
+    let pages = pages(200, 1);
     let heap = Heap::new(&pages);
     let cases = [
         (100, 300 * FRAME_SIZE, 1, None),

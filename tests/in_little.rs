@@ -10,130 +10,90 @@ use std::sync::mpsc::channel;
 
 use kmem::frame::{FRAME_SIZE, FrameRange};
 use kmem::heap::Heap;
-use kmem::memory_map::{Region, RegionKind};
-use kmem::page::PageAllocator;
 use kmem::platform::Platform;
 use kmem::slab::{CacheFlags, ObjectCache, ObjectError, RawCache};
 use kmem::{AllocFlags, Order};
-use support::{Machine, Random, become_cpu};
+use support::{Random, Sent, become_cpu, pages};
 
 const NONE: AllocFlags = AllocFlags::empty();
 const CPUS: usize = 2;
-
-fn pages() -> PageAllocator<Machine> {
-    let machine = Machine::new(512, CPUS);
-    let region = Region::from_frames(machine.frames(), RegionKind::Usable);
-    let pages = PageAllocator::new(machine);
-    // SAFETY: the memory is the machine's, for nobody else.
-    unsafe { pages.init([region]) }.expect("memory for the metadata");
-    pages
-}
+const FRAMES: usize = 512;
 
 /// Runs `work` on all CPUs at once.
-fn on_all_cpus(work: impl Fn(Random) + Sync) {
+fn on_all_cpus(work: impl Fn(usize, Random) + Sync) {
     std::thread::scope(|scope| {
         for cpu in 0..CPUS {
             let work = &work;
             scope.spawn(move || {
                 become_cpu(cpu);
-                work(Random::new(cpu));
+                work(cpu, Random::new(cpu));
             });
         }
     });
 }
 
-/// Memory on its way from one CPU to another.
-struct Sent(NonNull<u8>);
-
-// SAFETY: memory belongs to whoever holds it.
-unsafe impl Send for Sent {}
-
-/// Writes its own address to both ends of `bytes` bytes, at least 16, at `start`.
-fn stamp(start: NonNull<u8>, bytes: usize) {
-    let stamp = start.addr().get();
-    // SAFETY: whoever asks owns the bytes.
-    unsafe {
-        start.cast::<usize>().write_unaligned(stamp);
-        start.add(bytes - 8).cast::<usize>().write_unaligned(stamp);
-    }
-}
-
-/// Whether nobody has written to what was [stamped](stamp).
-#[track_caller]
-fn check(start: NonNull<u8>, bytes: usize) {
-    // SAFETY: as in `stamp`, which has written there.
-    let found = unsafe {
-        (
-            start.cast::<usize>().read_unaligned(),
-            start.add(bytes - 8).cast::<usize>().read_unaligned(),
-        )
-    };
-    let stamp = start.addr().get();
-    assert_eq!(found, (stamp, stamp), "two owners of {start:p}");
+/// What no other step of any CPU stamps.
+fn stamp(cpu: usize, step: usize) -> u64 {
+    (step * CPUS + cpu) as u64
 }
 
 #[test]
 fn blocks_and_runs() {
-    let pages = pages();
-    let address = |range: FrameRange| {
-        let start = pages.platform().phys_to_virt(range.start().start());
-        NonNull::new(start).expect("mapped")
-    };
-    on_all_cpus(|mut random| {
-        let mut live = Vec::new();
-        for _ in 0..150 {
-            if live.len() < 8 {
-                let order = Order::new(random.below(4) as u8).expect("small");
-                let range = match random.below(3) {
-                    0 => pages.alloc_exact(1 + random.below(6), NONE),
-                    _ => pages.alloc(order, NONE).map(|frame| {
-                        FrameRange::from_len(frame, order.frames()).expect("it lies in memory")
-                    }),
-                };
-                let range = range.expect("memory");
-                stamp(address(range), range.frames() * FRAME_SIZE);
-                live.push(range);
-            } else {
-                let range = live.swap_remove(random.below(live.len()));
-                check(address(range), range.frames() * FRAME_SIZE);
-                pages.free_exact(range).expect("allocated");
+    let pages = pages(FRAMES, CPUS);
+    on_all_cpus(|cpu, mut random| {
+        let mut live: Vec<(FrameRange, Sent)> = Vec::new();
+        let free = |(range, sent): (FrameRange, Sent)| {
+            sent.opened(range.frames() * FRAME_SIZE);
+            pages.free_exact(range).expect("allocated");
+        };
+        for step in 0..150 {
+            if live.len() == 8 {
+                free(live.swap_remove(random.below(8)));
+                continue;
             }
+            let order = Order::new(random.below(4) as u8).expect("small");
+            let range = match random.below(3) {
+                0 => pages.alloc_exact(1 + random.below(6), NONE).expect("memory"),
+                _ => {
+                    let frame = pages.alloc(order, NONE).expect("memory");
+                    FrameRange::from_len(frame, order.frames()).expect("it lies in memory")
+                }
+            };
+            let start = pages.platform().phys_to_virt(range.start().start());
+            let start = NonNull::new(start).expect("mapped");
+            let sent = Sent::stamp(start, range.frames() * FRAME_SIZE, stamp(cpu, step));
+            live.push((range, sent));
         }
-        live.into_iter().for_each(|range| pages.free_exact(range).expect("allocated"));
+        live.into_iter().for_each(free);
     });
     pages.verify().expect("sound");
 }
 
 #[test]
 fn objects_from_cpu_to_cpu() {
-    let pages = pages();
+    let pages = pages(FRAMES, CPUS);
     let guarded = CacheFlags::POISON | CacheFlags::RED_ZONE | CacheFlags::ZERO_ON_FREE;
     for (size, flags) in [(24, CacheFlags::empty()), (200, CacheFlags::STRICT), (40, guarded)] {
         let cache = RawCache::new(&pages, "little", size, 8, flags);
+        let free = |sent: Sent| {
+            // SAFETY: not used any more.
+            unsafe { cache.free(sent.opened(size)) }.expect("allocated");
+        };
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..CPUS).map(|_| channel::<Sent>()).unzip();
         std::thread::scope(|scope| {
             for (cpu, receiver) in receivers.into_iter().enumerate() {
-                let (senders, cache) = (senders.clone(), &cache);
+                let (senders, cache, free) = (senders.clone(), &cache, &free);
                 scope.spawn(move || {
                     become_cpu(cpu);
                     let mut random = Random::new(cpu);
-                    for _ in 0..120 {
+                    for step in 0..120 {
                         let object = cache.alloc(NONE).expect("memory");
-                        stamp(object, size);
-                        let to = random.below(CPUS);
-                        senders[to].send(Sent(object)).expect("a receiver");
-                        for Sent(object) in receiver.try_iter() {
-                            check(object, size);
-                            // SAFETY: not used any more.
-                            unsafe { cache.free(object) }.expect("allocated");
-                        }
+                        let sent = Sent::stamp(object, size, stamp(cpu, step));
+                        senders[random.below(CPUS)].send(sent).expect("a receiver");
+                        receiver.try_iter().for_each(free);
                     }
                     drop(senders);
-                    for Sent(object) in receiver {
-                        check(object, size);
-                        // SAFETY: not used any more.
-                        unsafe { cache.free(object) }.expect("allocated");
-                    }
+                    receiver.into_iter().for_each(free);
                 });
             }
             drop(senders);
@@ -148,6 +108,7 @@ fn objects_from_cpu_to_cpu() {
             cache.free(object).expect("allocated");
             assert_eq!(cache.free(object), Err(ObjectError::NotAllocated));
         }
+        assert_eq!(cache.stats().objects_active, 0);
         cache.shrink();
         cache.verify().expect("sound");
     }
@@ -156,13 +117,14 @@ fn objects_from_cpu_to_cpu() {
 
 #[test]
 fn constructed_objects() {
-    let pages = pages();
+    let pages = pages(FRAMES, CPUS);
     let cache =
-        ObjectCache::new(&pages, "vectors", CacheFlags::empty(), || Ok::<_, Infallible>(vec![7]));
-    for round in 0..3 {
+        ObjectCache::new(&pages, "vectors", CacheFlags::empty(), || Ok::<_, Infallible>(vec![0]));
+    for round in 1..=3 {
         let mut vectors: Vec<_> = (0..40).map(|_| cache.alloc().expect("memory")).collect();
         for vector in &mut vectors {
-            assert_eq!(vector[0], 7);
+            assert!(vector.is_sorted() && vector[0] == 0, "as constructed, or as left: {vector:?}");
+            assert_ne!(vector.last(), Some(&round), "handed out twice");
             vector.push(round);
         }
     }
@@ -170,50 +132,43 @@ fn constructed_objects() {
 
 #[test]
 fn blocks_of_a_heap() {
-    let pages = pages();
+    let pages = pages(FRAMES, CPUS);
     let heap = Heap::new(&pages);
     let layout = |bytes: usize| Layout::from_size_align(bytes, 8).expect("valid");
-    on_all_cpus(|mut random| {
-        let mut live: Vec<(NonNull<u8>, usize)> = Vec::new();
+    on_all_cpus(|cpu, mut random| {
+        let mut live: Vec<(Sent, usize)> = Vec::new();
         let size = |random: &mut Random| match random.below(8) {
-            0 => 16 + random.below(40_000),
-            _ => 16 + random.below(600),
+            0 => 16 + 8 * random.below(5_000),
+            _ => 16 + 8 * random.below(75),
         };
-        for _ in 0..150 {
+        let free = |(sent, bytes): (Sent, usize)| {
+            // SAFETY: the block has this layout and is not used any more.
+            unsafe { heap.deallocate(sent.opened(bytes), layout(bytes)) }.expect("allocated");
+        };
+        for step in 0..150 {
             match random.below(3) {
-                0 if !live.is_empty() => {
-                    let (block, bytes) = live.swap_remove(random.below(live.len()));
-                    check(block, bytes);
-                    // SAFETY: the block has this layout and is not used any more.
-                    unsafe { heap.deallocate(block, layout(bytes)) }.expect("allocated");
-                }
+                0 if !live.is_empty() => free(live.swap_remove(random.below(live.len()))),
                 1 if !live.is_empty() => {
-                    let index = random.below(live.len());
-                    let (block, bytes) = live[index];
-                    let new = size(&mut random);
-                    // SAFETY: the block has this layout, and is used by its new address alone.
+                    let (sent, bytes) = live.swap_remove(random.below(live.len()));
+                    let (block, new) = (sent.opened(bytes), size(&mut random));
+                    // SAFETY: the block has this layout, and begins with the word of its stamp.
+                    let first = unsafe { block.cast::<u64>().read() };
+                    // SAFETY: as above, and it is used by its new address alone.
                     let moved = unsafe { heap.reallocate(block, layout(bytes), layout(new), NONE) };
                     let moved = moved.expect("memory").cast::<u8>();
-                    // SAFETY: the block was stamped by its old address.
-                    let stamped = unsafe { moved.cast::<usize>().read_unaligned() };
-                    assert_eq!(stamped, block.addr().get());
-                    stamp(moved, new);
-                    live[index] = (moved, new);
+                    // SAFETY: the content has moved with the block.
+                    assert_eq!(unsafe { moved.cast::<u64>().read() }, first);
+                    live.push((Sent::stamp(moved, new, stamp(cpu, step)), new));
                 }
                 _ if live.len() < 12 => {
                     let bytes = size(&mut random);
                     let block = heap.allocate(layout(bytes), NONE).expect("memory").cast();
-                    stamp(block, bytes);
-                    live.push((block, bytes));
+                    live.push((Sent::stamp(block, bytes, stamp(cpu, step)), bytes));
                 }
                 _ => {}
             }
         }
-        for (block, bytes) in live {
-            check(block, bytes);
-            // SAFETY: as above.
-            unsafe { heap.deallocate(block, layout(bytes)) }.expect("allocated");
-        }
+        live.into_iter().for_each(free);
     });
     assert_eq!(heap.stats().live_bytes(), 0);
     heap.verify().expect("sound");

@@ -11,37 +11,10 @@ use kmem::slab::{CacheFlags, RawCache};
 use kmem::{AllocFlags, CpuId};
 
 mod support;
-use support::{Frames, Random, become_cpu};
+use support::{Frames, Random, Sent, become_cpu};
 
 const NONE: AllocFlags = AllocFlags::empty();
 const CPUS: usize = 4;
-
-/// An object on its way from the CPU that took it to the CPU that gives it back.
-struct Sent(NonNull<u8>, u64);
-
-// SAFETY: an object belongs to whoever holds it.
-unsafe impl Send for Sent {}
-
-impl Sent {
-    /// Stamps an object of at least 16 bytes with a word at either end.
-    fn stamp(object: NonNull<u8>, size: usize, stamp: u64) -> Self {
-        // SAFETY: the object is so long, ours, and aligned to 8.
-        unsafe {
-            object.cast::<u64>().write(stamp);
-            object.add(size - 8).cast::<u64>().write(!stamp);
-        }
-        Self(object, stamp)
-    }
-
-    /// The object, if nobody else has written it.
-    fn opened(self, size: usize) -> NonNull<u8> {
-        // SAFETY: as in `stamp`.
-        let found =
-            unsafe { (self.0.cast::<u64>().read(), self.0.add(size - 8).cast::<u64>().read()) };
-        assert_eq!(found, (self.1, !self.1), "two owners of {:p}", self.0);
-        self.0
-    }
-}
 
 /// Every CPU sends objects to every CPU, which frees them, while one of them drains now and then.
 fn remote_frees(frames: Frames, flags: CacheFlags, size: usize, steps: usize) {

@@ -120,14 +120,13 @@ impl Buddy<'_> {
         } else {
             self.has_no_free_group(at, order).then_some(GROUP_ORDER)
         };
-        taken.is_some_and(|widest| !self.is_piece(at, order, widest + GROUP_ORDER))
+        taken.is_some_and(|widest| !self.is_piece(at, widest + GROUP_ORDER))
     }
 
-    /// Whether the block of `order`, at least 9, at `at` is a piece of a larger allocated block, of which no
+    /// Whether the block at `at`, of an order of at least 9, is a piece of a larger allocated block, of which no
     /// group is free. In the cluster such a block is at most of order `widest`; so the search
     /// mostly ends before it has begun.
-    fn is_piece(&self, at: usize, order: u32, widest: u32) -> bool {
-        debug_assert_eq!(at % (1 << order), 0);
+    fn is_piece(&self, at: usize, widest: u32) -> bool {
         // Larger blocks around this one begin where the lowest bits of its number that are set are clear, one, two or more of them.
         let mut head = at;
         while head != 0 {

@@ -41,7 +41,7 @@
 //!
 //! Setting the bits of an allocated block of order 9 and more aside untouched is what keeps a
 //! gigabyte as cheap as 2 MiB: its 512 groups stay whole from the time they were free, and only their
-//! cluster and the state byte of the first frame tell that they are not.
+//! cluster and the state byte of the first group tell that they are not.
 //!
 //! # What was rejected
 //!

@@ -8,7 +8,7 @@ use super::{Buddy, Group, LARGE_ORDERS, SMALL_ORDERS, SpanError, States};
 use crate::bitmap::Bitmaps;
 use crate::frame::FrameRange;
 
-/// How much metadata a span needs: about 1.14 bytes a frame, or 0.0279 % of memory.
+/// How much metadata a span needs: about 1.15 bytes a frame, or 0.028 % of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Need {
     /// State bytes: one for each frame of the span, holes included, and one for each 512 frames from a multiple of 512 on that the

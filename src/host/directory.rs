@@ -9,10 +9,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use super::platform::HostPlatform;
-use crate::frame::{FRAME_SHIFT, PhysAddr};
-use crate::platform::Platform;
-use crate::slab::Slab;
+use crate::frame::{FRAME_SHIFT, Frame};
+use crate::slab::{self, Slab};
 
 /// Where the owner records of the first span lie.
 #[repr(align(64))]
@@ -22,8 +20,8 @@ pub(super) struct Directory {
     /// How many frames have records; 0 until they do.
     frames: AtomicUsize,
     records: AtomicPtr<AtomicU32>,
-    /// Where the states of a slab with the id 0 would be.
-    slabs: AtomicPtr<u8>,
+    /// See [`slab::origin`].
+    origin: AtomicPtr<u8>,
 }
 
 impl Directory {
@@ -32,24 +30,18 @@ impl Directory {
             start: AtomicUsize::new(0),
             frames: AtomicUsize::new(0),
             records: AtomicPtr::new(ptr::null_mut()),
-            slabs: AtomicPtr::new(ptr::null_mut()),
+            origin: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
-    /// Takes the records of the frames from the address `start` on. Once, before any of the frames is handed out.
+    /// Takes the records of the frames from `first` on, which lies at `start`. Once, before any of the frames is handed out.
     ///
     /// # Safety
     ///
-    /// The records live as long as this, and are those of a page allocator over `platform`, in its direct map.
-    pub(super) unsafe fn begin(
-        &self,
-        start: usize,
-        records: &[AtomicU32],
-        platform: &HostPlatform,
-    ) {
-        let origin = platform.phys_to_virt(PhysAddr::new(0));
-        self.slabs.store(Slab::states_in(origin), Relaxed);
-        self.start.store(start, Relaxed);
+    /// The records live as long as this, and all memory whose records they name is mapped at the same distance.
+    pub(super) unsafe fn begin(&self, start: *mut u8, first: Frame, records: &[AtomicU32]) {
+        self.origin.store(slab::origin(start, first), Relaxed);
+        self.start.store(start.addr(), Relaxed);
         self.records.store(records.as_ptr().cast_mut(), Relaxed);
         // Release, for the Acquire in `owner`: the other fields are written.
         self.frames.store(records.len(), Release);
@@ -66,8 +58,8 @@ impl Directory {
     #[inline(always)]
     pub(super) fn slab(&self, address: usize) -> Option<Slab<'_>> {
         let id = self.owner(address)?;
-        // SAFETY: an owner record's, loaded with Acquire; all memory lies in the direct map that `begin` was told of.
-        unsafe { Slab::named_from(self.slabs.load(Relaxed), id) }
+        // SAFETY: an owner record's, loaded with Acquire; `begin` was promised the rest.
+        unsafe { slab::named_from(self.origin.load(Relaxed), id) }
     }
 
     /// The owner record of the frame at an address; `None` says only that it is not in the first span.
@@ -103,7 +95,7 @@ mod tests {
         }
         let start = 0x7000_0000;
         // SAFETY: they do.
-        unsafe { directory.begin(start, &records, &HostPlatform::new()) };
+        unsafe { directory.begin(ptr::without_provenance_mut(start), Frame::ZERO, &records) };
         for (index, offsets) in [[0, 0xfff], [0x1000, 0x1fff], [0x2000, 0x2abc], [0x3000, 0x3fff]]
             .into_iter()
             .enumerate()

@@ -329,9 +329,9 @@ impl Growth {
         slot::prepare_barriers();
         host.dirty.begin(provision);
         if let Some((first, records)) = pages.owners_at_hand() {
-            let start = pages.platform().phys_to_virt(first.start()).addr();
-            // SAFETY: the page allocator's records live as long as it does, and it lies beside the directory.
-            unsafe { host.directory.begin(start, records, pages.platform()) };
+            let start = pages.platform().phys_to_virt(first.start());
+            // SAFETY: the page allocator's records live as long as it does, and it lies beside the directory. There is one window for all memory.
+            unsafe { host.directory.begin(start, first, records) };
         }
         self.span = span;
         self.opened_bytes += range.len_bytes() as usize;

@@ -67,7 +67,7 @@ impl<P: Platform> Drop for Held<'_, P> {
     #[inline]
     fn drop(&mut self) {
         self.inside.open(self.limits);
-        self.slot.gate().leave(self.slot.key.0);
+        self.slot.leave();
         self.platform.unpin_from(self.cpu);
     }
 }
@@ -241,7 +241,7 @@ impl Cpus {
         let cpu = platform.pin_here();
         let slot = self.at(cpu);
         // SAFETY: the slot is that of the CPU, which `pin_here` keeps.
-        if !unsafe { slot.gate().visit(slot.key.0, P::PINNING) } {
+        if !unsafe { slot.visit(P::PINNING) } {
             platform.unpin_from(cpu);
             return None;
         }

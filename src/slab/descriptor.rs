@@ -16,17 +16,13 @@
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::slice;
-use core::sync::atomic::{
-    AtomicU8, AtomicU16, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed},
-};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::geometry::{Geometry, MAX_OBJECTS, Stride};
 use super::key::Key;
 use super::way::Way;
 use crate::frame::{Frame, Order};
-use crate::page::FrameSource;
-use crate::page::records::{GRANULE, MAX_GRANULES, address, names_record};
+use crate::page::records::{GRANULE, MAX_GRANULES, address};
 use crate::platform::Platform;
 
 /// In its slab's free set.
@@ -176,31 +172,36 @@ impl<'r> Slab<'r> {
     /// The record `id` is that of a slab that lives for `'r`.
     #[inline]
     pub(super) unsafe fn from_id<P: Platform>(platform: &P, id: u32) -> Self {
-        // SAFETY: the record exists, so it has an address (promise 1 of `Platform`).
-        let states = unsafe { NonNull::new_unchecked(Self::states_in(address(platform, id))) };
-        Self { states: states.cast(), id, lives: PhantomData }
+        // SAFETY: the caller's promise.
+        unsafe { Self::of_record(address(platform, id), id) }
     }
 
-    /// The slab whose id an owner record holds, where records lie in the order of their ids, and that with the id 0 would have its states at
-    /// `origin`.
+    /// The slab with this record.
     ///
     /// # Safety
     ///
-    /// They do, and `id` comes from an owner record by a load with Acquire.
+    /// It has the id `id` and is that of a slab that lives for `'r`.
     #[inline(always)]
-    pub(crate) unsafe fn named_from(origin: *mut u8, id: u32) -> Option<Self> {
-        if !names_record(id) {
-            return None;
-        }
-        let states = origin.wrapping_add(id as usize * GRANULE);
-        // SAFETY: as in `named`, and no record lies at address 0.
+    pub(super) unsafe fn of_record(record: *mut u8, id: u32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::with_states(Self::states_in(record), id) }
+    }
+
+    /// The slab with its states there.
+    ///
+    /// # Safety
+    ///
+    /// They are those of a slab that lives for `'r` and has the id `id`.
+    #[inline(always)]
+    pub(super) unsafe fn with_states(states: *mut u8, id: u32) -> Self {
+        // SAFETY: they exist, so they have an address (promise 1 of `Platform`).
         let states = unsafe { NonNull::new_unchecked(states) };
-        Some(Self { states: states.cast(), id, lives: PhantomData })
+        Self { states: states.cast(), id, lives: PhantomData }
     }
 
     /// Where the states lie of the slab with the record at `record`.
     #[inline(always)]
-    pub(crate) fn states_in(record: *mut u8) -> *mut u8 {
+    pub(super) fn states_in(record: *mut u8) -> *mut u8 {
         record.wrapping_add(size_of::<Header>())
     }
 
@@ -485,34 +486,4 @@ impl Objects<'_> {
     pub(super) fn entry_at(&self, object: NonNull<u8>, index: usize) -> Entry {
         Entry { object, state: NonNull::from(&self.states[index]).cast() }
     }
-}
-
-/// The slab that `address` lies in, if any.
-///
-/// One load answers it: the owner record of the frame.
-#[inline(always)]
-pub(crate) fn find<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
-    let platform = source.platform();
-    let phys = platform.virt_to_phys(address.as_ptr())?;
-    named(source, source.owner(Frame::containing(phys)?)?.load(Acquire))
-}
-
-/// The same where the owner record is at hand: `None` proves nothing.
-#[inline(always)]
-pub(super) fn find_at_hand<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
-    let phys = source.platform().virt_to_phys(address.as_ptr())?;
-    named(source, source.owner_at_hand(Frame::containing(phys)?)?.load(Acquire))
-}
-
-/// The slab whose id an owner record holds, loaded with Acquire: that pairs with the Release in `grow`, before which the
-/// slab's record was written.
-#[inline(always)]
-pub(crate) fn named<'s, S: FrameSource>(source: &'s S, id: u32) -> Option<Slab<'s>> {
-    if !names_record(id) {
-        return None;
-    }
-    // SAFETY: owner records hold ids of living slabs (invariant 4). A slab that is released
-    // while its address is looked up has no live object, so such an address breaks the promise
-    // of whoever asked.
-    Some(unsafe { Slab::from_id(source.platform(), id) })
 }

@@ -5,7 +5,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
-use super::descriptor::{self, CACHED};
+use super::descriptor::CACHED;
+use super::find::find;
 use super::inside::Inside;
 use super::lifecycle::Lifecycle;
 use super::lists::{Filling, Lists};
@@ -33,7 +34,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         while round < rounds {
             // SAFETY: the caller owns the magazine, and it has so many rounds.
             let first = unsafe { magazine::read(entries, round) };
-            let Some(slab) = descriptor::find(self.source, first.object) else {
+            let Some(slab) = find(self.source, first.object) else {
                 let address = first.object.as_ptr() as usize;
                 super::corrupted(self.platform(), address, Some(self.name));
                 round += 1;

@@ -10,8 +10,9 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire},
 };
 
-use super::descriptor::{self, Slab};
+use super::descriptor::{Slab, USER};
 use super::error::ObjectError;
+use super::find::find;
 use super::key::CacheNumber;
 use crate::buddy::AllocError;
 use crate::page::records::{NONE, Records, address};
@@ -120,7 +121,7 @@ pub struct Found {
 ///
 /// `OutOfRange` if there is no object.
 pub fn lookup<S: FrameSource>(source: &S, address: NonNull<u8>) -> Result<Found, ObjectError> {
-    let slab = descriptor::find(source, address).ok_or(ObjectError::OutOfRange)?;
+    let slab = find(source, address).ok_or(ObjectError::OutOfRange)?;
     let (index, _) = slab.index_of(address.as_ptr() as usize).ok_or(ObjectError::OutOfRange)?;
     let identity = of(source, slab);
     let entry = slab.entry(index);
@@ -129,6 +130,6 @@ pub fn lookup<S: FrameSource>(source: &S, address: NonNull<u8>) -> Result<Found,
         object_bytes: identity.object_bytes as usize,
         cache: identity.name,
         tag: identity.tag,
-        is_allocated: entry.state().load(core::sync::atomic::Ordering::Relaxed) == descriptor::USER,
+        is_allocated: entry.state().load(core::sync::atomic::Ordering::Relaxed) == USER,
     })
 }

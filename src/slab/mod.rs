@@ -84,6 +84,7 @@ mod cpus;
 mod descriptor;
 mod drain;
 mod error;
+mod find;
 mod flags;
 mod geometry;
 mod grow;
@@ -108,8 +109,10 @@ mod way;
 
 // What the host takes its hits by, past the heap.
 #[cfg(feature = "mmap")]
-pub(crate) use descriptor::{Slab, find, named};
+pub(crate) use descriptor::Slab;
 pub use error::{Busy, LEAKS_NAMED, ObjectError};
+#[cfg(feature = "mmap")]
+pub(crate) use find::{find, named, named_from, origin};
 pub use flags::CacheFlags;
 pub use geometry::{MAX_OBJECT_BYTES, MAX_OBJECTS};
 pub use identity::{Found, lookup};

@@ -5,9 +5,10 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::cpus::Cpus;
-use super::descriptor::{self, Slab, USER};
+use super::descriptor::{Slab, USER};
 use super::drain::Others;
 use super::error::{Busy, LEAKS_NAMED, ObjectError};
+use super::find::find;
 use super::flags::CacheFlags;
 use super::geometry::Geometry;
 use super::identity::{self, IdentityCell};
@@ -202,7 +203,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// The object at `address`, if it is one of this cache.
     #[inline]
     pub(super) fn locate(&self, address: NonNull<u8>) -> Result<(Slab<'s>, usize), ObjectError> {
-        let slab = descriptor::find(self.source, address).ok_or(ObjectError::OutOfRange)?;
+        let slab = find(self.source, address).ok_or(ObjectError::OutOfRange)?;
         if slab.cache() != self.identity.id() {
             let owner = identity::of(self.source, slab).name;
             return Err(ObjectError::WrongCache { owner, given: self.name });

@@ -61,7 +61,7 @@ impl Slot {
         serves: impl FnOnce(Inside<'_>) -> bool,
     ) -> bool {
         // SAFETY: the caller's promise.
-        if !unsafe { self.gate.visit(self.key.0, P::PINNING) } {
+        if !unsafe { self.visit(P::PINNING) } {
             return false;
         }
         let (floor, ceiling) = (self.gate.floor(), self.gate.ceiling());
@@ -77,7 +77,7 @@ impl Slot {
                 inside.open(Limits { capacity, takes: true, puts: true });
             }
         }
-        self.gate.leave(self.key.0);
+        self.leave();
         turns
     }
 
@@ -96,7 +96,7 @@ impl Slot {
         let Some(index) = slab.index_at(object.addr().get()) else { return false };
         let entry = slab.entry_at(object, index);
         // SAFETY: the caller's promise.
-        if !unsafe { self.gate.visit(self.key.0, P::PINNING) } {
+        if !unsafe { self.visit(P::PINNING) } {
             return false;
         }
         let is_users = entry.state().load(Relaxed) == USER;
@@ -105,7 +105,7 @@ impl Slot {
         if is_put {
             entry.state().store(CACHED, Relaxed);
         }
-        self.gate.leave(self.key.0);
+        self.leave();
         is_put
     }
 

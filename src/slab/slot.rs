@@ -15,16 +15,13 @@
 
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{
-    AtomicPtr, AtomicU16, AtomicU32,
-    Ordering::{Acquire, Relaxed},
-};
+use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, Ordering::Relaxed};
 
-use super::descriptor::{self, CACHED, Entry, Objects, Slab, USER};
+use super::descriptor::{CACHED, Entry, Objects, Slab, USER};
+use super::find::{Ground, find_at_hand};
 use super::key::Key;
 use super::magazine;
 use super::shelf::Shelf;
-use crate::frame::FRAME_SHIFT;
 use crate::gate::{Gate, Gated};
 use crate::lock::IrqLock;
 use crate::page::FrameSource;
@@ -62,44 +59,6 @@ const _: () = assert!(core::mem::offset_of!(Slot, bottom) <= 64 && size_of::<Slo
 // SAFETY: what is not atomic does not change (invariant 5), and the pointer in it leads to atomics that live for ever.
 unsafe impl Sync for Slot {}
 
-/// What a hit finds an object's slab by: owner records, by address.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) struct Ground {
-    /// Where the first frame lies that has its record here.
-    start: usize,
-    owners: *const AtomicU32,
-    /// Where the states of a slab with the id 0 would be.
-    origin: *mut u8,
-    /// How many records there are.
-    frames: usize,
-}
-
-impl Ground {
-    const EMPTY: Self = Self { start: 0, owners: ptr::null(), origin: ptr::null_mut(), frames: 0 };
-
-    /// The owner records that are at hand, where addresses lead to them without a question to the platform.
-    fn of<S: FrameSource>(source: &S) -> Self {
-        let Some((first, owners)) = source.owners_at_hand() else { return Self::EMPTY };
-        if S::Platform::MAPPING != Mapping::Linear {
-            return Self::EMPTY;
-        }
-        let start = source.platform().phys_to_virt(first.start());
-        // Ids are physical addresses in granules.
-        let origin = Slab::states_in(start.wrapping_byte_sub(first.start().as_u64() as usize));
-        Self { start: start.addr(), owners: owners.as_ptr(), origin, frames: owners.len() }
-    }
-
-    /// The owner record of the frame at `address`.
-    #[inline(always)]
-    fn owner(&self, address: NonNull<u8>) -> Option<&AtomicU32> {
-        // What is below is beyond.
-        let frame = address.addr().get().wrapping_sub(self.start) >> FRAME_SHIFT;
-        // SAFETY: there are so many records.
-        (frame < self.frames).then(|| unsafe { &*self.owners.add(frame) })
-    }
-}
-
 /// The slot of a CPU that has none.
 pub(super) static ABSENT: Slot = Slot::with(Gate::walled(), Ground::EMPTY, Key::NOBODY);
 
@@ -131,6 +90,23 @@ impl Slot {
     #[cfg(feature = "mmap")]
     pub(crate) const fn absent() -> *const Self {
         &raw const ABSENT
+    }
+
+    /// Enters for more than a hit; `false` if somebody is there.
+    ///
+    /// # Safety
+    ///
+    /// As [`take`](Self::take), until [`leave`](Self::leave).
+    #[inline(always)]
+    pub(super) unsafe fn visit(&self, pinning: Pinning) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.gate.visit(self.key.0, pinning) }
+    }
+
+    /// Ends a [`visit`](Self::visit).
+    #[inline(always)]
+    pub(super) fn leave(&self) {
+        self.gate.leave(self.key.0);
     }
 
     /// Whether this is a CPU's slot.
@@ -285,18 +261,13 @@ impl Slot {
     /// The slab that an object lies in, where that is found at once.
     #[inline(always)]
     pub(super) fn slab_at_hand<'s, S: FrameSource>(
-        &self,
+        &'s self,
         source: &'s S,
         object: NonNull<u8>,
     ) -> Option<Slab<'s>> {
         match S::Platform::MAPPING {
-            Mapping::Linear => {
-                // Acquire: see `descriptor::named`.
-                let id = self.ground.owner(object)?.load(Acquire);
-                // SAFETY: an owner record, and records lie at their ids from there on where all memory does.
-                unsafe { Slab::named_from(self.ground.origin, id) }
-            }
-            Mapping::Pieces => descriptor::find_at_hand(source, object),
+            Mapping::Linear => self.ground.slab(object),
+            Mapping::Pieces => find_at_hand(source, object),
         }
     }
 

@@ -6,10 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec::Vec;
 
 use super::descriptor::{self, Slab};
+use super::find::{find, named, named_from, origin};
 use super::geometry::{Geometry, MAX_OBJECT_BYTES, MAX_OBJECTS, Stride};
 use super::{CacheFlags, ObjectError, RawCache, lookup};
 use crate::memory_map::{Region, RegionKind};
 use crate::page::{AllocError, AllocFlags, PageAllocator};
+use crate::platform::Platform;
 use crate::test_support::{Machine, frames};
 
 const NONE: AllocFlags = AllocFlags::empty();
@@ -125,7 +127,7 @@ fn damaged(check: impl Fn(&RawCache<'_, PageAllocator<Machine>>, Slab<'_>, &[Non
     let pages = pages();
     let cache = RawCache::new(&pages, "damaged", 256, 8, CacheFlags::NO_MAGAZINES);
     let objects: Vec<_> = (0..5).map(|_| cache.alloc(NONE).expect("memory")).collect();
-    let slab = descriptor::find(&pages, objects[0]).expect("a slab");
+    let slab = find(&pages, objects[0]).expect("a slab");
     check(&cache, slab, &objects);
 }
 
@@ -211,6 +213,23 @@ fn a_slab_repeats_its_caches_tag_as_far_as_that_fits() {
         let cache = RawCache::new(&pages, "tagged", 64, 8, CacheFlags::empty()).with_tag(tag);
         let object = cache.alloc(NONE).expect("memory");
         assert_eq!(lookup(&pages, object).expect("an object").tag, tag);
-        assert_eq!(descriptor::find(&pages, object).expect("a slab").tag(), repeated);
+        assert_eq!(find(&pages, object).expect("a slab").tag(), repeated);
+    }
+}
+
+#[test]
+fn an_id_leads_to_its_slab_and_what_is_none_to_nothing() {
+    let pages = pages();
+    let cache = RawCache::new(&pages, "named", 64, 8, CacheFlags::empty());
+    let slab = find(&pages, cache.alloc(NONE).expect("memory")).expect("a slab");
+    let first = frames(0x100, 0x101).start();
+    let origin = origin(pages.platform().phys_to_virt(first.start()), first);
+    // SAFETY: all memory of the machine lies in one piece, and the id is a living slab's.
+    let found = unsafe { named_from(origin, slab.id()) }.expect("a record");
+    assert_eq!((found.id(), found.states().as_ptr()), (slab.id(), slab.states().as_ptr()));
+    // Such values mark frames that are no slab's: those of runs, and nobody's.
+    for id in [0, 64, slab.id() / 64 * 64, u32::MAX / 64 * 64] {
+        // SAFETY: no record is looked at.
+        assert!(unsafe { named_from(origin, id) }.is_none() && named(&pages, id).is_none());
     }
 }

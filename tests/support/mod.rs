@@ -7,12 +7,14 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::{c_int, c_long};
+use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
 use kmem::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
 use kmem::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, FrameRange, Order, PhysAddr};
-use kmem::page::{AllocFlags, FrameSource, Records};
+use kmem::memory_map::{Region, RegionKind};
+use kmem::page::{AllocFlags, FrameSource, PageAllocator, Records};
 use kmem::platform::{CpuId, IrqState, Platform};
 
 pub(crate) mod shrink;
@@ -350,6 +352,44 @@ unsafe impl FrameSource for Frames {
         let (&head, &(frames, owner)) = blocks.heads.range(..=at).next_back()?;
         let range = FrameRange::from_len(Frame::new(head + FIRST_FRAME)?, frames)?;
         range.contains(frame).then_some((range, owner))
+    }
+}
+
+/// A page allocator over all memory of a machine of so many frames and CPUs.
+pub(crate) fn pages(frames: usize, cpus: usize) -> PageAllocator<Machine> {
+    let machine = Machine::new(frames, cpus);
+    let region = Region::from_frames(machine.frames(), RegionKind::Usable);
+    let pages = PageAllocator::new(machine);
+    // SAFETY: the memory is the machine's, for nobody else.
+    unsafe { pages.init([region]) }.expect("memory for the metadata");
+    pages
+}
+
+/// Memory on its way from whoever took it to whoever gives it back, perhaps on another CPU.
+pub(crate) struct Sent(NonNull<u8>, u64);
+
+// SAFETY: memory belongs to whoever holds it.
+unsafe impl Send for Sent {}
+
+impl Sent {
+    /// Stamps memory of at least 16 bytes, a multiple of 8, with a word at either end.
+    pub(crate) fn stamp(memory: NonNull<u8>, size: usize, stamp: u64) -> Self {
+        // SAFETY: the memory is so long, ours, and aligned to 8.
+        unsafe {
+            memory.cast::<u64>().write(stamp);
+            memory.add(size - 8).cast::<u64>().write(!stamp);
+        }
+        Self(memory, stamp)
+    }
+
+    /// The memory, if nobody else has written it.
+    #[track_caller]
+    pub(crate) fn opened(self, size: usize) -> NonNull<u8> {
+        // SAFETY: as in `stamp`.
+        let found =
+            unsafe { (self.0.cast::<u64>().read(), self.0.add(size - 8).cast::<u64>().read()) };
+        assert_eq!(found, (self.1, !self.1), "two owners of {:p}", self.0);
+        self.0
     }
 }
 
