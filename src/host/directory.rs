@@ -13,8 +13,13 @@ use crate::frame::{FRAME_SHIFT, Frame};
 use crate::slab::{self, Slab};
 
 /// Where the owner records of the first span lie.
-#[repr(align(64))]
+///
+/// A processor that tells loads from recent stores by the lower bits of their addresses takes what lies at the same place of another
+/// page for what was just written. A hit writes two of the first four words of a cache line (`slab::slot`), and each free reads
+/// here first: so here these words are unused.
+#[repr(C, align(64))]
 pub(super) struct Directory {
+    _unused: [usize; 4],
     /// The address of the first frame.
     start: AtomicUsize,
     /// How many frames have records; 0 until they do.
@@ -27,6 +32,7 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) const fn new() -> Self {
         Self {
+            _unused: [0; 4],
             start: AtomicUsize::new(0),
             frames: AtomicUsize::new(0),
             records: AtomicPtr::new(ptr::null_mut()),
