@@ -11,9 +11,8 @@
 //! alike. A cell is the median over the rounds, with its ratio to the C library's. CPU is user and system time together. The last table
 //! is the fastest of many rounds of 100 to 100,000 ints, measured inside the program.
 //!
-//! Allocators that are not installed are named and left out; snmalloc and rpmalloc are built from the registry, in a workspace of their
-//! own. ferroc is not among them: its last release (1.0.0-pre.3) is written for a nightly compiler of its time, on which `let` chains were
-//! allowed in the 2021 edition; no compiler of today accepts it.
+//! Allocators that are not installed are named and left out; snmalloc, rpmalloc and ferroc are built from the registry, in workspaces of
+//! their own, ferroc by a compiler of its own: `rustup` installs it (`peers/ferroc/rust-toolchain.toml`).
 
 use std::collections::BTreeMap;
 use std::env;
@@ -113,9 +112,15 @@ fn build_workloads() -> PathBuf {
     program
 }
 
+/// Builds by the toolchain that runs already, or by the one that `directory` asks for.
 fn cargo_build(arguments: &[&str], directory: &Path) -> bool {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    if directory.join("rust-toolchain.toml").exists() {
+        command = Command::new("cargo");
+        command.env_remove("RUSTUP_TOOLCHAIN");
+    }
+    let status = command
         .args(["build", "--release"])
         .args(arguments)
         .current_dir(directory)
@@ -136,7 +141,10 @@ fn allocators() -> Vec<Allocator> {
     ];
     let peers = root().join("peers");
     if !cargo_build(&[], &peers) {
-        eprintln!("snmalloc and rpmalloc do not build here: left out");
+        eprintln!("snmalloc and rpmalloc do not build here");
+    }
+    if !cargo_build(&["--locked", "--target-dir", "../target"], &peers.join("ferroc")) {
+        eprintln!("ferroc does not build here");
     }
     let debian = Path::new("/usr/lib/x86_64-linux-gnu");
     let candidates = [
@@ -144,6 +152,11 @@ fn allocators() -> Vec<Allocator> {
         ("jemalloc", debian.join("libjemalloc.so.2"), "apt-get install libjemalloc2"),
         ("snmalloc", peers.join("target/release/libpeer_snmalloc.so"), "the registry"),
         ("rpmalloc", peers.join("target/release/libpeer_rpmalloc.so"), "the registry"),
+        (
+            "ferroc",
+            peers.join("target/release/libpeer_ferroc.so"),
+            "the registry, and rustup toolchain install nightly-2024-09-01 --profile minimal",
+        ),
     ];
     for (name, library, source) in candidates {
         if library.exists() {
