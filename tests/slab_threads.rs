@@ -2,9 +2,10 @@
 //! and interrupts.
 
 use std::collections::HashSet;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::channel;
 
 use kmem::slab::{CacheFlags, RawCache};
@@ -71,6 +72,54 @@ fn drains_that_go_to_other_cpus_lose_and_double_nothing() {
     for flags in [CacheFlags::empty(), CacheFlags::STRICT] {
         remote_frees(Frames::with_cpus(4096, CPUS).synchronizing(), flags, 64, 50_000);
     }
+}
+
+/// One CPU takes and gives objects by `batch`, which leaves none with it, while another empties its magazines.
+fn batches_beside_drains(batch: impl Fn(&RawCache<'_, Frames>)) {
+    let frames = Frames::with_cpus(4096, CPUS).synchronizing();
+    let cache = RawCache::new(&frames, "batches", 64, 8, CacheFlags::empty());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            become_cpu(1);
+            while !is_over.load(Relaxed) {
+                cache.shrink();
+            }
+        });
+        become_cpu(0);
+        for _ in 0..20_000 {
+            let mut objects: Vec<_> = (0..40).map(|_| cache.alloc(NONE).expect("memory")).collect();
+            for object in objects.drain(..) {
+                // SAFETY: not used any more.
+                unsafe { cache.free(object) }.expect("allocated");
+            }
+            (0..200).for_each(|_| batch(&cache));
+        }
+        is_over.store(true, Relaxed);
+    });
+    assert_eq!(cache.stats().objects_active, 0, "objects lost");
+    cache.verify().expect("sound");
+    assert!(cache.destroy().is_ok());
+    assert_eq!(frames.taken(), 0);
+}
+
+#[test]
+fn batches_of_none_leave_alone_what_another_cpu_empties() {
+    batches_beside_drains(|cache| assert_eq!(cache.alloc_many(&mut [], NONE), 0));
+    // SAFETY: no object is given back.
+    batches_beside_drains(|cache| unsafe { cache.free_many(&[]) }.expect("nothing to refuse"));
+}
+
+#[test]
+fn batches_and_drains_neither_lose_nor_double_objects() {
+    batches_beside_drains(|cache| {
+        let mut places = [const { MaybeUninit::uninit() }; 3];
+        assert_eq!(cache.alloc_many(&mut places, NONE), 3);
+        // SAFETY: as many places are filled as were asked for.
+        let objects = places.map(|place| unsafe { place.assume_init() });
+        // SAFETY: not used any more.
+        unsafe { cache.free_many(&objects) }.expect("allocated");
+    });
 }
 
 #[test]

@@ -202,7 +202,10 @@ impl Slot {
             top = last;
             taken += 1;
         }
-        self.top.store(top, Relaxed);
+        // Whom the limits have not let in writes nothing: a remote may be here.
+        if taken > 0 {
+            self.top.store(top, Relaxed);
+        }
         self.gate.leave(number);
         taken
     }
@@ -253,7 +256,10 @@ impl Slot {
             }
             put += 1;
         }
-        self.top.store(top, Relaxed);
+        // As above.
+        if put > 0 {
+            self.top.store(top, Relaxed);
+        }
         self.gate.leave(number);
         put
     }
