@@ -14,8 +14,10 @@ use kmem::buddy::AllocError;
 use kmem::check::{Rule, Violation, set_hook};
 use kmem::frame::FRAME_SIZE;
 use kmem::heap::{Heap, HeapFreeError, HeapStats, ReallocError, SizeClass};
+use kmem::memory_map::{Region, RegionKind};
+use kmem::page::{InitOptions, Owners, PageAllocator};
 use kmem::slab::{CacheFlags, RawCache};
-use support::{Frames, Random, become_cpu};
+use support::{Frames, Machine, Random, become_cpu};
 
 type TestHeap<'s> = Heap<'s, Frames>;
 
@@ -486,4 +488,25 @@ fn every_error_names_what_was_expected_and_found() {
         let line = error.violation(0x1000).to_string();
         assert!(line.contains("0x1000") && !line.contains('\n'), "{line}");
     }
+}
+
+#[test]
+fn on_pages_without_owner_records_a_heap_has_nothing_and_takes_nothing() {
+    let machine = Machine::new(1024, 1);
+    let region = Region::from_frames(machine.frames(), RegionKind::Usable);
+    let pages = PageAllocator::new(machine);
+    let options = InitOptions { owners: Owners::Omit, ..InitOptions::DEFAULT };
+    // SAFETY: the memory is the machine's, for nobody else.
+    unsafe { pages.init_with([region], options) }.expect("memory for the metadata");
+    let before = pages.frames_available();
+    let heap = Heap::new(&pages);
+    for size in [1, 64, 5000, 64 << 10, 1 << 20] {
+        for _ in 0..3 {
+            assert!(heap.allocate(bytes(size), NONE).is_err(), "{size} bytes");
+        }
+    }
+    pages.drain();
+    let records = heap.stats().record_frames;
+    assert_eq!(pages.frames_available() + records, before, "frames lost");
+    pages.verify().expect("sound");
 }

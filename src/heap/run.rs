@@ -124,15 +124,19 @@ impl Runs {
         let head = source.take_run(frames, align, BlockOwner::Heap, flags)?;
         let range = FrameRange::from_len(head, frames).ok_or(AllocError::TooLarge)?;
         let bytes = source.platform().phys_to_virt(head.start());
-        let (Some(cell), Some(bytes)) = (source.owner(head), NonNull::new(bytes)) else {
-            return Err(AllocError::Corrupted { frame: head });
-        };
-        if !bytes.addr().get().is_multiple_of(layout.align()) {
+        let place = match (source.owner(head), NonNull::new(bytes)) {
+            (Some(cell), Some(bytes)) if bytes.addr().get().is_multiple_of(layout.align()) => {
+                Ok((cell, bytes))
+            }
             // The direct map is not as aligned as the frames are.
+            (Some(_), Some(_)) => Err(AllocError::BadAlignment),
+            _ => Err(AllocError::Corrupted { frame: head }),
+        };
+        if place.is_err() {
             // SAFETY: the run was just taken and told to nobody.
             let _ = unsafe { source.give_run(range, BlockOwner::Heap) };
-            return Err(AllocError::BadAlignment);
         }
+        let (cell, bytes) = place?;
         // Release pairs with the Acquire in `find`: whoever finds the run finds it taken.
         cell.store(record_of(frames), Release);
         self.add(source, ONE_RUN + frames as u64);
