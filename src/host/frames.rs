@@ -323,11 +323,12 @@ impl Growth {
             ..InitOptions::DEFAULT
         };
         let region = Region::from_frames(range, RegionKind::Usable);
+        // First: from the next call on other threads take frames, and what they give back is dirty.
+        host.dirty.begin(provision);
         // SAFETY: the range was just opened: zero, and nobody else's, for as long as the process lives.
         unsafe { pages.init_with([region], options) }.ok()?;
         set_platform_hook(stop);
         slot::prepare_barriers();
-        host.dirty.begin(provision);
         if let Some((first, records)) = pages.owners_at_hand() {
             let start = pages.platform().phys_to_virt(first.start());
             // SAFETY: the page allocator's records live as long as it does, and it lies beside the directory. There is one window for all memory.

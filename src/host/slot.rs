@@ -84,7 +84,7 @@ unsafe extern "C" fn hand_back_at_last(round: *mut c_void) {
     // What the C library still allocates or frees for the thread goes by the shared slot.
     let this = thread::this();
     this.row.set(&raw const local::EMPTY);
-    hand_back(this.slot.replace(SHARED));
+    hand_back(this.slot.swap(SHARED, Ordering::Relaxed));
 }
 
 /// Has [`hand_back_at_last`] called when this thread ends; whether it will be.
@@ -147,10 +147,17 @@ fn assign() -> u16 {
     if let Some(cpu) = own {
         local::begin(cpu);
     }
+    let place = &thread::this().slot;
     // Before the destructor is armed: the C library may allocate for that, from kmem.
-    thread::this().slot.set(slot);
+    if let Err(earlier) =
+        place.compare_exchange(UNASSIGNED, slot, Ordering::Relaxed, Ordering::Relaxed)
+    {
+        // A signal handler came in between, and has assigned one.
+        hand_back(slot);
+        return earlier;
+    }
     if slot != SHARED && !arm(1) {
-        thread::this().slot.set(SHARED);
+        place.store(SHARED, Ordering::Relaxed);
         hand_back(slot);
         return SHARED;
     }
@@ -300,6 +307,8 @@ pub(super) fn ever_held() -> impl Iterator<Item = CpuId> {
 
 /// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or [`resume_alone`].
 pub(super) fn quiesce() {
+    // If this thread shares its slot, none of the others with it is anywhere in kmem from here on.
+    enter();
     while IS_FORKING.swap(true, Ordering::SeqCst) {
         // Another thread forks.
         system::yield_now();
@@ -319,6 +328,7 @@ pub(super) fn quiesce() {
 /// Ends what [`quiesce`] began.
 pub(super) fn resume() {
     IS_FORKING.store(false, Ordering::SeqCst);
+    leave();
 }
 
 /// Ends what [`quiesce`] began, in a process that has only this thread. `abandon` is told each slot whose thread

@@ -5,6 +5,7 @@
 //! function call, and the attribute that asks for this model is not stable; assembly is. Elsewhere `thread_local!` serves.
 
 use core::cell::Cell;
+use core::sync::atomic::AtomicU16;
 
 use super::local::Row;
 
@@ -16,8 +17,8 @@ pub(super) const UNASSIGNED: u16 = u16::MAX;
 pub(super) struct Thread {
     /// How many calls of `slot::enter` are open inside the outermost, while this thread owns the shared slot.
     pub(super) nested: Cell<usize>,
-    /// Its slot.
-    pub(super) slot: Cell<u16>,
+    /// Its slot. Atomic for the sake of signal handlers.
+    pub(super) slot: AtomicU16,
     /// How many of kmem's locks it holds or waits for.
     pub(super) locks: Cell<u32>,
     /// Its row of slots; [`local::EMPTY`](super::local::EMPTY) while it has no slot of its own.
@@ -122,6 +123,7 @@ mod imp {
 mod imp {
     use core::cell::Cell;
     use core::ptr;
+    use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
     use std::thread_local;
 
     use super::{Row, Thread, UNASSIGNED};
@@ -130,7 +132,7 @@ mod imp {
     thread_local! {
         static THREAD: Thread =
             const {
-                Thread { nested: Cell::new(0), slot: Cell::new(UNASSIGNED), locks: Cell::new(0),
+                Thread { nested: Cell::new(0), slot: AtomicU16::new(UNASSIGNED), locks: Cell::new(0),
                     row: Cell::new(&raw const EMPTY) }
             };
     }
@@ -145,7 +147,7 @@ mod imp {
     /// This thread's slot.
     #[inline]
     pub(in super::super) fn slot() -> u16 {
-        this().slot.get()
+        this().slot.load(Relaxed)
     }
 
     /// This thread's row.
