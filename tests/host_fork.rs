@@ -49,7 +49,8 @@ fn the_copy_of_a_process_has_what_its_thread_has_at_hand_though_another_was_empt
             // SAFETY: the child calls nothing but kmem, which it tells of the fork, and `_exit`.
             let process = unsafe { fork() };
             if process == 0 {
-                KMEM.after_fork_in_child();
+                // SAFETY: this is the copy.
+                unsafe { KMEM.after_fork_in_child() };
                 churn();
                 let is_at_hand = KMEM.allocate_hit(BYTES).is_some();
                 // SAFETY: it has no preconditions.

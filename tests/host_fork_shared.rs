@@ -37,7 +37,8 @@ fn status_of_a_copy() -> c_int {
     if process == 0 {
         // SAFETY: it has no preconditions. A copy that waits for ever is ended.
         unsafe { alarm(10) };
-        KMEM.after_fork_in_child();
+        // SAFETY: this is the copy.
+        unsafe { KMEM.after_fork_in_child() };
         take_and_give(64);
         take_and_give(20_000);
         // SAFETY: it has no preconditions.

@@ -356,9 +356,14 @@ pub(crate) fn after_fork_in_parent() {
     KMEM.after_fork_in_parent();
 }
 
-/// In the copy, which has only the thread that asked for it.
-pub(crate) fn after_fork_in_child() {
-    KMEM.after_fork_in_child();
+/// In the copy.
+///
+/// # Safety
+///
+/// It is one, and has only the thread that asked for it.
+pub(crate) unsafe fn after_fork_in_child() {
+    // SAFETY: the caller's promise.
+    unsafe { KMEM.after_fork_in_child() };
 }
 
 /// How full the heap is.

@@ -357,9 +357,14 @@ impl<'s, S: FrameSource> Heap<'s, S> {
 
     /// Forgets what a CPU holds that will never run again and may have stopped in the middle of a call, as in the copy that
     /// `fork` makes of a process: the objects in its magazines are lost.
-    pub fn abandon_cpu(&self, cpu: CpuId) {
+    ///
+    /// # Safety
+    ///
+    /// Nothing runs on the CPU in kmem, and what was interrupted there never goes on.
+    pub unsafe fn abandon_cpu(&self, cpu: CpuId) {
         for cache in &self.caches {
-            cache.abandon_cpu(cpu);
+            // SAFETY: the caller's promise.
+            unsafe { cache.abandon_cpu(cpu) };
         }
     }
 

@@ -211,7 +211,8 @@ impl Runs {
         let bytes = NonNull::new(source.platform().phys_to_virt(run.range.start().start()))?;
         if before != after {
             let cell = owner_of(source, run).ok()?;
-            source.resize_run(run.range, after, BlockOwner::Heap).ok()?;
+            // SAFETY: the caller's promise.
+            unsafe { source.resize_run(run.range, after, BlockOwner::Heap) }.ok()?;
             cell.store(record_of(after), Release);
             if after > before {
                 self.add(source, (after - before) as u64);

@@ -214,15 +214,20 @@ impl MmapAllocator {
         slot::quiesce();
     }
 
-    /// To be called in the process that was copied.
+    /// To be called in the process that was copied, by the thread that forked.
     pub fn after_fork_in_parent(&self) {
         slot::resume();
     }
 
-    /// To be called in the copy, which has only the thread that forked. What lay in the magazines of the others is lost to it.
-    pub fn after_fork_in_child(&self) {
+    /// To be called in the copy. What lay in the magazines of the other threads is lost to it.
+    ///
+    /// # Safety
+    ///
+    /// The process was just copied, and has only the thread that called [`before_fork`](Self::before_fork).
+    pub unsafe fn after_fork_in_child(&self) {
         slot::resume_alone(|cpu| {
-            HEAP.abandon_cpu(cpu);
+            // SAFETY: the thread of that slot is not there any more.
+            unsafe { HEAP.abandon_cpu(cpu) };
             FRAMES.kept.abandon(cpu);
         });
         // A thread that was emptying magazines holds no lock between two of them.

@@ -430,18 +430,20 @@ unsafe impl FrameSource for HostFrames {
     }
 
     #[inline]
-    fn resize_run(
+    unsafe fn resize_run(
         &self,
         run: FrameRange,
         frames: usize,
         owner: BlockOwner,
     ) -> Result<FrameRange, ResizeError> {
         if owner == BlockOwner::Heap
-            && let Some(resized) = self.resize_lent(run, frames)
+            // SAFETY: the caller's promise.
+            && let Some(resized) = unsafe { self.resize_lent(run, frames) }
         {
             return resized;
         }
-        let resized = self.resize_taken(run, frames, owner);
+        // SAFETY: the caller's promise.
+        let resized = unsafe { self.resize_taken(run, frames, owner) };
         self.trim_if_due();
         resized
     }

@@ -157,7 +157,8 @@ impl HostFrames {
     /// the lock of `lending` held.
     fn cut(&self, keeper: &Keeper) -> bool {
         let Some(whole) = keeper.lent.get() else { return true };
-        let is_cut = self.resize_taken(whole, keeper.used(), BlockOwner::Heap).is_ok();
+        // SAFETY: what the user of a lent run has not got is nobody's.
+        let is_cut = unsafe { self.resize_taken(whole, keeper.used(), BlockOwner::Heap) }.is_ok();
         if is_cut {
             keeper.lent.set(None);
         }
@@ -165,7 +166,11 @@ impl HostFrames {
     }
 
     /// Makes a run, which the page allocator knows by this length, another length.
-    pub(super) fn resize_taken(
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses what a shorter run gives back.
+    pub(super) unsafe fn resize_taken(
         &self,
         run: FrameRange,
         frames: usize,
@@ -174,7 +179,8 @@ impl HostFrames {
         // Marked before anybody else can take them.
         let (_, tail) = run.split_at(run.start().checked_add(frames).unwrap_or(run.end()));
         self.dirty.mark(tail);
-        let resized = self.pages.resize_run(run, frames, owner);
+        // SAFETY: the caller's promise.
+        let resized = unsafe { self.pages.resize_run(run, frames, owner) };
         match resized {
             Ok(resized) => _ = self.dirty.clear(resized),
             Err(_) => _ = self.dirty.clear(run),
@@ -183,7 +189,11 @@ impl HostFrames {
     }
 
     /// Makes a run that was lent another length, and ends the loan; `None` if it was not lent.
-    pub(super) fn resize_lent(
+    ///
+    /// # Safety
+    ///
+    /// As [`resize_taken`](Self::resize_taken).
+    pub(super) unsafe fn resize_lent(
         &self,
         run: FrameRange,
         frames: usize,
@@ -191,7 +201,8 @@ impl HostFrames {
         self.kept.lender_of(run.start())?;
         with_lock(&self.kept.lending, |()| {
             let lent = &self.kept.lender_of(run.start())?.lent;
-            let resized = self.resize_taken(lent.get()?, frames, BlockOwner::Heap);
+            // SAFETY: the caller's promise; what its user has not got of a lent run is nobody's.
+            let resized = unsafe { self.resize_taken(lent.get()?, frames, BlockOwner::Heap) };
             if resized.is_ok() {
                 lent.set(None);
             }

@@ -120,7 +120,7 @@ unsafe impl<S: FrameSource> FrameSource for FaultInjector<S> {
         unsafe { self.source.give_run(run, owner) }
     }
 
-    fn resize_run(
+    unsafe fn resize_run(
         &self,
         run: FrameRange,
         frames: usize,
@@ -129,7 +129,8 @@ unsafe impl<S: FrameSource> FrameSource for FaultInjector<S> {
         if frames > run.frames() && self.fails() {
             return Err(ResizeError::OutOfMemory);
         }
-        self.source.resize_run(run, frames, owner)
+        // SAFETY: passed on to the caller.
+        unsafe { self.source.resize_run(run, frames, owner) }
     }
 
     fn owner(&self, frame: Frame) -> Option<&AtomicU32> {

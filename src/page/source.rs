@@ -73,14 +73,17 @@ pub unsafe trait FrameSource: Sync {
     unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError>;
 
     /// Makes a run `frames` frames long where it lies: its first frame never changes. A shorter run
-    /// gives back its tail, which nobody may use any more; a longer one takes the frames behind it
-    /// if they are available.
+    /// gives back its tail; a longer one takes the frames behind it if they are available.
     ///
     /// # Errors
     ///
     /// Where the frames behind are not available, or `run` is not exactly one run of this owner;
     /// nothing has changed.
-    fn resize_run(
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses what a shorter run gives back.
+    unsafe fn resize_run(
         &self,
         run: FrameRange,
         frames: usize,
@@ -182,7 +185,7 @@ unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
         self.give_exact(run, owner)
     }
 
-    fn resize_run(
+    unsafe fn resize_run(
         &self,
         run: FrameRange,
         frames: usize,

@@ -149,9 +149,12 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         self.trim();
     }
 
-    /// Forgets a CPU's magazines and their objects: see [`Heap::abandon_cpu`](crate::heap::Heap::abandon_cpu). Other CPUs are not
-    /// touched, so at worst objects are lost.
-    pub fn abandon_cpu(&self, cpu: CpuId) {
+    /// Forgets a CPU's magazines, whose objects are lost: see [`Heap::abandon_cpu`](crate::heap::Heap::abandon_cpu).
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn abandon_cpu(&self, cpu: CpuId) {
         self.cpus.abandon(cpu);
     }
 

@@ -324,7 +324,7 @@ unsafe impl FrameSource for Frames {
         self.give_back(run.start(), run.frames(), owner)
     }
 
-    fn resize_run(
+    unsafe fn resize_run(
         &self,
         _: FrameRange,
         _: usize,

@@ -12,7 +12,8 @@ fn call(source: &Injector) -> Result<(), AllocError> {
     let block = source.take(order(1), BlockOwner::Slab, NONE)?;
     let run = source.take_run(3, Order::ZERO, BlockOwner::Heap, NONE).and_then(|start| {
         let run = FrameRange::from_len(start, 3).unwrap();
-        source.resize_run(run, 4, BlockOwner::Heap).map_err(|error| {
+        // SAFETY: it grows.
+        unsafe { source.resize_run(run, 4, BlockOwner::Heap) }.map_err(|error| {
             assert_eq!(error, ResizeError::OutOfMemory);
             // SAFETY: nobody uses it.
             unsafe { source.give_run(run, BlockOwner::Heap) }.unwrap();

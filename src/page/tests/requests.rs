@@ -388,7 +388,8 @@ fn the_source_of_slabs_and_heap_is_the_same_allocator() {
     assert_eq!(source.owner(slab).unwrap().load(Ordering::Relaxed), 7);
     assert!(source.owner(frame(0x9000)).is_none());
     let run = FrameRange::from_len(run, 5).unwrap();
-    let longer = source.resize_run(run, 9, BlockOwner::Heap).unwrap();
+    // SAFETY: it grows.
+    let longer = unsafe { source.resize_run(run, 9, BlockOwner::Heap) }.unwrap();
     assert_eq!(source.run_frames(longer.start()), Some(9));
     // SAFETY: nobody uses either.
     unsafe {
