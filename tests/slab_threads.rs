@@ -8,11 +8,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::channel;
 
-use kmem::slab::{CacheFlags, RawCache};
+use kmem::slab::{CacheFault, CacheFlags, RawCache};
 use kmem::{AllocFlags, CpuId};
 
 mod support;
-use support::{Frames, Random, Sent, become_cpu};
+use support::{Frames, OverWhenDropped, Random, Sent, become_cpu};
 
 const NONE: AllocFlags = AllocFlags::empty();
 const CPUS: usize = 4;
@@ -86,6 +86,7 @@ fn batches_beside_drains(batch: impl Fn(&RawCache<'_, Frames>)) {
                 cache.shrink();
             }
         });
+        let _over = OverWhenDropped(&is_over);
         become_cpu(0);
         for _ in 0..20_000 {
             let mut objects: Vec<_> = (0..40).map(|_| cache.alloc(NONE).expect("memory")).collect();
@@ -95,7 +96,6 @@ fn batches_beside_drains(batch: impl Fn(&RawCache<'_, Frames>)) {
             }
             (0..200).for_each(|_| batch(&cache));
         }
-        is_over.store(true, Relaxed);
     });
     assert_eq!(cache.stats().objects_active, 0, "objects lost");
     cache.verify().expect("sound");
@@ -120,6 +120,33 @@ fn batches_and_drains_neither_lose_nor_double_objects() {
         // SAFETY: not used any more.
         unsafe { cache.free_many(&objects) }.expect("allocated");
     });
+}
+
+#[test]
+fn a_recount_leaves_alone_what_another_cpu_uses() {
+    let frames = Frames::with_cpus(4096, CPUS);
+    let cache = RawCache::new(&frames, "poisoned", 64, 8, CacheFlags::POISON);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            become_cpu(1);
+            while !is_over.load(Relaxed) {
+                let object = cache.alloc(NONE).expect("memory");
+                // SAFETY: the object is so long, ours, and not used any more then.
+                unsafe {
+                    object.write_bytes(0x17, 64);
+                    cache.free(object).expect("allocated");
+                }
+            }
+        });
+        let _over = OverWhenDropped(&is_over);
+        become_cpu(0);
+        for _ in 0..100_000 {
+            let found = cache.verify();
+            assert!(!matches!(found, Err(CacheFault::Overwritten { .. })), "{found:?}");
+        }
+    });
+    cache.verify().expect("sound");
 }
 
 #[test]

@@ -377,7 +377,7 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     }
 
     /// Recounts everything: the caches one after the other, each with its lock held. Takes time in proportion to
-    /// the objects there are.
+    /// the objects there are. Exact while no other CPU uses the heap.
     ///
     /// # Errors
     ///

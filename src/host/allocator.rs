@@ -244,7 +244,8 @@ impl MmapAllocator {
         FRAMES.use_huge_pages()
     }
 
-    /// Recounts everything. Other threads may go on, one cache or zone at a time waits.
+    /// Recounts everything. Other threads may go on, one cache or zone at a time waits; but what they do meanwhile can make the
+    /// books disagree.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use core::slice;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
-use super::descriptor::{Slab, USER};
+use super::descriptor::{IN_SLAB, Slab};
 use super::error::ObjectError;
 use super::flags::CacheFlags;
 use super::lifecycle::Lifecycle;
@@ -139,13 +139,14 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         }
     }
 
-    /// Whether the red zones of a slab's objects and the poison of its free ones are whole.
+    /// Whether the red zones of a slab's objects are whole, and the poison of those that lie in it. What is on its way to a user, or back, is
+    /// looked at when it is handed out.
     pub(super) fn check_bytes(&self, slab: Slab<'_>) -> Result<(), CacheFault> {
         for (index, state) in slab.states().iter().enumerate() {
             let object = slab.object(index);
             let mut bad = self.overrun(object);
-            if self.poisons() && state.load(Relaxed) != USER {
-                // SAFETY: free objects are written by `prepare` or `take_back` and by nobody else.
+            if self.poisons() && state.load(Relaxed) == IN_SLAB {
+                // SAFETY: such objects were written by `prepare` or `take_back`; they leave the slab under the lock that the caller holds.
                 let written = unsafe { first_other(object, self.object_bytes(), self.pattern()) };
                 bad = bad.or(written.map(|(offset, value)| (offset as isize, value)));
             }

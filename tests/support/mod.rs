@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::{c_int, c_long};
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
 use kmem::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
 use kmem::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, FrameRange, Order, PhysAddr};
@@ -363,6 +363,15 @@ pub(crate) fn pages(frames: usize, cpus: usize) -> PageAllocator<Machine> {
     // SAFETY: the memory is the machine's, for nobody else.
     unsafe { pages.init([region]) }.expect("memory for the metadata");
     pages
+}
+
+/// Says so when it is dropped, also by whoever panics: what other threads go on until.
+pub(crate) struct OverWhenDropped<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for OverWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Memory on its way from whoever took it to whoever gives it back, perhaps on another CPU.
