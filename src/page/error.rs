@@ -52,13 +52,24 @@ pub enum AddMemoryError {
         /// How many there can be.
         limit: usize,
     },
+    /// Spans began or grew too often: each time leaves records that never move, and taking the memory away does not take those away. There
+    /// is no limit for memory that was [provisioned](super::InitOptions::provision).
+    TooManyGrowths {
+        /// How often they can.
+        limit: usize,
+    },
+    /// The range has too many gaps between spans.
+    TooManyGaps {
+        /// How many it can have.
+        limit: usize,
+    },
     /// The platform maps this frame, where metadata would lie, to no aligned pointer.
     Unmapped {
         /// The frame.
         frame: Frame,
     },
     /// A span would have to move its metadata, but a CPU's frame lists could not be emptied first: the platform
-    /// does not [synchronize](crate::platform::Platform::synchronize) CPUs.
+    /// does not [synchronize](crate::platform::Platform::synchronize) CPUs, or a CPU stayed inside its lists for long.
     ListsInUse,
     /// The span cannot be described.
     Span(SpanError),
@@ -102,6 +113,12 @@ impl fmt::Display for AddMemoryError {
                 f,
                 "expected memory that touches a span, found all {limit} spans to lie elsewhere"
             ),
+            Self::TooManyGrowths { limit } => {
+                write!(f, "expected spans to grow at most {limit} times, found one more")
+            }
+            Self::TooManyGaps { limit } => {
+                write!(f, "expected at most {limit} gaps between spans, found more")
+            }
             Self::Unmapped { frame } => {
                 write!(f, "expected {frame} to be mapped, found no aligned pointer")
             }

@@ -3,7 +3,8 @@
 use core::sync::atomic::Ordering;
 
 use super::error::AddMemoryError;
-use super::options::Contents;
+use super::options::{Contents, Owners};
+use super::owners::MAX_TABLES;
 use super::plan::{List, SpanNeed};
 use super::raw::Carving;
 use super::zone::{Layout, Span, Zone};
@@ -55,8 +56,8 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// [`Overlap`](AddMemoryError::Overlap) if one of the frames is managed or holds metadata;
     /// [`MetadataTooSmall`](AddMemoryError::MetadataTooSmall),
-    /// [`TooManySpans`](AddMemoryError::TooManySpans), [`Unmapped`](AddMemoryError::Unmapped),
-    /// [`ListsInUse`](AddMemoryError::ListsInUse),
+    /// [`TooManySpans`](AddMemoryError::TooManySpans), [`TooManyGrowths`](AddMemoryError::TooManyGrowths),
+    /// [`TooManyGaps`](AddMemoryError::TooManyGaps), [`Unmapped`](AddMemoryError::Unmapped), [`ListsInUse`](AddMemoryError::ListsInUse),
     /// [`NotInitialized`](AddMemoryError::NotInitialized). Nothing has changed.
     ///
     /// # Safety
@@ -67,18 +68,19 @@ impl<P: Platform> PageAllocator<P> {
         let setup = self.setup.get().ok_or(AddMemoryError::NotInitialized)?;
         let lists = self.keep_lists_empty();
         let mut carved = self.growth.lock(&self.platform);
-        if let Some(frame) = carved.first_in(range) {
-            return Err(AddMemoryError::Overlap { frame });
-        }
+        let mut in_use = carved.first_in(range);
         for (index, part) in setup.parts(range) {
             let mut zone = self.zones[index].lock(&self.platform);
             for &piece in zone.pieces(part).as_slice() {
-                zone.check_unmanaged(piece)?;
+                in_use = in_use.into_iter().chain(zone.first_managed(piece)).min();
             }
+        }
+        if let Some(frame) = in_use {
+            return Err(AddMemoryError::Overlap { frame });
         }
         let mut steps = [const { None }; MAX_STEPS];
         // SAFETY: passed on to the caller.
-        let mut prepared = unsafe { self.prepare(setup, range, &mut steps) };
+        let mut prepared = unsafe { self.prepare(setup, range, &carved, &mut steps) };
         // A CPU's lists know where the states of their span lie.
         if !lists.are_all_empty()
             && steps.iter().flatten().any(|step| step.old.iter().any(Option::is_some))
@@ -103,6 +105,11 @@ impl<P: Platform> PageAllocator<P> {
                 }
             }
             zone.set_watermarks();
+        }
+        // All of them before any is filled: that may cut what is listed into more pieces.
+        for step in steps.iter().flatten() {
+            let is_listed = carved.push(step.carve);
+            debug_assert!(is_listed, "{} was counted", step.carve);
         }
         for step in steps.into_iter().flatten() {
             self.fill(setup, step, &mut carved);
@@ -150,8 +157,13 @@ impl<P: Platform> PageAllocator<P> {
         &self,
         setup: &Setup,
         range: FrameRange,
+        carved: &List<MAX_CARVED>,
         steps: &mut [Option<Step>; MAX_STEPS],
     ) -> Result<(), AddMemoryError> {
+        let mut growths = carved.room();
+        if setup.options.owners == Owners::Keep {
+            growths = growths.min(self.owners.room());
+        }
         let mut places = steps.iter_mut();
         for (index, part) in setup.parts(range) {
             let (mut covers, pieces) = {
@@ -170,10 +182,10 @@ impl<P: Platform> PageAllocator<P> {
                     return Err(AddMemoryError::TooManySpans { limit: MAX_SPANS });
                 }
                 let place = places.next();
-                let place = place.ok_or(AddMemoryError::TooManySpans { limit: MAX_STEPS })?;
-                if self.owners.is_full() {
-                    return Err(AddMemoryError::TooManySpans { limit: super::owners::MAX_TABLES });
-                }
+                let place = place.ok_or(AddMemoryError::TooManyGaps { limit: MAX_STEPS })?;
+                growths = growths
+                    .checked_sub(1)
+                    .ok_or(AddMemoryError::TooManyGrowths { limit: MAX_TABLES })?;
                 let need = SpanNeed::new(cover, gap, setup.options.owners);
                 let (carve, source) = self
                     .room_for(gap, need.frames())
@@ -210,8 +222,10 @@ impl<P: Platform> PageAllocator<P> {
         let Some(layout) = Span::lay_out(&step.need, &mut step.carving) else { return };
         let Layout { metadata, place, records } = layout;
         // Before the frames can be allocated, since their owners may be asked for at once.
-        let known = self.owners.push(step.gap, records) && carved.push(step.carve);
-        debug_assert!(known, "there was room for both");
+        if setup.options.owners == Owners::Keep {
+            let is_known = self.owners.push(step.gap, records);
+            debug_assert!(is_known, "{} was counted", step.gap);
+        }
         let mut zone = self.zone(setup, step.gap.start());
         let [lower, upper] = step.old.map(|old| old.and_then(|old| zone.extract(old)));
         let outgrown = [&lower, &upper].map(|span| span.as_ref().map(|span| span.metadata));
@@ -322,18 +336,15 @@ impl Setup {
 }
 
 impl Zone {
-    /// Refuses a piece, in one span or in none, of which a frame is managed.
-    fn check_unmanaged(&mut self, piece: FrameRange) -> Result<(), AddMemoryError> {
-        let Some(buddy) = self.buddy_of(piece.start()) else { return Ok(()) };
+    /// The first managed frame of a piece, which is in one span or in none.
+    fn first_managed(&mut self, piece: FrameRange) -> Option<Frame> {
+        let buddy = self.buddy_of(piece.start())?;
         let first = piece.start().checked_offset_from(buddy.cover().start()).unwrap_or(0);
         let states = buddy.states().of_frames().iter().skip(first).take(piece.frames());
-        let managed = states.map(|byte| State::from_byte(byte.load(Ordering::Relaxed)).kind());
-        let managed = managed
-            .zip(piece.iter())
-            .find(|(kind, _)| !matches!(kind, Kind::Hole | Kind::Reserved));
-        match managed {
-            Some((_, frame)) => Err(AddMemoryError::Overlap { frame }),
-            None => Ok(()),
-        }
+        let kinds = states.map(|byte| State::from_byte(byte.load(Ordering::Relaxed)).kind());
+        let mut frames = kinds.zip(piece.iter());
+        frames
+            .find(|(kind, _)| !matches!(kind, Kind::Hole | Kind::Reserved))
+            .map(|(_, frame)| frame)
     }
 }

@@ -39,9 +39,13 @@ impl OwnerTables {
         Self { first: Once::new(), further: [const { Once::new() }; MAX_TABLES - 1] }
     }
 
-    /// Whether another table can come.
-    pub(super) fn is_full(&self) -> bool {
-        self.further[MAX_TABLES - 2].is_completed()
+    /// How many tables more there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.places().filter(|place| !place.is_completed()).count()
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Once<Table>> {
+        core::iter::once(&self.first).chain(&self.further)
     }
 
     /// Takes the records of `frames`, one for each; `false` if there are too many tables, or the
@@ -50,7 +54,7 @@ impl OwnerTables {
         if records.len() != frames.frames() {
             return false;
         }
-        for place in core::iter::once(&self.first).chain(&self.further) {
+        for place in self.places() {
             let mut taken = false;
             place.call_once(|| {
                 taken = true;

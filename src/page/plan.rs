@@ -28,6 +28,11 @@ impl<const N: usize> List<N> {
         true
     }
 
+    /// How many ranges more there is room for.
+    pub(super) fn room(&self) -> usize {
+        N - self.len
+    }
+
     pub(super) fn as_slice(&self) -> &[FrameRange] {
         self.ranges.get(..self.len).unwrap_or(&[])
     }

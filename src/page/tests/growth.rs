@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use super::*;
 use crate::memory_map::RegionKind::Bootloader;
-use crate::page::{AddMemoryError, FrameSource, FrameState, MAX_SPANS};
+use crate::page::{AddMemoryError, FrameSource, FrameState, MAX_SPANS, Owners};
 use crate::test_support::frame;
 
 /// Adds memory of the machine that nobody uses.
@@ -271,4 +271,45 @@ fn growing_step_by_step_loses_little() {
     assert!(lost <= 11 + 4 + 2 * 0x2c, "{lost}");
     exercise(&pages);
     exhaust(&pages);
+}
+
+/// Grows a span a piece at a time until that is refused. What was carved stays known.
+fn grow_to_the_limit(owners: Owners) {
+    let options = InitOptions { owners, ..SMALL };
+    let (pages, _) = boot(0x8000, &[usable(0x400, 0x500)], options);
+    let piece = |nth: usize| frames(0x500 + nth * 0x80, 0x500 + (nth + 1) * 0x80);
+    let grown = (0..0xe0).find(|&nth| match add(&pages, piece(nth)) {
+        Ok(()) => false,
+        Err(error) => {
+            assert!(matches!(error, AddMemoryError::TooManyGrowths { limit: 64 }), "{error}");
+            true
+        }
+    });
+    let grown = grown.expect("there is a limit");
+    assert!(grown > 50, "{grown}");
+    for nth in 0..grown {
+        let found = add(&pages, piece(nth));
+        let first = AddMemoryError::Overlap { frame: piece(nth).start() };
+        assert!(matches!(found, Err(AddMemoryError::Overlap { .. })), "{nth}: {found:?}");
+        if nth + 1 < grown {
+            assert_eq!(found, Err(first));
+        }
+    }
+    // Metadata and memory: every frame is one or the other, and neither can be added again.
+    for frame in frames(0x500, piece(grown).start().number()).iter() {
+        let alone = FrameRange::from_len(frame, 1).unwrap();
+        assert_eq!(add(&pages, alone), Err(AddMemoryError::Overlap { frame }));
+    }
+    exercise(&pages);
+    exhaust(&pages);
+}
+
+#[test]
+fn a_span_grows_as_often_as_there_is_room_for_what_is_left_behind() {
+    grow_to_the_limit(Owners::Keep);
+}
+
+#[test]
+fn a_span_without_owner_records_grows_too() {
+    grow_to_the_limit(Owners::Omit);
 }
