@@ -147,6 +147,7 @@ impl MmapAllocator {
         if let Some(class) = class {
             local::note(class);
         }
+        trim_scattered();
         Ok(())
     }
 
@@ -311,7 +312,17 @@ unsafe fn dealloc_missed(block: *mut u8, layout: Layout) {
     let second = |block| unsafe { fits && local::deallocate_second(block) };
     if !NonNull::new(block).is_some_and(second) {
         // SAFETY: passed on.
-        unsafe { HEAP.dealloc(block, layout) }
+        unsafe { HEAP.dealloc(block, layout) };
+        trim_scattered();
+    }
+}
+
+/// Objects that threads have at hand may be the last of their slabs, each of which keeps frames around it apart. So they go back to the slabs
+/// when much memory could not be given back for that reason.
+#[inline]
+fn trim_scattered() {
+    if FRAMES.is_scattered() {
+        FRAMES.trim_scattered(|| _ = HEAP.reclaim());
     }
 }
 

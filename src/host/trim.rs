@@ -4,7 +4,8 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use super::frames::HostFrames;
-use super::{slot, span};
+use super::trimming::LEAST_OLD_RUN;
+use super::{slot, span, thread};
 use crate::buddy::FrameState;
 use crate::frame::{FRAME_SIZE, Frame, FrameRange};
 use crate::platform::Platform;
@@ -36,16 +37,30 @@ impl HostFrames {
         let mut trimmed = 0;
         let mut at = 0;
         while let Some(dirty) = self.dirty.next(at, MAX_TRIM_FRAMES) {
-            at = dirty.end().number();
-            if dirty.frames() >= least {
-                trimmed += match self.trim_frames(dirty) {
+            let run = match dirty.frames() < least {
+                true => self.rest_of_block(dirty.start()),
+                false => dirty,
+            };
+            if run.frames() >= least {
+                trimmed += match self.trim_frames(run) {
                     Some(bytes) => bytes,
-                    None => self.trim_available(dirty, least),
+                    None => self.trim_available(run, least),
                 };
             }
+            at = dirty.end().max(run.end()).number();
         }
-        self.trimming.done(self.dirty.count());
+        self.trimming.done(self.dirty.count(), self.opened_bytes.load(Relaxed));
         trimmed
+    }
+
+    /// What follows in the available block that `frame` lies in, dirty or not; nothing if that is not available.
+    fn rest_of_block(&self, frame: Frame) -> FrameRange {
+        let FrameState::Available { head, order } = self.pages.lookup(frame) else {
+            return FrameRange::EMPTY;
+        };
+        let block = FrameRange::from_len(head, order.frames());
+        let rest = block.map_or(FrameRange::EMPTY, |block| block.split_at(frame).1);
+        rest.split_at(frame.checked_add(MAX_TRIM_FRAMES).unwrap_or(rest.end())).0
     }
 
     /// Trims what of `dirty` is available, where that is `least` frames side by side, or more.
@@ -95,6 +110,22 @@ impl HostFrames {
     /// How long memory is kept that nobody uses, at least while somebody frees.
     pub fn set_trim_delay(&self, delay: Duration) {
         self.trimming.set_delay(delay);
+    }
+
+    /// Whether much that nobody uses could not be given back when that was last due, since it lay in pieces.
+    #[inline]
+    pub(super) fn is_scattered(&self) -> bool {
+        self.trimming.is_scattered()
+    }
+
+    /// Has `reclaim` free what keeps apart frames that nobody uses, and gives their memory back. Not on top of a lock.
+    #[cold]
+    pub(super) fn trim_scattered(&self, reclaim: impl FnOnce()) {
+        if !thread::is_locking() && self.trimming.take_scattered() {
+            reclaim();
+            self.trim_runs(LEAST_OLD_RUN);
+            self.trimming.take_scattered();
+        }
     }
 
     /// Gives memory back if it is due.

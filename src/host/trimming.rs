@@ -2,7 +2,7 @@
 //!
 //! There is no thread for this. Whoever frees pays for it, in proportion to what was freed.
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
 
 use super::system;
@@ -18,7 +18,7 @@ const MUCH_PART: usize = 64;
 const LEAST_RUN: usize = 16;
 
 /// As [`LEAST_RUN`], for memory that has been kept for the trim delay.
-const LEAST_OLD_RUN: usize = 4;
+pub(super) const LEAST_OLD_RUN: usize = 4;
 
 /// Less than this is not given back by itself, in bytes.
 const LEAST_TRIM_BYTES: usize = 512 << 10;
@@ -34,6 +34,8 @@ pub(super) struct Trimming {
     trimmed_at: AtomicU64,
     /// and how many dirty frames it left.
     left_dirty: AtomicUsize,
+    /// Much was left, in pieces.
+    is_scattered: AtomicBool,
     delay_ms: AtomicU64,
 }
 
@@ -43,6 +45,7 @@ impl Trimming {
             lock: spin::Mutex::new(()),
             trimmed_at: AtomicU64::new(0),
             left_dirty: AtomicUsize::new(0),
+            is_scattered: AtomicBool::new(false),
             delay_ms: AtomicU64::new(TRIM_DELAY_MS),
         }
     }
@@ -53,9 +56,23 @@ impl Trimming {
     }
 
     /// Memory was given back, except that of so many dirty frames.
-    pub(super) fn done(&self, left_dirty: usize) {
+    pub(super) fn done(&self, left_dirty: usize, opened_bytes: usize) {
         self.left_dirty.store(left_dirty, Relaxed);
         self.trimmed_at.store(now(), Relaxed);
+        if is_much(left_dirty * FRAME_SIZE, opened_bytes) {
+            self.is_scattered.store(true, Relaxed);
+        }
+    }
+
+    /// Whether what was left lay in pieces, and was much.
+    #[inline]
+    pub(super) fn is_scattered(&self) -> bool {
+        self.is_scattered.load(Relaxed)
+    }
+
+    /// The same; after this not any more.
+    pub(super) fn take_scattered(&self) -> bool {
+        self.is_scattered.swap(false, Relaxed)
     }
 
     /// How long memory is kept.
@@ -70,7 +87,7 @@ impl Trimming {
             return None;
         }
         let new_bytes = dirty.saturating_sub(self.left_dirty.load(Relaxed)) * FRAME_SIZE;
-        if new_bytes > MUCH_BYTES.max(opened_bytes / MUCH_PART) {
+        if is_much(new_bytes, opened_bytes) {
             return Some(LEAST_RUN);
         }
         self.is_delay_over().then_some(LEAST_OLD_RUN)
@@ -85,6 +102,10 @@ impl Trimming {
         }
         now.saturating_sub(trimmed_at) >= self.delay_ms.load(Relaxed)
     }
+}
+
+fn is_much(bytes: usize, opened_bytes: usize) -> bool {
+    bytes > MUCH_BYTES.max(opened_bytes / MUCH_PART)
 }
 
 /// The time, in milliseconds of the system's clock.
@@ -107,15 +128,18 @@ mod tests {
         }
         assert_eq!(trimming.due(17 * MIB, 1 << 30), Some(LEAST_RUN));
         assert_eq!(trimming.due(33 * MIB, 2 << 30), Some(LEAST_RUN));
-        trimming.done(10 * MIB);
+        trimming.done(10 * MIB, 1 << 30);
+        assert!(!trimming.is_scattered());
         assert_eq!(trimming.due(26 * MIB, 1 << 30), None);
         assert_eq!(trimming.due(27 * MIB, 1 << 30), Some(LEAST_RUN));
+        trimming.done(17 * MIB, 1 << 30);
+        assert!(trimming.take_scattered() && !trimming.is_scattered());
     }
 
     #[test]
     fn what_is_kept_for_long_goes_back_in_shorter_runs_but_not_a_little() {
         let trimming = Trimming::new();
-        trimming.done(0);
+        trimming.done(0, 0);
         trimming.set_delay(Duration::ZERO);
         assert_eq!(trimming.due(MIB, 1 << 30), Some(LEAST_OLD_RUN));
         assert_eq!(trimming.due(MIB / 4, 1 << 30), None);
