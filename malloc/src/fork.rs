@@ -1,5 +1,8 @@
 //! `fork`: the child has the memory of all threads but only one of them, so every lock is held by that one while the
 //! process is copied.
+//!
+//! The first is that of the C library's list of streams, which `fork` itself takes after this. Who holds it, or one of a stream's, may
+//! allocate, and must not be kept from that before it is done.
 
 use crate::lock::OWNERS;
 use crate::{engine, log};
@@ -12,6 +15,26 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
+#[cfg(target_env = "gnu")]
+mod streams {
+    unsafe extern "C" {
+        #[link_name = "_IO_list_lock"]
+        pub(super) safe fn lock();
+        #[link_name = "_IO_list_unlock"]
+        pub(super) safe fn unlock();
+        #[link_name = "_IO_list_resetlock"]
+        pub(super) safe fn reset();
+    }
+}
+
+/// Other C libraries' `fork` takes no lock behind handlers.
+#[cfg(not(target_env = "gnu"))]
+mod streams {
+    pub(super) fn lock() {}
+    pub(super) fn unlock() {}
+    pub(super) fn reset() {}
+}
+
 /// Registered with the first allocation, so that these run last before a fork and first after it: handlers of
 /// others may allocate.
 pub(crate) fn install() {
@@ -22,6 +45,7 @@ pub(crate) fn install() {
 unsafe extern "C" fn prepare() {
     // What has gathered is written once, not by both processes.
     log::flush();
+    streams::lock();
     OWNERS.take_for_fork();
     engine::before_fork();
 }
@@ -29,10 +53,13 @@ unsafe extern "C" fn prepare() {
 unsafe extern "C" fn parent() {
     engine::after_fork_in_parent();
     OWNERS.give_after_fork();
+    streams::unlock();
 }
 
 unsafe extern "C" fn child() {
     // SAFETY: the C library calls this in the copy alone, by its only thread.
     unsafe { engine::after_fork_in_child() };
     OWNERS.give_after_fork();
+    // The C library's own child has done so already where it had threads.
+    streams::reset();
 }

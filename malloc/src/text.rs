@@ -2,6 +2,9 @@
 
 use core::fmt::{self, Write};
 
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+
 /// A file descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Descriptor(pub(crate) libc::c_int);
@@ -66,13 +69,15 @@ pub(crate) fn say(to: Descriptor, message: fmt::Arguments<'_>) {
     write(to, line(message).as_bytes());
 }
 
-/// Writes all of `bytes`, or gives up at the first error: there is nobody to tell.
+/// Writes all of `bytes`, or gives up at the first error: there is nobody to tell. By the system call itself: the C library's function is a
+/// point where a thread can be cancelled, which `malloc` and `free` are not.
 pub(crate) fn write(to: Descriptor, mut bytes: &[u8]) {
+    // SAFETY: whether the descriptor is open is the system's to say.
+    let file = unsafe { BorrowedFd::borrow_raw(to.0) };
     while !bytes.is_empty() {
-        // SAFETY: the pointer and length are those of a slice.
-        let written = unsafe { libc::write(to.0, bytes.as_ptr().cast(), bytes.len()) };
-        match usize::try_from(written) {
+        match rustix::io::write(file, bytes) {
             Ok(written) if written > 0 => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
             _ => return,
         }
     }

@@ -3,7 +3,9 @@
 #[allow(dead_code, reason = "each test program uses its own part")]
 mod support;
 
-use support::{build, preloaded, run, stderr, stdout};
+use std::process::Command;
+
+use support::{build, library, preloaded, run, stderr, stdout};
 
 #[test]
 fn every_edge_case_is_as_the_standards_say() {
@@ -46,6 +48,38 @@ fn more_threads_than_slots_share() {
 }
 
 #[test]
+fn a_fork_and_the_c_librarys_streams_do_not_wait_for_each_other() {
+    assert_eq!(stdout(&run(&mut preloaded(build("streams.c", &[])))), "ok\n");
+}
+
+#[test]
+fn no_thread_is_cancelled_in_the_allocator() {
+    let log = std::env::temp_dir().join(format!("kmem-cancelled-{}", std::process::id()));
+    let output = run(preloaded(build("cancelled.c", &[])).env("KMEM_LOG", &log));
+    assert_eq!(stdout(&output), "ok\n");
+    std::fs::remove_file(log).expect("a log");
+}
+
+#[test]
+fn a_thread_may_end_after_the_library_was_closed() {
+    let output = run(Command::new(build("closer.c", &["-Wl,--as-needed"])).arg(library()));
+    assert_eq!(stdout(&output), "ok\n");
+}
+
+#[test]
+fn requests_that_fail_cost_no_addresses() {
+    assert_eq!(stdout(&run(&mut preloaded(build("exhausted.c", &[])))), "ok\n");
+}
+
+#[test]
+fn little_that_may_be_written_to_is_the_programs() {
+    for limit_mib in ["20", "60", "200"] {
+        let output = run(preloaded(build("little_data.c", &[])).arg(limit_mib));
+        assert_eq!(stdout(&output), "ok\n");
+    }
+}
+
+#[test]
 fn exceptions_cross_threads() {
     let program = build("exceptions.cc", &[]);
     let with_kmem = run(&mut preloaded(&program));
@@ -66,6 +100,27 @@ fn a_freed_gigabyte_goes_back_to_the_system() {
     let (peak, rest) = numbers.trim().split_once(' ').expect("two numbers");
     let (peak, rest): (u64, u64) = (peak.parse().expect("KiB"), rest.parse().expect("KiB"));
     assert!(rest * 20 <= peak, "{rest} KiB of {peak} stay\n{}", stderr(&output));
+}
+
+/// A gigabyte of blocks of such sizes, freed in no order: at most so many percent of the memory may stay.
+fn shuffled(least: &str, most: &str, percent: i64) {
+    let output = run(preloaded(build("shuffled_gigabyte.c", &[])).args([least, most]));
+    let numbers = stdout(&output);
+    let (peak, rest) = numbers.trim().split_once(' ').expect("two numbers");
+    let (peak, rest): (i64, i64) = (peak.parse().expect("KiB"), rest.parse().expect("KiB"));
+    assert!(rest * 100 <= peak * percent, "{rest} KiB of {peak} stay\n{}", stderr(&output));
+}
+
+#[test]
+fn large_blocks_freed_in_no_order_go_back_to_the_system() {
+    shuffled("20000", "120000", 5);
+}
+
+/// Until the last is freed nearly every page has one that is not.
+#[test]
+fn small_blocks_freed_in_no_order_mostly_go_back_to_the_system() {
+    shuffled("16", "2000", 20);
+    shuffled("16", "215", 40);
 }
 
 #[test]

@@ -296,7 +296,10 @@ impl Growth {
         let with_metadata = needed.checked_add(needed / METADATA_PART + GRAIN_BYTES)?;
         let span = Span::reserve(with_metadata, self.span.start())?;
         let rest = span.rest();
-        pages.platform().frames(rest.start, rest.end)?;
+        if pages.platform().frames(rest.start, rest.end).is_none() {
+            span.give_up();
+            return None;
+        }
         host.advise(&span);
         self.span = span;
         self.open(pages, with_metadata)

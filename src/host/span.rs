@@ -20,6 +20,9 @@ pub(super) const GRAIN_BYTES: usize = 2 << 20;
 /// spans.
 const LIMITED_PART: usize = 8;
 
+/// How much longer than a part of what a process may write to a span may be: its metadata take less than this part of it.
+const DATA_TIMES: usize = 256;
+
 /// A reserved range of addresses, opened up to some point.
 #[derive(Debug)]
 pub(super) struct Span {
@@ -54,6 +57,11 @@ impl Span {
     /// The address of the first reserved byte.
     pub(super) fn start(&self) -> usize {
         self.start
+    }
+
+    /// Gives the addresses back that were never opened.
+    pub(super) fn give_up(self) {
+        unmap(self.opened, self.end);
     }
 
     /// Bytes that can still be opened.
@@ -135,12 +143,15 @@ pub(super) fn map_zeroed(bytes: usize) -> Option<NonNull<u8>> {
     NonNull::new(start.ok()?.cast())
 }
 
-/// How much is reserved at a time, if it can be had.
+/// How much is reserved at a time, if it can be had. What may be written to is limited apart: of a span that is at first the metadata.
 fn wish_bytes() -> usize {
-    let part = match getrlimit(Resource::As).current {
-        Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX) / LIMITED_PART,
-        None => MAX_SPAN_BYTES,
+    let limit = |resource| {
+        let limit = getrlimit(resource).current?;
+        Some(usize::try_from(limit).unwrap_or(usize::MAX) / LIMITED_PART)
     };
+    let addresses = limit(Resource::As).unwrap_or(MAX_SPAN_BYTES);
+    let data = limit(Resource::Data).map_or(MAX_SPAN_BYTES, |part| part.saturating_mul(DATA_TIMES));
+    let part = addresses.min(data);
     part.clamp(GRAIN_BYTES, MAX_SPAN_BYTES) & !(GRAIN_BYTES - 1)
 }
 
