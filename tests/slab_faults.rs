@@ -295,15 +295,23 @@ fn a_write_after_free_at_any_byte_is_reported_and_the_object_stays_out_of_use() 
             unsafe { object.add(offset).write(0x17) };
             let is_seen = matches!(cache.verify(), Err(CacheFault::Overwritten { .. }));
             assert!(is_seen || cache.stats().objects_cached > 0, "it lies in its slab");
+            let mut others = Vec::new();
             let told = violations_during(|| {
-                for _ in 0..400 {
-                    assert_ne!(cache.alloc(NONE), Ok(object));
-                }
+                others.extend((0..400).map(|_| cache.alloc(NONE).expect("memory")));
             });
+            assert!(!others.contains(&object));
             assert_eq!(told, [(Rule::WriteAfterFree, object.as_ptr() as usize)]);
+            for other in others {
+                // SAFETY: not used any more.
+                unsafe { cache.free(other) }.expect("allocated");
+            }
+            // SAFETY: to be refused.
+            assert_eq!(unsafe { cache.free(object) }, Err(ObjectError::NotAllocated));
             cache.verify().expect("the object is out of use");
         }
         assert_works(&cache);
+        assert!(cache.destroy().is_ok(), "nothing is in use");
+        assert_eq!(frames.taken(), 0);
     }
 }
 

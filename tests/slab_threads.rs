@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use kmem::slab::{CacheFault, CacheFlags, RawCache};
 use kmem::{AllocFlags, CpuId};
@@ -147,6 +148,46 @@ fn a_recount_leaves_alone_what_another_cpu_uses() {
         }
     });
     cache.verify().expect("sound");
+}
+
+#[test]
+fn a_request_that_must_not_wait_does_not_drain_either() {
+    // Other CPUs cannot be made to pass a barrier: they are asked to drain themselves.
+    let frames = Frames::with_cpus(4096, CPUS);
+    let cache = RawCache::new(&frames, "asked", 64, 8, CacheFlags::empty());
+    become_cpu(0);
+    let objects: Vec<_> = (0..80).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    for &object in &objects[40..] {
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+    }
+    let shrink = || {
+        become_cpu(1);
+        cache.shrink();
+    };
+    std::thread::scope(|scope| _ = scope.spawn(shrink));
+    let (is_locked, is_answered) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            become_cpu(1);
+            let begin = Instant::now();
+            // Holds the lists' lock until there is an answer.
+            cache.for_each_live(&mut |_| {
+                is_locked.store(true, Relaxed);
+                while !is_answered.load(Relaxed) {
+                    assert!(begin.elapsed() < Duration::from_secs(20), "it waits");
+                }
+            });
+        });
+        while !is_locked.load(Relaxed) {
+            std::thread::yield_now();
+        }
+        let answer = cache.alloc(AllocFlags::NO_WAIT);
+        is_answered.store(true, Relaxed);
+        let object = answer.expect("one is at hand");
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+    });
 }
 
 #[test]

@@ -19,7 +19,8 @@ bitflags::bitflags! {
         /// The contents can be moved or dropped later: placed at the high end, away from what
         /// stays.
         const MOVABLE = 1 << 5;
-        /// Answers `WouldBlock` instead of waiting for another CPU that holds a lock.
+        /// Answers `WouldBlock` instead of waiting for another CPU that holds the lock of a zone, or of a cache. A cache that has to grow
+        /// for the request may wait for the moment that another one adds a slab.
         const NO_WAIT = 1 << 6;
     }
 }

@@ -31,6 +31,8 @@ pub(super) const IN_SLAB: u8 = 0;
 pub(super) const CACHED: u8 = 1;
 /// In a user's hands.
 pub(super) const USER: u8 = 2;
+/// Nobody's: it was written while it was free, and stays out of use. No flipped bit makes it of another state.
+pub(super) const RUINED: u8 = 15;
 
 /// The part of a slab's record that all slabs have.
 #[repr(C)]
@@ -449,7 +451,7 @@ impl<'r> Slab<'r> {
         let agree = self.states().iter().enumerate().all(|(index, state)| {
             let free = bits[index / 64].load(Relaxed) >> (index % 64) & 1 == 1;
             let state = state.load(Relaxed);
-            state <= USER && free == (state == IN_SLAB)
+            matches!(state, IN_SLAB | CACHED | USER | RUINED) && free == (state == IN_SLAB)
         });
         agree && ones as usize == self.available()
     }

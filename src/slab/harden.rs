@@ -9,8 +9,9 @@ use core::slice;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
-use super::descriptor::{IN_SLAB, Slab};
+use super::descriptor::{IN_SLAB, RUINED, Slab};
 use super::error::ObjectError;
+use super::find::find;
 use super::flags::CacheFlags;
 use super::lifecycle::Lifecycle;
 use super::verify::CacheFault;
@@ -79,6 +80,11 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             let written = unsafe { first_other(object, bytes, self.pattern()) };
             if let Some((offset, value)) = written {
                 self.report_write(object, offset as isize, value);
+                if let Some(slab) = find(self.source, object)
+                    && let Some(index) = slab.index_at(object.addr().get())
+                {
+                    slab.states()[index].store(RUINED, Relaxed);
+                }
                 return false;
             }
         }

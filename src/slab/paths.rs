@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
 use super::cpus::Held;
-use super::descriptor::{CACHED, Entry, IN_SLAB, USER};
+use super::descriptor::{CACHED, Entry, IN_SLAB, RUINED, USER};
 use super::drain::Others;
 use super::error::ObjectError;
 use super::flags::CacheFlags;
@@ -462,7 +462,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
 #[cold]
 const fn refusal(state: u8) -> ObjectError {
     match state {
-        IN_SLAB | CACHED => ObjectError::NotAllocated,
+        IN_SLAB | CACHED | RUINED => ObjectError::NotAllocated,
         _ => ObjectError::Corrupted,
     }
 }

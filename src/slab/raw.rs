@@ -2,10 +2,10 @@
 
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use super::cpus::Cpus;
-use super::descriptor::{Slab, USER};
+use super::descriptor::{RUINED, Slab, USER};
 use super::drain::Others;
 use super::error::{Busy, LEAKS_NAMED, ObjectError};
 use super::find::find;
@@ -271,6 +271,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// Gives back what can be.
     fn tear_down(&mut self) -> Result<(), Busy> {
         self.drain_all();
+        self.restore_ruined();
         self.shrink();
         let lists = self.lists.get_mut();
         if lists.slabs() != 0 {
@@ -281,6 +282,26 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         // SAFETY: there is no slab; the borrow is exclusive.
         unsafe { self.identity.give(self.source, self.records()) };
         Ok(())
+    }
+
+    /// Puts objects that were set aside back into their slabs, which are about to go.
+    #[cold]
+    fn restore_ruined(&mut self) {
+        let platform = self.source.platform();
+        let lists = self.lists.get_mut();
+        for fill in Fill::all() {
+            let mut at = lists.walk(platform, fill, None);
+            while let Some(slab) = at {
+                let is_ruined = |state: &AtomicU8| state.load(Relaxed) == RUINED;
+                if let Some(index) = slab.states().iter().position(is_ruined) {
+                    lists.put(platform, slab, index);
+                    // It may be in another list now.
+                    at = lists.walk(platform, fill, None);
+                } else {
+                    at = lists.walk(platform, fill, Some(slab));
+                }
+            }
+        }
     }
 
     /// Calls `visit` with every object in a user's hands. The lists' lock is held: `visit` must not call the cache.

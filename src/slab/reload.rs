@@ -70,7 +70,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// Gets rounds into the loaded magazine.
     fn reload(&self, held: &Held<'_, S::Platform>, flags: AllocFlags) -> Result<Turn, AllocError> {
         let platform = self.platform();
-        if held.is_to_drain() {
+        // That waits for the lists' lock: the next call that may does it.
+        if held.is_to_drain() && !flags.contains(AllocFlags::NO_WAIT) {
             self.drain_inside(**held);
         }
         if held.rounds() > 0 {
