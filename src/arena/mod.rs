@@ -165,7 +165,7 @@ pub struct Arena<'m, S: Source = NoSource> {
 
 /// Records that suffice for `spans` spans of `quanta` quanta altogether, whatever is asked of them.
 pub const fn segments_needed(spans: usize, quanta: usize) -> usize {
-    1 + spans + quanta
+    spans.saturating_add(quanta).saturating_add(1)
 }
 
 impl<'m> Arena<'m> {

@@ -2,7 +2,10 @@
 
 use core::ffi::{c_int, c_void};
 use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use core::time::Duration;
+
+use rustix::thread;
 
 #[repr(C)]
 struct Timespec {
@@ -20,11 +23,23 @@ unsafe extern "C" {
     fn write(file: c_int, bytes: *const c_void, len: usize) -> isize;
 }
 
-/// Lets another thread run.
+/// Lets another thread run. Now and then one of lower priority, which the system does not let run for a thread that merely yields.
 pub(super) fn yield_now() {
-    // SAFETY: it has no preconditions.
-    unsafe { sched_yield() };
+    static YIELDS: AtomicU32 = AtomicU32::new(0);
+    if YIELDS.fetch_add(1, Relaxed) % YIELDS_A_NAP == YIELDS_A_NAP - 1 {
+        // By the system call itself: the C library's function is a point of cancellation.
+        let _ = thread::nanosleep(&NAP);
+    } else {
+        // SAFETY: it has no preconditions.
+        unsafe { sched_yield() };
+    }
 }
+
+/// Of so many yields one is a nap,
+const YIELDS_A_NAP: u32 = 64;
+
+/// so short.
+const NAP: thread::Timespec = thread::Timespec { tv_sec: 0, tv_nsec: 50_000 };
 
 /// Ends the process.
 pub(super) fn abort() -> ! {

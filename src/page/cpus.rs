@@ -77,6 +77,9 @@ impl Cpus {
 /// What requests that a CPU's lists can serve may ask for.
 const SERVED: AllocFlags = AllocFlags::ZERO.union(AllocFlags::ATOMIC).union(AllocFlags::NO_WAIT);
 
+/// How often CPUs are asked to leave their lists before memory is not added.
+const DRAINS: usize = 8;
+
 impl<P: Platform> PageAllocator<P> {
     /// Lets `work` use the running CPU's lists, pinned to it, for more than a hit; `None` where there are none, or somebody is inside.
     pub(super) fn visit<R>(&self, work: impl FnOnce(&mut Visit<'_>) -> R) -> Option<R> {
@@ -324,8 +327,8 @@ impl<P: Platform> PageAllocator<P> {
     /// Empties all CPUs' lists and keeps them empty until the answer is dropped. Called with no lock held.
     pub(super) fn keep_lists_empty(&self) -> ListsKeptEmpty<'_> {
         self.lists_kept_empty.fetch_add(1, Ordering::Relaxed);
-        // All of them: none that begins to use its lists just now may be passed over.
-        let all = self.drain_cpus(|_| true);
+        // All of them: none that begins to use its lists just now may be passed over. Who was inside leaves soon, and does not refill.
+        let all = (0..DRAINS).any(|_| self.drain_cpus(|_| true));
         ListsKeptEmpty { count: &self.lists_kept_empty, all }
     }
 }
