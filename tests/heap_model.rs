@@ -369,7 +369,8 @@ impl Subject for Kmem {
     }
 
     fn special(&mut self, step: Step, block: NonNull<u8>, layout: Layout) -> Outcome {
-        let usable = || self.heap.usable_bytes(block).expect("allocated");
+        // SAFETY: nobody else uses the heap.
+        let usable = || unsafe { self.heap.usable_bytes(block) }.expect("allocated");
         match step {
             Step::Reclaim => {
                 let available = self.frames_free();

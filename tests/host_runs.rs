@@ -138,7 +138,8 @@ fn what_a_thread_freed_last_serves_whatever_fits_into_it() {
         let hit = KMEM.allocate_second_hit(wanted * FRAME_SIZE - 1).expect("at hand");
         assert_eq!(hit, start, "{wanted} frames");
         assert_eq!(counts(), (runs + 1, frames + wanted));
-        assert_eq!(KMEM.heap().usable_bytes(hit), Ok(wanted * FRAME_SIZE));
+        // SAFETY: the block is this test's alone.
+        assert_eq!(unsafe { KMEM.heap().usable_bytes(hit) }, Ok(wanted * FRAME_SIZE));
         // SAFETY: allocated above.
         assert!(unsafe { KMEM.deallocate_second_hit(hit.as_ptr()) });
         assert_eq!(counts(), (runs, frames));

@@ -144,7 +144,8 @@ fn aligned(call: &'static str, alignment: usize, size: usize) -> *mut c_void {
 /// `block` is null or an allocated block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
-    serve::usable_bytes(block)
+    // SAFETY: the caller's promise.
+    unsafe { serve::usable_bytes(block) }
 }
 
 /// `free_sized`, C23 7.24.3.4.
@@ -217,7 +218,7 @@ pub extern "C" fn malloc_stats() {
 pub unsafe extern "C" fn malloc_name(block: *mut c_void, name: *const c_char) -> *mut c_void {
     if !name.is_null() {
         // SAFETY: the caller's promise.
-        serve::name(block, unsafe { CStr::from_ptr(name) });
+        unsafe { serve::name(block, CStr::from_ptr(name)) };
     }
     block
 }

@@ -229,7 +229,8 @@ pub(crate) unsafe fn reallocate(
     old: NonNull<u8>,
     request: Request,
 ) -> Result<Option<NonNull<u8>>, Violation<'static>> {
-    if let Some(usable) = usable_hit(old) {
+    // SAFETY: the caller's promise.
+    if let Some(usable) = unsafe { usable_hit(old) } {
         if request.bytes <= usable && request.bytes > usable / 2 {
             return Ok(Some(old));
         }
@@ -258,7 +259,8 @@ unsafe fn reallocate_slowly(
     request: Request,
 ) -> Result<Option<NonNull<u8>>, Violation<'static>> {
     let Some(layout) = request.layout() else {
-        return usable_bytes(old).map(|_| None);
+        // SAFETY: the caller's promise.
+        return unsafe { usable_bytes(old) }.map(|_| None);
     };
     if reserve::owns(old) || is_interrupted() {
         // SAFETY: the caller's promise.
@@ -287,7 +289,8 @@ pub(crate) unsafe fn reallocate_by_engine(
         return unsafe { reallocate(old, request) };
     }
     if request.layout().is_none() {
-        return usable_bytes(old).map(|_| None);
+        // SAFETY: the caller's promise.
+        return unsafe { usable_bytes(old) }.map(|_| None);
     }
     let is_interrupted = is_interrupted() || arenas::is_interrupted();
     if !is_interrupted
@@ -307,7 +310,8 @@ unsafe fn move_to_new(
     old: NonNull<u8>,
     request: Request,
 ) -> Result<Option<NonNull<u8>>, Violation<'static>> {
-    let kept_bytes = usable_bytes(old)?.min(request.bytes);
+    // SAFETY: the caller's promise.
+    let kept_bytes = unsafe { usable_bytes(old) }?.min(request.bytes);
     let Some(new) = allocate_slowly(request) else { return Ok(None) };
     // SAFETY: both blocks have so many bytes and are different ones; the old one is the caller's.
     unsafe {
@@ -318,13 +322,22 @@ unsafe fn move_to_new(
 }
 
 /// Bytes of a block that its owner may use, if that can be said at once.
+///
+/// # Safety
+///
+/// As [`usable_bytes`].
 #[inline(always)]
-pub(crate) fn usable_hit(block: NonNull<u8>) -> Option<usize> {
-    KMEM.usable_hit(block)
+pub(crate) unsafe fn usable_hit(block: NonNull<u8>) -> Option<usize> {
+    // SAFETY: the caller's promise.
+    unsafe { KMEM.usable_hit(block) }
 }
 
 /// Bytes of a block that its owner may use.
-pub(crate) fn usable_bytes(block: NonNull<u8>) -> Result<usize, Violation<'static>> {
+///
+/// # Safety
+///
+/// If the block is allocated, nobody else gives it back meanwhile.
+pub(crate) unsafe fn usable_bytes(block: NonNull<u8>) -> Result<usize, Violation<'static>> {
     if let Some(bytes) = reserve::usable_bytes(block) {
         return Ok(bytes);
     }
@@ -333,12 +346,8 @@ pub(crate) fn usable_bytes(block: NonNull<u8>) -> Result<usize, Violation<'stati
     {
         return usable;
     }
-    heap().usable_bytes(block).map_err(violation(block))
-}
-
-/// Bytes of the block at an address, if it is a block's.
-pub(crate) fn class_bytes(address: usize) -> Option<usize> {
-    usable_bytes(NonNull::new(core::ptr::with_exposed_provenance_mut(address))?).ok()
+    // SAFETY: the caller's promise: while the block is allocated its slab stays.
+    unsafe { heap().usable_bytes(block) }.map_err(violation(block))
 }
 
 /// Gives back to the system what can be; how many bytes.

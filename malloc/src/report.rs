@@ -183,7 +183,14 @@ impl fmt::Display for Quoted<'_> {
 pub(crate) unsafe fn print_memory(file: *mut libc::FILE) {
     // Gathered first: the stream may allocate a buffer.
     let blocks = live_blocks();
-    let classes = |block: &Block| engine::class_bytes(block.address).unwrap_or(block.bytes);
+    let mut classes = Mapped::new();
+    engine::for_each_live(&mut |address, bytes| _ = classes.push((address, bytes)));
+    classes.as_mut_slice().sort_unstable();
+    let class_of = |block: &Block| {
+        let found =
+            classes.as_slice().binary_search_by_key(&block.address, |&(address, _)| address);
+        found.map_or(block.bytes, |at| classes.as_slice()[at].1)
+    };
     // SAFETY: the caller's promise.
     unsafe {
         put(file, format_args!("address                 bytes        class    thread  name"));
@@ -194,7 +201,7 @@ pub(crate) unsafe fn print_memory(file: *mut libc::FILE) {
                 let _ = fmt::write(&mut name, format_args!("{text}"));
             });
             let name = core::str::from_utf8(name.as_bytes()).unwrap_or("-");
-            let (address, bytes, class) = (block.address, block.bytes, classes(block));
+            let (address, bytes, class) = (block.address, block.bytes, class_of(block));
             if block.thread == 0 {
                 put(
                     file,

@@ -330,7 +330,8 @@ unsafe fn reallocate_slowly(call: &'static str, old: NonNull<u8>, bytes: usize) 
     let known = BOOKS.with(|books| books.blocks.get(old.addr().get()).copied()).flatten();
     let kept_bytes = match known {
         Some(known) => known.bytes,
-        None => match engine::usable_bytes(old) {
+        // SAFETY: the caller's promise.
+        None => match unsafe { engine::usable_bytes(old) } {
             Ok(usable) => usable,
             Err(violation) => {
                 stop::report(&violation);
@@ -395,27 +396,37 @@ unsafe fn reallocate_noted(
 }
 
 /// Bytes of a block that its owner may use.
+///
+/// # Safety
+///
+/// As [`engine::usable_bytes`].
 #[inline(always)]
-pub(crate) fn usable_bytes(block: Pointer) -> usize {
+pub(crate) unsafe fn usable_bytes(block: Pointer) -> usize {
     let Some(block) = NonNull::new(block.cast::<u8>()) else { return 0 };
     // Some programs ask this of every block that they allocate and free.
     if mode::is_plain()
-        && let Some(bytes) = engine::usable_hit(block)
+        // SAFETY: the caller's promise.
+        && let Some(bytes) = unsafe { engine::usable_hit(block) }
     {
         return bytes;
     }
-    usable_bytes_slowly(block)
+    // SAFETY: the caller's promise.
+    unsafe { usable_bytes_slowly(block) }
 }
 
+/// # Safety
+///
+/// As [`usable_bytes`].
 #[cold]
 #[inline(never)]
-fn usable_bytes_slowly(block: NonNull<u8>) -> usize {
+unsafe fn usable_bytes_slowly(block: NonNull<u8>) -> usize {
     if let Mode::Observed(_) = mode::mode()
         && let Some(Some(known)) = BOOKS.with(|books| books.blocks.get(block.addr().get()).copied())
     {
         return known.bytes;
     }
-    match engine::usable_bytes(block) {
+    // SAFETY: the caller's promise.
+    match unsafe { engine::usable_bytes(block) } {
         Ok(bytes) => bytes,
         Err(violation) => {
             stop::report(&violation);
@@ -425,9 +436,14 @@ fn usable_bytes_slowly(block: NonNull<u8>) -> usize {
 }
 
 /// Gives a block a name.
-pub(crate) fn name(block: Pointer, text: &CStr) {
+///
+/// # Safety
+///
+/// As [`usable_bytes`].
+pub(crate) unsafe fn name(block: Pointer, text: &CStr) {
     let Some(block) = NonNull::new(block.cast::<u8>()) else { return };
-    match engine::usable_bytes(block) {
+    // SAFETY: the caller's promise.
+    match unsafe { engine::usable_bytes(block) } {
         Ok(bytes) => {
             let address = block.addr().get();
             BOOKS.with(|books| books.name(address, bytes, thread(), text.to_bytes()));

@@ -306,7 +306,8 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     ///
     /// As [`deallocate`](Self::deallocate).
     pub unsafe fn deallocate_unsized(&self, block: NonNull<u8>) -> Result<(), HeapFreeError> {
-        if let Ok(found) = slab::lookup(self.source, block) {
+        // SAFETY: the caller's promise.
+        if let Ok(found) = unsafe { slab::lookup(self.source, block) } {
             let Some(cache) = self.cache_of_tag(found.tag) else {
                 return Err(HeapFreeError::WrongCache { owner: found.cache });
             };
@@ -323,10 +324,16 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     /// # Errors
     ///
     /// As [`deallocate_unsized`](Self::deallocate_unsized) would.
-    pub fn usable_bytes(&self, block: NonNull<u8>) -> Result<usize, HeapFreeError> {
-        if let Ok(found) = slab::lookup(self.source, block) {
+    ///
+    /// # Safety
+    ///
+    /// As [`slab::lookup`].
+    pub unsafe fn usable_bytes(&self, block: NonNull<u8>) -> Result<usize, HeapFreeError> {
+        // SAFETY: the caller's promise.
+        if let Ok(found) = unsafe { slab::lookup(self.source, block) } {
             return match self.cache_of_tag(found.tag) {
-                Some(cache) if cache.owns(block) => {
+                // SAFETY: as above.
+                Some(cache) if unsafe { cache.owns(block) } => {
                     if found.base != block {
                         Err(HeapFreeError::NotAnObject { base: found.base.addr().get() })
                     } else if !found.is_allocated {
@@ -416,7 +423,8 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     /// Why an object was given back with a size that is not its class's.
     #[cold]
     fn diagnose_object(&self, block: NonNull<u8>, given_bytes: usize) -> HeapFreeError {
-        match self.usable_bytes(block) {
+        // SAFETY: whoever frees promises it.
+        match unsafe { self.usable_bytes(block) } {
             Ok(allocated_bytes) => mismatch(allocated_bytes, given_bytes),
             Err(error) => error,
         }

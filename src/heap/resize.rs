@@ -27,7 +27,8 @@ impl<S: FrameSource> Heap<'_, S> {
         new: Layout,
         flags: AllocFlags,
     ) -> Result<NonNull<[u8]>, ReallocError> {
-        let usable_bytes = self.usable_bytes(block)?;
+        // SAFETY: the caller's promise.
+        let usable_bytes = unsafe { self.usable_bytes(block) }?;
         if !fits(old, usable_bytes) {
             return Err(mismatch(usable_bytes, old.size()).into());
         }
@@ -61,7 +62,8 @@ impl<S: FrameSource> Heap<'_, S> {
         block: NonNull<u8>,
         new: Layout,
     ) -> Result<NonNull<[u8]>, ReallocError> {
-        let usable_bytes = self.usable_bytes(block)?;
+        // SAFETY: the caller's promise.
+        let usable_bytes = unsafe { self.usable_bytes(block) }?;
         let is_aligned = block.addr().get().is_multiple_of(new.align());
         let run = self.runs.find(self.source, block).unwrap_or(None);
         if let Some(run) = run

@@ -174,9 +174,14 @@ impl MmapAllocator {
     }
 
     /// Bytes of an allocated block that its owner may use, if that can be said at once; `None` says to ask the heap.
+    ///
+    /// # Safety
+    ///
+    /// As [`Heap::usable_bytes`].
     #[inline(always)]
-    pub fn usable_hit(&self, block: NonNull<u8>) -> Option<usize> {
-        local::usable_bytes(block)
+    pub unsafe fn usable_hit(&self, block: NonNull<u8>) -> Option<usize> {
+        // SAFETY: the caller's promise.
+        unsafe { local::usable_bytes(block) }
     }
 
     /// Calls `visit` with the address and usable bytes of every block that is allocated, in no order.

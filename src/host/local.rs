@@ -201,8 +201,12 @@ pub(super) fn class_of(block: NonNull<u8>) -> Option<SizeClass> {
 }
 
 /// Bytes of an allocated block of a class; `None` says to ask the heap.
+///
+/// # Safety
+///
+/// As [`Heap::usable_bytes`].
 #[inline(always)]
-pub(super) fn usable_bytes(block: NonNull<u8>) -> Option<usize> {
+pub(super) unsafe fn usable_bytes(block: NonNull<u8>) -> Option<usize> {
     let slab = slab_of(block.addr().get())?;
     let class = Heap::<HostFrames>::class_of_tag(slab.tag())?;
     slab.is_users_at(block).then_some(class.bytes())

@@ -31,9 +31,8 @@ pub(crate) fn named<'s, S: FrameSource>(source: &'s S, id: u32) -> Option<Slab<'
     if !names_record(id) {
         return None;
     }
-    // SAFETY: owner records hold ids of living slabs (invariant 4 of `descriptor`). A slab that is released
-    // while its address is looked up has no live object, so such an address breaks the promise
-    // of whoever asked.
+    // SAFETY: owner records hold ids of living slabs (invariant 4 of `descriptor`). Whoever asks promises that an address is not
+    // of a slab that is released meanwhile: see `lookup`, and what every free asks of its caller.
     Some(unsafe { Slab::of_record(address(source.platform(), id), id) })
 }
 

@@ -120,7 +120,14 @@ pub struct Found {
 /// # Errors
 ///
 /// `OutOfRange` if there is no object.
-pub fn lookup<S: FrameSource>(source: &S, address: NonNull<u8>) -> Result<Found, ObjectError> {
+///
+/// # Safety
+///
+/// If the address lies in a slab, that is not given back meanwhile: one of its objects is allocated, or nobody uses its cache.
+pub unsafe fn lookup<S: FrameSource>(
+    source: &S,
+    address: NonNull<u8>,
+) -> Result<Found, ObjectError> {
     let slab = find(source, address).ok_or(ObjectError::OutOfRange)?;
     let (index, _) = slab.index_of(address.as_ptr() as usize).ok_or(ObjectError::OutOfRange)?;
     let identity = of(source, slab);

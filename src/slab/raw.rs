@@ -216,7 +216,11 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     }
 
     /// Whether `address` lies in an object of this cache, allocated or not.
-    pub fn owns(&self, address: NonNull<u8>) -> bool {
+    ///
+    /// # Safety
+    ///
+    /// As [`lookup`](super::lookup).
+    pub unsafe fn owns(&self, address: NonNull<u8>) -> bool {
         !matches!(
             self.locate(address),
             Err(ObjectError::OutOfRange | ObjectError::WrongCache { .. })
