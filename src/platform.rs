@@ -66,8 +66,8 @@ pub enum Mapping {
 /// 1. [`phys_to_virt`](Self::phys_to_virt) maps every frame that is given to kmem to memory that
 ///    is readable, writable, at a fixed address, contiguous wherever the frames are, and not used by
 ///    anything else than what kmem gives it to. Physical address 0 never maps to a null pointer if frame 0 is given to kmem.
-/// 2. [`virt_to_phys`](Self::virt_to_phys) is its inverse, and answers `None` for every address
-///    that no such frame maps to, or an address that was never given to kmem.
+/// 2. [`virt_to_phys`](Self::virt_to_phys) is its inverse. For an address that no such frame maps to it answers `None`, or a physical
+///    address that was never given to kmem.
 /// 3. [`cpu_id`](Self::cpu_id) differs between any two CPUs that run at the same time, and is always below
 ///    [`cpu_count`](Self::cpu_count), which never changes once kmem is used.
 /// 4. Between [`irq_save`](Self::irq_save) and the matching [`irq_restore`](Self::irq_restore) no

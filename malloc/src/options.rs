@@ -161,7 +161,7 @@ const VARIABLES: &[Variable] = &[
     Variable {
         name: "KMEM_LOG",
         takes: "FILE",
-        does: "a line for every call: what, address, size, thread",
+        does: "a line for every call: call, bytes, address, thread",
         set: |options, value| {
             if value.is_empty() {
                 return None;
@@ -222,7 +222,7 @@ const VARIABLES: &[Variable] = &[
     Variable {
         name: "KMEM_LIMIT",
         takes: "BYTES",
-        does: "how much the heap takes from the system at most",
+        does: "how much may be in use: requests beyond fail",
         set: |options, value| {
             options.limit_bytes = bytes(value)?;
             Some(())

@@ -33,7 +33,7 @@ pub enum AllocError {
     },
     /// The allocator has been given no memory yet.
     NotInitialized,
-    /// The allocator is in use by what this interrupted, and cannot be waited for.
+    /// The allocator is in use, by another CPU or by what this interrupted, and was not to be waited for.
     WouldBlock,
     /// The allocator's own data contradict each other at this frame.
     Corrupted {
@@ -84,7 +84,7 @@ pub enum FreeError {
     OwnedByHeap,
     /// The allocator has been given no memory yet.
     NotInitialized,
-    /// The allocator is in use by what this interrupted, and cannot be waited for.
+    /// The allocator is in use, by another CPU or by what this interrupted, and was not to be waited for.
     WouldBlock,
     /// The allocator's own data contradict each other at this frame.
     Corrupted {

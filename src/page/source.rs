@@ -133,7 +133,7 @@ pub unsafe trait FrameSource: Sync {
     fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)>;
 
     /// Runs, and frames of them, that the source has handed out past the heap on it, less those that it took back so: the heap adds them
-    /// to its counts. None, which is the default.
+    /// to its counts. `(0, 0)`, which is the default, where there are none.
     fn uncounted_runs(&self) -> (isize, isize) {
         (0, 0)
     }

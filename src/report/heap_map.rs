@@ -19,8 +19,9 @@ use crate::platform::Platform;
 /// | `H` | page runs of the heap |
 /// | `:` | several of these, at least half of it available |
 /// | `+` | several of these, less than half of it available |
+/// | `!` | damaged: its records contradict each other |
 ///
-/// It asks for each block once, not for each frame.
+/// It asks for each block once; of holes and reserved memory for each frame.
 pub struct HeapMap<'a, P: Platform> {
     pages: &'a PageAllocator<P>,
     range: FrameRange,

@@ -15,7 +15,7 @@ use super::CacheFlags;
 use crate::buddy::AllocError;
 use crate::frame::Order;
 
-/// Largest object, and largest alignment, that a cache has: beyond, whole frames serve better.
+/// Largest object with its red zones, and largest alignment, that a cache has: beyond, whole frames serve better.
 pub const MAX_OBJECT_BYTES: usize = 64 << 10;
 
 /// Most objects in one slab: it bounds the record and every search in it.
