@@ -52,7 +52,8 @@ fn a_kept_run_that_somebody_uses_is_not_handed_on() {
     // SAFETY: nobody uses the run.
     let give = |run| unsafe { frames.give_run(run, BlockOwner::Heap) }.expect("it was taken");
     let use_it = |run: FrameRange| {
-        frames.owner(run.start()).expect("a record").store(USED, Relaxed);
+        // SAFETY: the run was taken by this test.
+        unsafe { frames.owner(run.start()).expect("a record").store(USED, Relaxed) };
     };
     let is_taken = |run: FrameRange| frames.run_frames(run.start()) == Some(run.frames());
 

@@ -7,14 +7,14 @@
 use core::alloc::Layout;
 use core::ptr::NonNull;
 use core::sync::atomic::{
-    AtomicU32, AtomicU64, AtomicUsize,
+    AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use super::HeapFreeError;
 use crate::buddy::{AllocError, BlockOwner};
 use crate::frame::{FRAME_SIZE, Frame, FrameRange, Order};
-use crate::page::{AllocFlags, FrameSource};
+use crate::page::{AllocFlags, FrameSource, OwnerRecord};
 use crate::platform::Platform;
 
 /// What owner records of runs are multiples of.
@@ -138,7 +138,8 @@ impl Runs {
         }
         let (cell, bytes) = place?;
         // Release pairs with the Acquire in `find`: whoever finds the run finds it taken.
-        cell.store(record_of(frames), Release);
+        // SAFETY: the run was just taken.
+        unsafe { cell.store(record_of(frames), Release) };
         self.add(source, ONE_RUN + frames as u64);
         Ok(NonNull::slice_from_raw_parts(bytes, frames * FRAME_SIZE))
     }
@@ -183,7 +184,8 @@ impl Runs {
         let cell = owner_of(source, run)?;
         // Of two that free the run one finds its record. AcqRel: the run's end comes after `find` and before
         // the frames can be taken again.
-        cell.compare_exchange(run.record, 0, AcqRel, Relaxed)
+        // SAFETY: whoever frees the run has it.
+        unsafe { cell.compare_exchange(run.record, 0, AcqRel, Relaxed) }
             .map_err(|_| HeapFreeError::NotAllocated)?;
         // SAFETY: the caller's promise; the exchange made this the only free of the run.
         if unsafe { source.give_run(run.range, BlockOwner::Heap) }.is_err() {
@@ -213,7 +215,8 @@ impl Runs {
             let cell = owner_of(source, run).ok()?;
             // SAFETY: the caller's promise.
             unsafe { source.resize_run(run.range, after, BlockOwner::Heap) }.ok()?;
-            cell.store(record_of(after), Release);
+            // SAFETY: whoever resizes the run has it.
+            unsafe { cell.store(record_of(after), Release) };
             if after > before {
                 self.add(source, (after - before) as u64);
             } else {
@@ -242,7 +245,7 @@ fn with_uncounted<S: FrameSource>(source: &S, count: u64) -> (usize, usize) {
     (usize::try_from(runs).unwrap_or(0), usize::try_from(frames).unwrap_or(0))
 }
 
-fn owner_of<S: FrameSource>(source: &S, run: Run) -> Result<&AtomicU32, HeapFreeError> {
+fn owner_of<S: FrameSource>(source: &S, run: Run) -> Result<&OwnerRecord, HeapFreeError> {
     source.owner(run.range.start()).ok_or(HeapFreeError::OutOfRange)
 }
 

@@ -5,11 +5,12 @@
 
 use core::ptr;
 use core::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicUsize,
+    AtomicPtr, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
 use crate::frame::{FRAME_SHIFT, Frame};
+use crate::page::OwnerRecord;
 use crate::slab::{self, Slab};
 
 /// Where the owner records of the first span lie.
@@ -24,7 +25,7 @@ pub(super) struct Directory {
     start: AtomicUsize,
     /// How many frames have records; 0 until they do.
     frames: AtomicUsize,
-    records: AtomicPtr<AtomicU32>,
+    records: AtomicPtr<OwnerRecord>,
     /// See [`slab::origin`].
     origin: AtomicPtr<u8>,
 }
@@ -45,7 +46,7 @@ impl Directory {
     /// # Safety
     ///
     /// The records live as long as this, and all memory whose records they name is mapped at the same distance.
-    pub(super) unsafe fn begin(&self, start: *mut u8, first: Frame, records: &[AtomicU32]) {
+    pub(super) unsafe fn begin(&self, start: *mut u8, first: Frame, records: &[OwnerRecord]) {
         self.origin.store(slab::origin(start, first), Relaxed);
         self.start.store(start.addr(), Relaxed);
         self.records.store(records.as_ptr().cast_mut(), Relaxed);
@@ -69,7 +70,7 @@ impl Directory {
     }
 
     /// The owner record of the frame at an address; `None` says only that it is not in the first span.
-    pub(super) fn record(&self, address: usize) -> Option<&AtomicU32> {
+    pub(super) fn record(&self, address: usize) -> Option<&OwnerRecord> {
         self.with_record(address, |record| record)
     }
 
@@ -78,7 +79,7 @@ impl Directory {
     fn with_record<'d, R>(
         &'d self,
         address: usize,
-        look: impl FnOnce(&'d AtomicU32) -> R,
+        look: impl FnOnce(&'d OwnerRecord) -> R,
     ) -> Option<R> {
         let frames = self.frames.load(Acquire);
         // Below the span is beyond it.
@@ -94,7 +95,11 @@ mod tests {
 
     #[test]
     fn every_address_leads_to_its_frames_record_and_no_other() {
-        let records: [AtomicU32; 4] = core::array::from_fn(|index| AtomicU32::new(index as u32));
+        let records = [const { OwnerRecord::new() }; 4];
+        for (index, record) in records.iter().enumerate() {
+            // SAFETY: they are this test's alone.
+            unsafe { record.store(index as u32, Relaxed) };
+        }
         let directory = Directory::new();
         for address in [0, 1, 0x7000_0000, usize::MAX] {
             assert!(directory.owner(address).is_none(), "{address:#x}");

@@ -2,7 +2,7 @@
 
 use core::fmt::Write as _;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use super::ahead::Ahead;
 use super::directory::Directory;
@@ -20,8 +20,8 @@ use crate::frame::{FRAME_SIZE, Frame, FrameRange, Order};
 use crate::heap::run_frames_of;
 use crate::memory_map::{Region, RegionKind};
 use crate::page::{
-    AllocFlags, Contents, CpuLists, FrameSource, InitOptions, PageAllocator, Records, ZoneLimits,
-    ZoneStats,
+    AllocFlags, Contents, CpuLists, FrameSource, InitOptions, OwnerRecord, PageAllocator, Records,
+    ZoneLimits, ZoneStats,
 };
 use crate::platform::Platform;
 
@@ -466,16 +466,16 @@ unsafe impl FrameSource for HostFrames {
     }
 
     #[inline]
-    fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
+    fn owner(&self, frame: Frame) -> Option<&OwnerRecord> {
         self.pages.owner(frame)
     }
 
     #[inline]
-    fn owner_at_hand(&self, frame: Frame) -> Option<&AtomicU32> {
+    fn owner_at_hand(&self, frame: Frame) -> Option<&OwnerRecord> {
         self.pages.owner_at_hand(frame)
     }
 
-    fn owners_at_hand(&self) -> Option<(Frame, &[AtomicU32])> {
+    fn owners_at_hand(&self) -> Option<(Frame, &[OwnerRecord])> {
         self.pages.owners_at_hand()
     }
 

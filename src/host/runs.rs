@@ -38,7 +38,9 @@ impl HostFrames {
                 own.lend(whole, frames);
             }
             // Release: whoever finds the run finds it taken.
-            record.store(run_record_of(frames) | if is_lent { LENT } else { 0 }, Release);
+            let told = run_record_of(frames) | if is_lent { LENT } else { 0 };
+            // SAFETY: what is kept is taken, and this thread's.
+            unsafe { record.store(told, Release) };
             own.count(1, frames as isize);
             Some(Ok(block))
         });
@@ -84,7 +86,8 @@ impl HostFrames {
             if !own.kept.is_empty() {
                 return None;
             }
-            record.store(0, Release);
+            // SAFETY: whoever gives the run back has it.
+            unsafe { record.store(0, Release) };
             if whole != run {
                 own.lent.set(None);
             }

@@ -1,11 +1,12 @@
 //! Taking over the memory of a machine.
 
 use core::iter;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::error::InitError;
 use super::frame_lists::FrameLists;
 use super::options::{BootReport, Contents, CpuLists, InitOptions};
+use super::owners::OwnerRecord;
 use super::plan::{List, MAX_CARVES, SpanNeed, place, spans};
 use super::raw::Carving;
 use super::zone::{Layout, Span};
@@ -23,7 +24,7 @@ struct Plan {
 }
 
 /// A span's owner records, kept until nothing can fail any more.
-type Records = (FrameRange, &'static mut [AtomicU32]);
+type Records = (FrameRange, &'static mut [OwnerRecord]);
 
 impl<P: Platform> PageAllocator<P> {
     /// Takes over the memory of a machine as a boot loader describes it, in any order and shape

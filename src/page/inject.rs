@@ -4,9 +4,9 @@
 //! that the call answers with an error and leaves everything as it was. It costs one atomic
 //! addition a request, and nothing where it is not used.
 
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{AllocError, AllocFlags, BlockOwner, FrameSource, FreeError, ResizeError};
+use super::{AllocError, AllocFlags, BlockOwner, FrameSource, FreeError, OwnerRecord, ResizeError};
 use crate::frame::{Frame, FrameRange, Order};
 
 /// A source of frames of which one request, or every request from one on, fails.
@@ -133,7 +133,7 @@ unsafe impl<S: FrameSource> FrameSource for FaultInjector<S> {
         unsafe { self.source.resize_run(run, frames, owner) }
     }
 
-    fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
+    fn owner(&self, frame: Frame) -> Option<&OwnerRecord> {
         self.source.owner(frame)
     }
 

@@ -93,6 +93,7 @@ pub use error::{AddMemoryError, InitError, TooManyShrinkers};
 pub use flags::AllocFlags;
 pub use inject::FaultInjector;
 pub use options::{BootReport, Contents, CpuLists, InitOptions, Owners, ZoneKind, ZoneLimits};
+pub use owners::OwnerRecord;
 pub use records::Records;
 pub use request::Reach;
 pub use shrink::{MAX_SHRINKERS, Shrinker};

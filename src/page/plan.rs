@@ -1,8 +1,9 @@
 //! Where spans and their metadata go: the arithmetic of initialisation, before anything is touched.
 
-use core::sync::atomic::{AtomicU8, AtomicU32};
+use core::sync::atomic::AtomicU8;
 
 use super::options::Owners;
+use super::owners::OwnerRecord;
 use super::{MAX_SPANS, ZONES};
 use crate::buddy::{Group, Need};
 use crate::frame::{FRAME_SIZE, FrameRange};
@@ -141,7 +142,7 @@ impl SpanNeed {
 
     /// Bytes of the owner records.
     pub(super) const fn owner_bytes(&self) -> usize {
-        self.owners.saturating_mul(size_of::<AtomicU32>())
+        self.owners.saturating_mul(size_of::<OwnerRecord>())
     }
 
     /// Bytes of all, with what aligning the parts may cost.
@@ -157,7 +158,7 @@ impl SpanNeed {
 
 /// Most bytes lost between a span's parts and behind them: groups come first, at their
 /// alignment, and what follows is aligned to 8 bytes at the most.
-const PADDING: usize = align_of::<Group>() + align_of::<u64>() + align_of::<AtomicU32>();
+const PADDING: usize = align_of::<Group>() + align_of::<u64>() + align_of::<OwnerRecord>();
 
 /// Most carve-outs at boot: one for each span.
 pub(super) const MAX_CARVES: usize = ZONES * MAX_SPANS;

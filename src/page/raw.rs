@@ -2,9 +2,10 @@
 
 use core::ptr::{self, NonNull};
 use core::slice;
-use core::sync::atomic::{AtomicU8, AtomicU32};
+use core::sync::atomic::AtomicU8;
 
 use super::options::Contents;
+use super::owners::OwnerRecord;
 use crate::buddy::Group;
 use crate::frame::{FRAME_SIZE, FrameRange, PhysAddr};
 use crate::platform::Platform;
@@ -36,7 +37,7 @@ unsafe impl Zeroable for u64 {}
 // SAFETY: has the representation of an integer.
 unsafe impl Zeroable for AtomicU8 {}
 // SAFETY: has the representation of an integer.
-unsafe impl Zeroable for AtomicU32 {}
+unsafe impl Zeroable for OwnerRecord {}
 // SAFETY: a `repr(C)` structure of integers only, as its definition asserts.
 unsafe impl Zeroable for Group {}
 

@@ -3,10 +3,9 @@
 //! Slabs and heap are written against [`FrameSource`] alone. The page allocator is one; a test's
 //! array and a wrapper that fails every nth request are others.
 
-use core::sync::atomic::AtomicU32;
-
 use super::{
-    AllocError, AllocFlags, BlockOwner, FrameState, FreeError, PageAllocator, Records, ResizeError,
+    AllocError, AllocFlags, BlockOwner, FrameState, FreeError, OwnerRecord, PageAllocator, Records,
+    ResizeError,
 };
 use crate::buddy::Constraint;
 use crate::frame::{Frame, FrameRange, Order};
@@ -104,18 +103,18 @@ pub unsafe trait FrameSource: Sync {
 
     /// The owner record of a frame: 0 until its taker writes it, and to be written back to 0 before it is
     /// given back. `None` outside all spans.
-    fn owner(&self, frame: Frame) -> Option<&AtomicU32>;
+    fn owner(&self, frame: Frame) -> Option<&OwnerRecord>;
 
     /// The same where it is found at once, for callers in a hurry: `None` says only that
     /// [`owner`](Self::owner) has to be asked.
     #[inline]
-    fn owner_at_hand(&self, frame: Frame) -> Option<&AtomicU32> {
+    fn owner_at_hand(&self, frame: Frame) -> Option<&OwnerRecord> {
         self.owner(frame)
     }
 
     /// The owner records that are found at once: those of one stretch of frames, from this one on. Always the same answer once
     /// there are frames. `None`, which is the default, has every record looked up by [`owner`](Self::owner).
-    fn owners_at_hand(&self) -> Option<(Frame, &[AtomicU32])> {
+    fn owners_at_hand(&self) -> Option<(Frame, &[OwnerRecord])> {
         None
     }
 
@@ -195,16 +194,16 @@ unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
     }
 
     #[inline]
-    fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
+    fn owner(&self, frame: Frame) -> Option<&OwnerRecord> {
         self.owners.get(frame)
     }
 
     #[inline]
-    fn owner_at_hand(&self, frame: Frame) -> Option<&AtomicU32> {
+    fn owner_at_hand(&self, frame: Frame) -> Option<&OwnerRecord> {
         self.owners.get_first(frame)
     }
 
-    fn owners_at_hand(&self) -> Option<(Frame, &[AtomicU32])> {
+    fn owners_at_hand(&self) -> Option<(Frame, &[OwnerRecord])> {
         self.owners.first()
     }
 

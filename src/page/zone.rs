@@ -3,8 +3,8 @@
 
 use super::MAX_SPANS;
 use super::options::ZoneKind;
+use super::owners::OwnerRecord;
 use core::ops::ControlFlow;
-use core::sync::atomic::AtomicU32;
 
 use super::plan::{List, SpanNeed};
 use super::raw::Carving;
@@ -39,7 +39,7 @@ pub(super) struct Layout {
     /// The bytes of `metadata`.
     pub(super) place: (PhysAddr, PhysAddr),
     /// Owner records.
-    pub(super) records: &'static mut [AtomicU32],
+    pub(super) records: &'static mut [OwnerRecord],
 }
 
 /// How far a zone may be emptied.

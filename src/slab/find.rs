@@ -1,12 +1,12 @@
 //! From an address to its slab: one load, of the owner record of the frame, and arithmetic.
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, Ordering::Acquire};
+use core::sync::atomic::Ordering::Acquire;
 
 use super::descriptor::Slab;
 use crate::frame::{FRAME_SHIFT, Frame};
-use crate::page::FrameSource;
 use crate::page::records::{GRANULE, address, names_record};
+use crate::page::{FrameSource, OwnerRecord};
 use crate::platform::{Mapping, Platform};
 
 /// The slab that `address` lies in, if any.
@@ -62,7 +62,7 @@ pub(crate) unsafe fn named_from<'s>(origin: *mut u8, id: u32) -> Option<Slab<'s>
 pub(super) struct Ground {
     /// Where the first frame lies that has its record here.
     start: usize,
-    owners: *const AtomicU32,
+    owners: *const OwnerRecord,
     origin: *mut u8,
     /// How many records there are.
     frames: usize,

@@ -104,7 +104,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         block.iter().all(|frame| match self.source.owner(frame) {
             Some(cell) => {
                 // Release, for the Acquire in `find`: the slab's record is written.
-                cell.store(id, Release);
+                // SAFETY: the block was taken for the slab.
+                unsafe { cell.store(id, Release) };
                 true
             }
             None => false,

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::ffi::{c_int, c_long};
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use kmem::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
 use kmem::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, FrameRange, Order, PhysAddr};
 use kmem::memory_map::{Region, RegionKind};
-use kmem::page::{AllocFlags, FrameSource, PageAllocator, Records};
+use kmem::page::{AllocFlags, FrameSource, OwnerRecord, PageAllocator, Records};
 use kmem::platform::{CpuId, IrqState, Platform};
 
 pub(crate) mod shrink;
@@ -171,7 +171,7 @@ fn barrier_on_all_threads() -> bool {
 /// An array of frames.
 pub(crate) struct Frames {
     machine: Machine,
-    owners: Vec<AtomicU32>,
+    owners: Vec<OwnerRecord>,
     blocks: Mutex<Blocks>,
     /// If takers keep their records together.
     records: Option<Records>,
@@ -196,7 +196,7 @@ impl Frames {
     pub(crate) fn with_cpus(frames: usize, cpus: usize) -> Self {
         Self {
             machine: Machine::new(frames, cpus),
-            owners: (0..frames).map(|_| AtomicU32::new(0)).collect(),
+            owners: (0..frames).map(|_| OwnerRecord::new()).collect(),
             blocks: Mutex::new(Blocks {
                 used: vec![false; frames],
                 heads: BTreeMap::new(),
@@ -333,7 +333,7 @@ unsafe impl FrameSource for Frames {
         Err(ResizeError::ZeroSize)
     }
 
-    fn owner(&self, frame: Frame) -> Option<&AtomicU32> {
+    fn owner(&self, frame: Frame) -> Option<&OwnerRecord> {
         self.owners.get(frame.number().checked_sub(FIRST_FRAME)?)
     }
 

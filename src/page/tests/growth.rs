@@ -36,7 +36,8 @@ fn memory_behind_a_span_joins_it_and_coalesces() {
     let held = frames(0x500, 0x510);
     pages.claim(held).unwrap();
     let record = pages.owner(held.start()).unwrap();
-    record.store(77, Ordering::Relaxed);
+    // SAFETY: the frames were claimed by this test.
+    unsafe { record.store(77, Ordering::Relaxed) };
 
     let added = frames(0xfff, 0x2000);
     add(&pages, added).unwrap();

@@ -380,7 +380,10 @@ fn the_source_of_slabs_and_heap_is_the_same_allocator() {
         .iter()
         .map(|frame| {
             let record = source.owner(frame).unwrap();
-            assert_eq!(record.swap(7, Ordering::Relaxed), 0);
+            // SAFETY: the block was taken by this test.
+            let found =
+                unsafe { record.compare_exchange(0, 7, Ordering::Relaxed, Ordering::Relaxed) };
+            assert_eq!(found, Ok(0));
             core::ptr::from_ref(record)
         })
         .collect();
