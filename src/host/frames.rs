@@ -34,6 +34,9 @@ const MAX_STEP_BYTES: usize = 256 << 20;
 /// Metadata take less than one byte of so many, and are laid out for a whole span at once.
 const METADATA_PART: usize = 768;
 
+/// A span behind the first, whose metadata are not laid out before, is opened in so many steps at most.
+const LATER_STEPS: usize = 16;
+
 /// Shorter blocks are copied, not moved: a system call and the faults that follow cost more.
 const LEAST_MOVE_BYTES: usize = 256 << 10;
 
@@ -289,12 +292,17 @@ impl Growth {
             let rest = self.span.rest();
             let opened = pages.platform().frames(rest.start, rest.end)?.start();
             let here = span::bytes_for_block(opened, frames).unwrap_or(needed);
-            let step = (self.opened_bytes / 4).clamp(STEP_BYTES, MAX_STEP_BYTES);
+            let mut step = (self.opened_bytes / 4).clamp(STEP_BYTES, MAX_STEP_BYTES);
+            if !host.dirty.cover().contains(opened) {
+                // The page allocator's spans can grow only so often.
+                step = step.max(self.span.len_bytes() / LATER_STEPS);
+            }
             let sizes = [here.max(step), here.min(needed)];
             return sizes.into_iter().find_map(|bytes| self.open(pages, bytes.min(left)));
         }
         let with_metadata = needed.checked_add(needed / METADATA_PART + GRAIN_BYTES)?;
-        let span = Span::reserve(with_metadata, self.span.start())?;
+        let below = self.span.start();
+        let span = Span::reserve(with_metadata, pages.platform().room_below(below), below)?;
         let rest = span.rest();
         if pages.platform().frames(rest.start, rest.end).is_none() {
             span.give_up();
@@ -308,7 +316,7 @@ impl Growth {
     /// Reserves the first span and sets the page allocator up over it.
     fn begin(&mut self, host: &HostFrames, needed: usize) -> Option<()> {
         let pages = &host.pages;
-        let mut span = Span::reserve(needed.checked_add(needed / METADATA_PART)?, 0)?;
+        let mut span = Span::reserve(needed.checked_add(needed / METADATA_PART)?, usize::MAX, 0)?;
         host.advise(&span);
         let rest = span.rest();
         pages.platform().place_around(rest.start);

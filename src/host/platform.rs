@@ -14,9 +14,8 @@ const WINDOW_START: u64 = 4 << 30;
 /// Physical addresses end here: slabs name their records by 32 bits, which reach so far.
 const WINDOW_END: u64 = 256 << 30;
 
-/// Where in the window the first range of addresses lies. The system places mappings downwards but
-/// makes the largest one first, so there is room on both sides.
-const FIRST: u64 = 128 << 30;
+/// Where in the window the first range of addresses lies: high, since the system places mappings downwards.
+const FIRST: u64 = 188 << 30;
 
 /// The most that one range of addresses has, in bytes.
 pub(super) const MAX_SPAN_BYTES: usize = 64 << 30;
@@ -45,6 +44,11 @@ impl HostPlatform {
         let origin = (start & !(block - 1)).wrapping_sub(FIRST as usize);
         // Relaxed: a pointer or a frame reaches another thread only by means that order this before it.
         self.origin.store(origin, Ordering::Relaxed);
+    }
+
+    /// How much of the window lies below an address, in bytes.
+    pub(super) fn room_below(&self, address: usize) -> usize {
+        (address.wrapping_sub(self.origin()) as u64).saturating_sub(WINDOW_START) as usize
     }
 
     /// The frames of the addresses from `start` up to `end`; `None` if the window does not have them all.

@@ -38,11 +38,12 @@ impl Span {
     /// A span in which nothing can be opened.
     pub(super) const EMPTY: Self = Self { start: 0, opened: 0, end: 0 };
 
-    /// Reserves as much as is wanted or half of that, and so on, but not less than `least_bytes`; `None` if
+    /// Reserves as much as is wanted, no more than `most_bytes`, or half of that, and so on, but not less than `least_bytes`; `None` if
     /// the system refuses even this. If it can be had, it ends at `below`, so that it joins what lies there.
-    pub(super) fn reserve(least_bytes: usize, below: usize) -> Option<Self> {
+    pub(super) fn reserve(least_bytes: usize, most_bytes: usize, below: usize) -> Option<Self> {
         let least_bytes = least_bytes.checked_next_multiple_of(GRAIN_BYTES)?;
-        let mut bytes = wish_bytes().max(least_bytes);
+        let most_bytes = most_bytes & !(GRAIN_BYTES - 1);
+        let mut bytes = wish_bytes().min(most_bytes).max(least_bytes);
         loop {
             if let Some(start) = map_below(bytes, below).or_else(|| map_aligned(bytes)) {
                 return Some(Self { start, opened: start, end: start + bytes });
@@ -62,6 +63,11 @@ impl Span {
     /// Gives the addresses back that were never opened.
     pub(super) fn give_up(self) {
         unmap(self.opened, self.end);
+    }
+
+    /// Bytes that are reserved, opened ones included.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.end - self.start
     }
 
     /// Bytes that can still be opened.
@@ -226,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_span_opens_in_steps_and_reads_as_zero() {
-        let mut span = Span::reserve(GRAIN_BYTES, 0).expect("the system has addresses");
+        let mut span = Span::reserve(GRAIN_BYTES, usize::MAX, 0).expect("the system has addresses");
         let reserved = span.left_bytes();
         assert!(reserved >= GRAIN_BYTES && reserved.is_multiple_of(GRAIN_BYTES));
         let first = span.open(1).expect("the system has memory");
@@ -249,17 +255,18 @@ mod tests {
 
     #[test]
     fn a_span_joins_the_one_above_it_where_there_is_room() {
-        let above = Span::reserve(GRAIN_BYTES, 0).expect("the system has addresses");
-        let below = Span::reserve(GRAIN_BYTES, above.start()).expect("the system has addresses");
+        let above = Span::reserve(GRAIN_BYTES, usize::MAX, 0).expect("the system has addresses");
+        let below = Span::reserve(GRAIN_BYTES, usize::MAX, above.start())
+            .expect("the system has addresses");
         // Where there is none it lies elsewhere, but never over the other.
         assert!(below.rest().end <= above.start() || above.rest().end <= below.start());
     }
 
     #[test]
     fn more_than_there_is_cannot_be_had() {
-        assert!(Span::reserve(usize::MAX, 0).is_none());
-        assert!(Span::reserve(1 << 60, 0).is_none());
-        let mut span = Span::reserve(GRAIN_BYTES, 0).expect("the system has addresses");
+        assert!(Span::reserve(usize::MAX, usize::MAX, 0).is_none());
+        assert!(Span::reserve(1 << 60, usize::MAX, 0).is_none());
+        let mut span = Span::reserve(GRAIN_BYTES, usize::MAX, 0).expect("the system has addresses");
         let left = span.left_bytes();
         assert!(span.open(left + 1).is_none());
         assert!(span.open(usize::MAX).is_none());

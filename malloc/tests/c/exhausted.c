@@ -21,7 +21,7 @@ int main(void)
     char *block;
     while (taken < 100000 && (block = malloc(size)) != NULL)
         taken++;
-    CHECK(taken > 100 && taken < 100000);
+    CHECK(taken > 1000 && taken < 100000);
     long before = mapped_pages();
     for (int i = 0; i < 300; i++)
         CHECK(malloc(size) == NULL && errno == ENOMEM);
