@@ -26,7 +26,8 @@ impl<T> IrqLock<T> {
         Self { mutex: spin::Mutex::new(value) }
     }
 
-    /// Masks interrupts and waits for the lock.
+    /// Masks interrupts and waits for the lock. Of several guards the last is to be dropped first: dropping another restores how
+    /// interrupts were before it, with locks still held, for which a handler may then wait for ever.
     #[inline]
     pub fn lock<'a, P: Platform>(&'a self, platform: &'a P) -> Guard<'a, T, P> {
         let state = platform.irq_save();
@@ -110,8 +111,8 @@ impl<T, P: Platform> Drop for Guard<'_, T, P> {
     fn drop(&mut self) {
         // SAFETY: dropped here and nowhere else, and not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.inner) };
-        // SAFETY: `state` comes from the `irq_save` that this guard was made after; the guard is
-        // not `Send` and interrupts have been masked since, so this is the same CPU.
+        // SAFETY: `state` comes from the `irq_save` that this guard was made after; the guard is not `Send`, and where guards
+        // are dropped in order interrupts have been masked since, so this is the same CPU.
         unsafe { self.platform.irq_restore(self.state) };
     }
 }
