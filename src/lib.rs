@@ -48,7 +48,7 @@ mod gate;
 pub mod heap;
 #[cfg(feature = "mmap")]
 pub mod host;
-pub mod lock;
+mod lock;
 pub mod memory_map;
 pub mod page;
 pub mod platform;

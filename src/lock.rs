@@ -16,20 +16,20 @@ use core::ops::{Deref, DerefMut};
 use crate::platform::{IrqState, Platform};
 
 /// A value that one CPU at a time can reach, with that CPU's interrupts masked.
-pub struct IrqLock<T> {
+pub(crate) struct IrqLock<T> {
     mutex: spin::Mutex<T>,
 }
 
 impl<T> IrqLock<T> {
     /// A free lock around `value`.
-    pub const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self { mutex: spin::Mutex::new(value) }
     }
 
     /// Masks interrupts and waits for the lock. Of several guards the last is to be dropped first: dropping another restores how
     /// interrupts were before it, with locks still held, for which a handler may then wait for ever.
     #[inline]
-    pub fn lock<'a, P: Platform>(&'a self, platform: &'a P) -> Guard<'a, T, P> {
+    pub(crate) fn lock<'a, P: Platform>(&'a self, platform: &'a P) -> Guard<'a, T, P> {
         let state = platform.irq_save();
         loop {
             match self.mutex.try_lock() {
@@ -50,7 +50,7 @@ impl<T> IrqLock<T> {
     /// Masks interrupts and takes the lock if nobody holds it; otherwise `None`, and interrupts
     /// are as before.
     #[inline]
-    pub fn try_lock<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Guard<'a, T, P>> {
+    pub(crate) fn try_lock<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Guard<'a, T, P>> {
         let state = platform.irq_save();
         match self.mutex.try_lock() {
             Some(inner) => Some(Guard::new(inner, platform, state)),
@@ -65,7 +65,7 @@ impl<T> IrqLock<T> {
 
     /// The value, without locking: the exclusive borrow shows that nobody holds the lock.
     #[inline]
-    pub fn get_mut(&mut self) -> &mut T {
+    pub(crate) fn get_mut(&mut self) -> &mut T {
         self.mutex.get_mut()
     }
 }
@@ -75,7 +75,7 @@ impl<T> IrqLock<T> {
 /// It is bound to the CPU that took it and cannot be sent to another. Guards of several locks are
 /// dropped in the reverse of the order they were taken in, as [`Platform::irq_restore`] demands.
 #[must_use = "the lock is released when the guard is dropped"]
-pub struct Guard<'a, T, P: Platform> {
+pub(crate) struct Guard<'a, T, P: Platform> {
     inner: ManuallyDrop<spin::MutexGuard<'a, T>>,
     platform: &'a P,
     state: IrqState,
