@@ -212,7 +212,8 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     ///
     /// # Safety
     ///
-    /// If the block is one of this heap's that is allocated, nobody uses it any more.
+    /// If the block is one of this heap's that is allocated, nobody uses it any more. If it lies in a slab and is not allocated, that slab is
+    /// not given back meanwhile: see [`slab::lookup`].
     #[inline]
     pub unsafe fn deallocate(
         &self,

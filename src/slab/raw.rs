@@ -92,7 +92,8 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
     ///
     /// # Safety
     ///
-    /// If `object` is an object of this cache that is allocated, nobody uses it any more.
+    /// If `object` is an object of this cache that is allocated, nobody uses it any more. If it lies in a slab and is not allocated, that slab is
+    /// not given back meanwhile: see [`lookup`](super::lookup).
     #[inline]
     pub unsafe fn free(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
         // SAFETY: the caller's promise.
