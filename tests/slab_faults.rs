@@ -319,6 +319,31 @@ fn a_write_after_free_at_any_byte_is_reported_and_the_object_stays_out_of_use() 
 }
 
 #[test]
+fn a_cache_of_which_all_objects_were_written_while_free_is_destroyed() {
+    let frames = Frames::new(256);
+    let cache = Cache::new(&frames, "ruined", 500, 4, CacheFlags::POISON);
+    let objects: Vec<_> = (0..64).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    for &object in &objects {
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+        // SAFETY: within the slab; that it is freed is what is tested.
+        unsafe { object.write(0x17) };
+    }
+    let mut others = Vec::new();
+    // A request fails after some of them.
+    let told = violations_during(|| others.extend((0..64).filter_map(|_| cache.alloc(NONE).ok())));
+    assert!(told.len() > 32, "{}", told.len());
+    for object in others {
+        assert!(!objects.contains(&object));
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+    }
+    cache.verify().expect("sound");
+    assert!(cache.destroy().is_ok(), "nothing is in use");
+    assert_eq!(frames.taken(), 0);
+}
+
+#[test]
 fn a_cleared_object_does_not_show_its_last_users_data() {
     let frames = Frames::new(256);
     let cache = Cache::new(&frames, "cleared", 200, 8, CacheFlags::ZERO_ON_FREE);

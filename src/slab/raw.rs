@@ -294,17 +294,17 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     fn restore_ruined(&mut self) {
         let platform = self.source.platform();
         let lists = self.lists.get_mut();
+        let is_ruined = |state: &AtomicU8| state.load(Relaxed) == RUINED;
         for fill in Fill::all() {
             let mut at = lists.walk(platform, fill, None);
             while let Some(slab) = at {
-                let is_ruined = |state: &AtomicU8| state.load(Relaxed) == RUINED;
-                if let Some(index) = slab.states().iter().position(is_ruined) {
+                let mut after = Some(slab);
+                // All of the slab's at once: it may be in a list then that has been walked.
+                while let Some(index) = slab.states().iter().position(is_ruined) {
                     lists.put(platform, slab, index);
-                    // It may be in another list now.
-                    at = lists.walk(platform, fill, None);
-                } else {
-                    at = lists.walk(platform, fill, Some(slab));
+                    after = None;
                 }
+                at = lists.walk(platform, fill, after);
             }
         }
     }
