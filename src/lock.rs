@@ -26,8 +26,7 @@ impl<T> IrqLock<T> {
         Self { mutex: spin::Mutex::new(value) }
     }
 
-    /// Masks interrupts and waits for the lock. Of several guards the last is to be dropped first: dropping another restores how
-    /// interrupts were before it, with locks still held, for which a handler may then wait for ever.
+    /// Masks interrupts and waits for the lock.
     #[inline]
     pub(crate) fn lock<'a, P: Platform>(&'a self, platform: &'a P) -> Guard<'a, T, P> {
         let state = platform.irq_save();

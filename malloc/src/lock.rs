@@ -9,7 +9,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use rustix::thread::Timespec;
+use kmem::Platform;
+use kmem::host::HostPlatform;
 
 /// Who holds a lock.
 pub(crate) struct Owner {
@@ -62,17 +63,9 @@ impl Owner {
         if self.thread.load(Relaxed) == this {
             return false;
         }
-        let mut yields = 0;
         // Acquire pairs with the Release in `release`.
         while self.thread.compare_exchange_weak(0, this, Acquire, Relaxed).is_err() {
-            yields += 1;
-            if yields % YIELDS_A_NAP == 0 {
-                // Whoever merely yields keeps those of lower priority waiting.
-                let _ = rustix::thread::nanosleep(&NAP);
-            } else {
-                // SAFETY: it has no preconditions.
-                unsafe { libc::sched_yield() };
-            }
+            HostPlatform::new().relax();
         }
         true
     }
@@ -82,12 +75,6 @@ impl Owner {
         self.thread.store(0, Release);
     }
 }
-
-/// Of so many yields one is a nap,
-const YIELDS_A_NAP: u32 = 64;
-
-/// so short.
-const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000 };
 
 /// A value that one thread at a time can reach.
 pub(crate) struct Lock<T> {

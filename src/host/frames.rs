@@ -1,6 +1,5 @@
 //! The frames of a process: a page allocator that gets more memory when it runs short.
 
-use core::fmt::Write as _;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
@@ -11,31 +10,14 @@ use super::kept::Kept;
 use super::platform::HostPlatform;
 use super::recent::Recent;
 use super::slot;
-use super::span::{self, GRAIN_BYTES, Span};
+use super::span::{self, Span};
 use super::system;
 use super::trimming::Trimming;
 use crate::buddy::{AllocError, BlockOwner, Corruption, FrameState, FreeError, ResizeError};
-use crate::check::{Violation, set_platform_hook};
 use crate::frame::{FRAME_SIZE, Frame, FrameRange, Order};
 use crate::heap::run_frames_of;
-use crate::memory_map::{Region, RegionKind};
-use crate::page::{
-    AllocFlags, Contents, CpuLists, FrameSource, InitOptions, OwnerRecord, PageAllocator, Records,
-    ZoneLimits, ZoneStats,
-};
+use crate::page::{AllocFlags, FrameSource, OwnerRecord, PageAllocator, Records, ZoneStats};
 use crate::platform::Platform;
-
-/// Least memory that is opened at a time, in bytes; beyond it, a quarter of what is open already.
-const STEP_BYTES: usize = 4 << 20;
-
-/// Most memory that is opened at a time where a request does not need more, in bytes.
-const MAX_STEP_BYTES: usize = 256 << 20;
-
-/// Metadata take less than one byte of so many, and are laid out for a whole span at once.
-const METADATA_PART: usize = 768;
-
-/// A span behind the first, whose metadata are not laid out before, is opened in so many steps at most.
-const LATER_STEPS: usize = 16;
 
 /// Shorter blocks are copied, not moved: a system call and the faults that follow cost more.
 const LEAST_MOVE_BYTES: usize = 256 << 10;
@@ -54,7 +36,7 @@ pub struct HostFrames {
     pub(super) trimming: Trimming,
     pub(super) dirty: Dirty,
     ahead: Ahead,
-    directory: Directory,
+    pub(super) directory: Directory,
     pub(super) opened_bytes: AtomicUsize,
     /// Whether huge pages are asked for.
     is_huge: AtomicBool,
@@ -66,10 +48,10 @@ pub struct HostFrames {
 }
 
 /// What has been got from the system.
-struct Growth {
+pub(super) struct Growth {
     /// Where the next memory is opened.
-    span: Span,
-    opened_bytes: usize,
+    pub(super) span: Span,
+    pub(super) opened_bytes: usize,
 }
 
 impl HostFrames {
@@ -161,7 +143,7 @@ impl HostFrames {
     }
 
     /// Asks for huge pages in a span that was just reserved, if they are wanted. If they cannot be had, small ones serve.
-    fn advise(&self, span: &Span) {
+    pub(super) fn advise(&self, span: &Span) {
         if self.is_huge.load(Relaxed) {
             let _ = span.use_huge_pages();
         }
@@ -265,100 +247,6 @@ pub(super) fn with_lock<T, R>(mutex: &spin::Mutex<T>, work: impl FnOnce(&mut T) 
     drop(guard);
     slot::leave_locks();
     result
-}
-
-/// Ends the process with one line: what a program that frees wrongly gets if it has set no hook.
-fn stop(violation: &Violation<'_>) {
-    let mut line = system::Line::new();
-    // Writing to a line cannot fail.
-    let _ = writeln!(line, "{violation}");
-    line.say();
-    system::abort();
-}
-
-impl Growth {
-    /// Adds memory in which `frames` frames can be found, if nothing else uses them; `None` if the
-    /// system gives no more. Of a span that is too short for that, what is left is added first.
-    fn grow(&mut self, host: &HostFrames, frames: usize) -> Option<()> {
-        let pages = &host.pages;
-        // For a span that is yet to come: as much again, since blocks begin at multiples of their length, and reserves. Where that does not
-        // do, the next step is made to measure.
-        let needed = frames.checked_mul(2 * FRAME_SIZE)?.checked_add(GRAIN_BYTES)?;
-        if self.span.start() == 0 {
-            return self.begin(host, needed);
-        }
-        let left = self.span.left_bytes();
-        if left > 0 {
-            let rest = self.span.rest();
-            let opened = pages.platform().frames(rest.start, rest.end)?.start();
-            let here = span::bytes_for_block(opened, frames).unwrap_or(needed);
-            let mut step = (self.opened_bytes / 4).clamp(STEP_BYTES, MAX_STEP_BYTES);
-            if !host.dirty.cover().contains(opened) {
-                // The page allocator's spans can grow only so often.
-                step = step.max(self.span.len_bytes() / LATER_STEPS);
-            }
-            let sizes = [here.max(step), here.min(needed)];
-            return sizes.into_iter().find_map(|bytes| self.open(pages, bytes.min(left)));
-        }
-        let with_metadata = needed.checked_add(needed / METADATA_PART + GRAIN_BYTES)?;
-        let below = self.span.start();
-        let span = Span::reserve(with_metadata, pages.platform().room_below(below), below)?;
-        let rest = span.rest();
-        if pages.platform().frames(rest.start, rest.end).is_none() {
-            span.give_up();
-            return None;
-        }
-        host.advise(&span);
-        self.span = span;
-        self.open(pages, with_metadata)
-    }
-
-    /// Reserves the first span and sets the page allocator up over it.
-    fn begin(&mut self, host: &HostFrames, needed: usize) -> Option<()> {
-        let pages = &host.pages;
-        let mut span = Span::reserve(needed.checked_add(needed / METADATA_PART)?, usize::MAX, 0)?;
-        host.advise(&span);
-        let rest = span.rest();
-        pages.platform().place_around(rest.start);
-        let provision = pages.platform().frames(rest.start, rest.end)?;
-        let metadata = rest.len() / METADATA_PART;
-        let first = metadata.checked_add(needed.max(STEP_BYTES))?.min(rest.len());
-        let opened = span.open(first)?;
-        let range = pages.platform().frames(opened.start, opened.end)?;
-        let options = InitOptions {
-            limits: ZoneLimits::NONE,
-            contents: Contents::Zeroed,
-            provision,
-            // Threads come to the frames for slabs and runs, seldom and for many at once.
-            cpu_lists: CpuLists::Omit,
-            ..InitOptions::DEFAULT
-        };
-        let region = Region::from_frames(range, RegionKind::Usable);
-        // First: from the next call on other threads take frames, and what they give back is dirty.
-        host.dirty.begin(provision);
-        // SAFETY: the range was just opened: zero, and nobody else's, for as long as the process lives.
-        unsafe { pages.init_with([region], options) }.ok()?;
-        set_platform_hook(stop);
-        slot::prepare_barriers();
-        if let Some((first, records)) = pages.owners_at_hand() {
-            let start = pages.platform().phys_to_virt(first.start());
-            // SAFETY: the page allocator's records live as long as it does, and it lies beside the directory. There is one window for all memory.
-            unsafe { host.directory.begin(start, first, records) };
-        }
-        self.span = span;
-        self.opened_bytes += range.len_bytes() as usize;
-        Some(())
-    }
-
-    /// Opens the next `bytes` bytes of the span and adds them.
-    fn open(&mut self, pages: &PageAllocator<HostPlatform>, bytes: usize) -> Option<()> {
-        let opened = self.span.open(bytes)?;
-        let range = pages.platform().frames(opened.start, opened.end)?;
-        // SAFETY: the range was just opened: nobody else's, for as long as the process lives.
-        unsafe { pages.add(range) }.ok()?;
-        self.opened_bytes += range.len_bytes() as usize;
-        Some(())
-    }
 }
 
 // SAFETY: the page allocator keeps these promises; growing adds to it memory that nobody else has.

@@ -66,6 +66,7 @@ mod allocator;
 mod directory;
 mod dirty;
 mod frames;
+mod growth;
 mod kept;
 mod local;
 mod platform;

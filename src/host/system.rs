@@ -17,7 +17,6 @@ const CLOCK_MONOTONIC_COARSE: c_int = 6;
 
 unsafe extern "C" {
     fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int;
-    fn sched_yield() -> c_int;
     #[link_name = "abort"]
     fn c_abort() -> !;
     fn write(file: c_int, bytes: *const c_void, len: usize) -> isize;
@@ -30,8 +29,7 @@ pub(super) fn yield_now() {
         // By the system call itself: the C library's function is a point of cancellation.
         let _ = thread::nanosleep(&NAP);
     } else {
-        // SAFETY: it has no preconditions.
-        unsafe { sched_yield() };
+        thread::sched_yield();
     }
 }
 

@@ -1,18 +1,7 @@
 #define _GNU_SOURCE
 /* Requests that fail since addresses have run out leave no fewer of them. */
-#include "check.h"
+#include "statm.h"
 #include <unistd.h>
-
-static long mapped_pages(void)
-{
-    char text[128];
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    CHECK(file && fgets(text, sizeof text, file));
-    fclose(file);
-    CHECK(sscanf(text, "%ld", &pages) == 1);
-    return pages;
-}
 
 int main(void)
 {
@@ -22,10 +11,10 @@ int main(void)
     while (taken < 100000 && (block = malloc(size)) != NULL)
         taken++;
     CHECK(taken > 1000 && taken < 100000);
-    long before = mapped_pages();
+    long before = statm().mapped_kib;
     for (int i = 0; i < 300; i++)
         CHECK(malloc(size) == NULL && errno == ENOMEM);
-    CHECK(mapped_pages() == before);
+    CHECK(statm().mapped_kib == before);
     free(malloc(100));
     puts("ok");
     return 0;

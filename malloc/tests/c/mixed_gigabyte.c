@@ -1,19 +1,8 @@
 #define _GNU_SOURCE
 /* Allocates a gigabyte of mixed blocks, frees it, and waits: the memory must go back to the system within a second. */
-#include "check.h"
+#include "statm.h"
 #include <time.h>
 #include <unistd.h>
-
-static long resident_kib(void)
-{
-    char text[128];
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    CHECK(file && fgets(text, sizeof text, file));
-    fclose(file);
-    CHECK(sscanf(text, "%*d %ld", &pages) == 1);
-    return pages * 4;
-}
 
 int main(void)
 {
@@ -35,7 +24,7 @@ int main(void)
         all = chunk;
         total += size;
     }
-    long peak = resident_kib();
+    long peak = statm().resident_kib;
     for (; all != NULL; all = next) {
         next = all->next;
         free(all);
@@ -45,7 +34,7 @@ int main(void)
         free(malloc(100));
         usleep(90000);
     }
-    long rest = resident_kib();
+    long rest = statm().resident_kib;
     printf("%ld %ld\n", peak, rest);
     CHECK(peak > 1 << 20);
     CHECK(rest * 20 <= peak);

@@ -3,7 +3,7 @@
  * Allocates a gigabyte of blocks of between the given numbers of bytes, frees them in no order, and waits. Prints the KiB that were resident at the
  * most, and that are in the end.
  */
-#include "check.h"
+#include "statm.h"
 #include <unistd.h>
 
 static uint64_t state = 88172645463325252u;
@@ -12,17 +12,6 @@ static uint64_t next_random(void)
 {
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
     return state;
-}
-
-static long resident_kib(void)
-{
-    char text[128];
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    CHECK(file && fgets(text, sizeof text, file));
-    fclose(file);
-    CHECK(sscanf(text, "%*d %ld", &pages) == 1);
-    return pages * 4;
 }
 
 int main(int count, char **arguments)
@@ -34,7 +23,7 @@ int main(int count, char **arguments)
     char **all = malloc(places * sizeof *all);
     CHECK(all != NULL);
     memset(all, 0, places * sizeof *all);
-    long before = resident_kib();
+    long before = statm().resident_kib;
     while (total < wanted) {
         size_t size = least + next_random() % (most - least);
         all[blocks] = malloc(size);
@@ -42,13 +31,13 @@ int main(int count, char **arguments)
         memset(all[blocks++], 1, size);
         total += size;
     }
-    long peak = resident_kib() - before;
+    long peak = statm().resident_kib - before;
     for (size_t left = blocks; left > 0; left--) {
         size_t chosen = next_random() % left;
         free(all[chosen]);
         all[chosen] = all[left - 1];
     }
     usleep(900000);
-    printf("%ld %ld\n", peak, resident_kib() - before);
+    printf("%ld %ld\n", peak, statm().resident_kib - before);
     return 0;
 }

@@ -277,7 +277,8 @@ fn growing_step_by_step_loses_little() {
 /// Grows a span a piece at a time until that is refused. What was carved stays known.
 fn grow_to_the_limit(owners: Owners) {
     let options = InitOptions { owners, ..SMALL };
-    let (pages, _) = boot(0x8000, &[usable(0x400, 0x500)], options);
+    // Two spans at boot: they have their metadata in one place, and two tables of owner records.
+    let (pages, _) = boot(0x9000, &[usable(0x400, 0x500), usable(0x8800, 0x8900)], options);
     let piece = |nth: usize| frames(0x500 + nth * 0x80, 0x500 + (nth + 1) * 0x80);
     let grown = (0..0xe0).find(|&nth| match add(&pages, piece(nth)) {
         Ok(()) => false,
