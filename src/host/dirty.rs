@@ -18,15 +18,16 @@ use core::sync::atomic::{
 use super::span;
 use crate::frame::{Frame, FrameRange};
 
-/// The bits of the first span of addresses. Frames of other spans count as dirty and are never given back: those spans
-/// exist only where addresses are scarce.
+/// The bits of the frames for which metadata were laid out at the start. Others count as dirty and are never given back.
 pub(super) struct Dirty {
     words: AtomicPtr<AtomicU64>,
     first: AtomicUsize,
     frames: AtomicUsize,
     /// How many bits are set.
     count: AtomicUsize,
-    /// No bit from here on was ever set.
+    /// No bit below was ever set,
+    low: AtomicUsize,
+    /// and none from here on.
     high: AtomicUsize,
 }
 
@@ -37,6 +38,7 @@ impl Dirty {
             first: AtomicUsize::new(0),
             frames: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
+            low: AtomicUsize::new(usize::MAX),
             high: AtomicUsize::new(0),
         }
     }
@@ -95,7 +97,10 @@ impl Dirty {
     pub(super) fn mark(&self, range: FrameRange) {
         let mut added = 0;
         let (bits, _) = self.bits(range);
-        self.high.fetch_max(bits.end, Relaxed);
+        if !bits.is_empty() {
+            self.low.fetch_min(bits.start, Relaxed);
+            self.high.fetch_max(bits.end, Relaxed);
+        }
         self.for_each(bits, |word, mask| {
             added += (mask & !word.fetch_or(mask, Relaxed)).count_ones() as usize;
         });
@@ -125,7 +130,8 @@ impl Dirty {
     pub(super) fn next(&self, from: usize, limit: usize) -> Option<FrameRange> {
         let first = self.first.load(Relaxed);
         let frames = self.frames.load(Acquire).min(self.high.load(Relaxed));
-        let start = self.find(from.saturating_sub(first), frames, 0)?;
+        let from = from.saturating_sub(first).max(self.low.load(Relaxed));
+        let start = self.find(from, frames, 0)?;
         let end = self.find(start, frames.min(start.saturating_add(limit)), u64::MAX);
         let end = end.unwrap_or(frames.min(start.saturating_add(limit)));
         FrameRange::from_len(Frame::new(first + start)?, end - start)

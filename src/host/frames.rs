@@ -10,7 +10,7 @@ use super::kept::Kept;
 use super::platform::HostPlatform;
 use super::recent::Recent;
 use super::slot;
-use super::span::{self, Span};
+use super::span::{self, GRAIN, Span};
 use super::system;
 use super::trimming::Trimming;
 use crate::buddy::{AllocError, BlockOwner, Corruption, FrameState, FreeError, ResizeError};
@@ -88,9 +88,10 @@ impl HostFrames {
         self.pages.zones().next()
     }
 
-    /// Calls `visit` with the address and bytes of every run of the heap. Takes time in proportion to the blocks there are.
+    /// Calls `visit` with the address and bytes of every run of the heap. Takes time in proportion to the blocks there are, and to the
+    /// grains between the lowest and the highest.
     pub(super) fn for_each_run(&self, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
-        let cover = self.dirty.cover();
+        let Some(cover) = self.stats().map(|stats| stats.cover) else { return };
         let mut at = cover.start();
         while cover.contains(at) {
             let Some(mut next) = at.checked_add(1) else { break };
@@ -111,8 +112,10 @@ impl HostFrames {
                     }
                     Some(run)
                 }
-                // What lies behind the last frame that was ever opened.
-                FrameState::Hole => break,
+                // A grain is opened wholly, or not at all.
+                FrameState::Hole | FrameState::OutOfRange if at.is_aligned_to(GRAIN) => {
+                    FrameRange::from_len(at, GRAIN.frames())
+                }
                 _ => None,
             };
             if let Some(block) = block {

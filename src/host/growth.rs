@@ -18,10 +18,10 @@ const STEP_BYTES: usize = 4 << 20;
 /// Most memory that is opened at a time where a request does not need more, in bytes.
 const MAX_STEP_BYTES: usize = 256 << 20;
 
-/// Metadata take less than one byte of so many, and are laid out for a whole span at once.
+/// Metadata take less than one byte of so many, and are laid out at once for all that later spans can be expected to be.
 const METADATA_PART: usize = 768;
 
-/// A span behind the first, whose metadata are not laid out before, is opened in so many steps at most.
+/// A span that lies where no metadata are laid out before is opened in so many steps at most.
 const LATER_STEPS: usize = 16;
 
 impl Growth {
@@ -64,12 +64,16 @@ impl Growth {
     /// Reserves the first span and sets the page allocator up over it.
     fn begin(&mut self, host: &HostFrames, needed: usize) -> Option<()> {
         let pages = &host.pages;
-        let mut span = Span::reserve(needed.checked_add(needed / METADATA_PART)?, usize::MAX, 0)?;
+        let least = needed.checked_add(span::reach_bytes() / METADATA_PART)?;
+        let mut span = Span::reserve(least, usize::MAX, 0)?;
         host.advise(&span);
         let rest = span.rest();
         pages.platform().place_around(rest.start);
-        let provision = pages.platform().frames(rest.start, rest.end)?;
-        let metadata = rest.len() / METADATA_PART;
+        // Later spans go below this one.
+        let most = rest.len().saturating_add(pages.platform().room_below(rest.start));
+        let reach = span::reach_bytes().clamp(rest.len(), most).min(rest.end);
+        let provision = pages.platform().frames(rest.end - reach, rest.end)?;
+        let metadata = reach / METADATA_PART;
         let first = metadata.checked_add(needed.max(STEP_BYTES))?.min(rest.len());
         let opened = span.open(first)?;
         let range = pages.platform().frames(opened.start, opened.end)?;

@@ -13,14 +13,20 @@ use rustix::process::{Resource, getrlimit};
 use super::platform::MAX_SPAN_BYTES;
 use crate::frame::{FRAME_SIZE, Frame, Order};
 
-/// What a span's ends are multiples of, in bytes: a huge page of the machine.
-pub(super) const GRAIN_BYTES: usize = 2 << 20;
+/// What a span's ends, and those of what is opened of it, are multiples of: a huge page of the machine,
+pub(super) const GRAIN: Order = match Order::for_bytes(2 << 20) {
+    Some(order) => order,
+    None => Order::MAX,
+};
+
+/// in bytes.
+pub(super) const GRAIN_BYTES: usize = GRAIN.frames() * FRAME_SIZE;
 
 /// The part of a limited address space that one span may take: the rest is for thread stacks, files and later
 /// spans.
 const LIMITED_PART: usize = 8;
 
-/// How much longer than a part of what a process may write to a span may be: its metadata take less than this part of it.
+/// How much longer than a part of what a process may write to that may be for which metadata are laid out: they take less than this part of it.
 const DATA_TIMES: usize = 256;
 
 /// A reserved range of addresses, opened up to some point.
@@ -149,16 +155,27 @@ pub(super) fn map_zeroed(bytes: usize) -> Option<NonNull<u8>> {
     NonNull::new(start.ok()?.cast())
 }
 
-/// How much is reserved at a time, if it can be had. What may be written to is limited apart: of a span that is at first the metadata.
+/// How much is reserved at a time, if it can be had.
 fn wish_bytes() -> usize {
-    let limit = |resource| {
-        let limit = getrlimit(resource).current?;
-        Some(usize::try_from(limit).unwrap_or(usize::MAX) / LIMITED_PART)
-    };
-    let addresses = limit(Resource::As).unwrap_or(MAX_SPAN_BYTES);
-    let data = limit(Resource::Data).map_or(MAX_SPAN_BYTES, |part| part.saturating_mul(DATA_TIMES));
-    let part = addresses.min(data);
-    part.clamp(GRAIN_BYTES, MAX_SPAN_BYTES) & !(GRAIN_BYTES - 1)
+    let part = limit(Resource::As).map_or(MAX_SPAN_BYTES, |bytes| bytes / LIMITED_PART);
+    part.min(written_bytes()).clamp(GRAIN_BYTES, MAX_SPAN_BYTES) & !(GRAIN_BYTES - 1)
+}
+
+/// How much all spans together can be expected to have: as much as the process may have addresses, where that is limited, for one span is a
+/// part of it.
+pub(super) fn reach_bytes() -> usize {
+    limit(Resource::As).unwrap_or(0).min(written_bytes()) & !(GRAIN_BYTES - 1)
+}
+
+/// Of how much memory the metadata may be laid out at once: what may be written to is limited apart, and at first that is the metadata.
+fn written_bytes() -> usize {
+    limit(Resource::Data)
+        .map_or(usize::MAX, |bytes| (bytes / LIMITED_PART).saturating_mul(DATA_TIMES))
+}
+
+/// A limit that the process has, in bytes.
+fn limit(resource: Resource) -> Option<usize> {
+    Some(usize::try_from(getrlimit(resource).current?).unwrap_or(usize::MAX))
 }
 
 /// Reserves `bytes` bytes that end at `below`, if nothing lies there; says where they start.
