@@ -147,7 +147,7 @@ impl MmapAllocator {
         if let Some(class) = class {
             local::note(class);
         }
-        trim_scattered();
+        reclaim_if_due();
         Ok(())
     }
 
@@ -318,16 +318,16 @@ unsafe fn dealloc_missed(block: *mut u8, layout: Layout) {
     if !NonNull::new(block).is_some_and(second) {
         // SAFETY: passed on.
         unsafe { HEAP.dealloc(block, layout) };
-        trim_scattered();
+        reclaim_if_due();
     }
 }
 
 /// Objects that threads have at hand may be the last of their slabs, each of which keeps frames around it apart. So they go back to the slabs
 /// when much memory could not be given back for that reason.
 #[inline]
-fn trim_scattered() {
-    if FRAMES.is_scattered() {
-        FRAMES.trim_scattered(|| _ = HEAP.reclaim());
+fn reclaim_if_due() {
+    if FRAMES.is_reclaim_due() {
+        FRAMES.trim_after(|| _ = HEAP.reclaim());
     }
 }
 

@@ -155,6 +155,7 @@ impl HostFrames {
     /// Says of frames that were just taken that they are in use, and clears what of them is asked to be zero and is not; how many of them
     /// have memory.
     fn taken(&self, range: FrameRange, flags: AllocFlags) -> usize {
+        self.trimming.rises();
         let dirty = self.dirty.clear(range);
         if dirty > 0 && flags.contains(AllocFlags::ZERO) {
             self.clear(range);
@@ -348,6 +349,11 @@ unsafe impl FrameSource for HostFrames {
         let resized = unsafe { self.resize_taken(run, frames, owner) };
         self.trim_if_due();
         resized
+    }
+
+    #[inline]
+    fn is_ebbing(&self) -> bool {
+        self.trimming.is_ebbing()
     }
 
     unsafe fn move_content(&self, from: FrameRange, to: FrameRange) -> bool {

@@ -24,7 +24,8 @@
 //! of what is open, at least 4 MiB) by `mprotect`, adds it and tries again. If the reservation is used up, a further one is
 //! made, directly below the last if possible, so that the two are one span. Where the system refuses
 //! (`RLIMIT_AS`, strict overcommit), half is asked for, and so on; where it refuses all, the request fails and everything
-//! stays usable. With a limit on addresses, reservations take an eighth of it: the rest belongs to stacks and files.
+//! stays usable. With a limit on addresses, reservations take an eighth of it: the rest belongs to stacks and files. Metadata
+//! are laid out for all of the limit then, below the first reservation, where the system places the later ones.
 //!
 //! *Memory.* Reservations have no access rights, so they count for nothing under strict overcommit until they are
 //! opened. Opened memory is touched by its users only, since no layer below writes to it.
@@ -35,7 +36,7 @@
 //! read-modify-write or a call.
 //!
 //! *Giving back.* One bit a frame says whether memory lies behind an available frame: see `dirty`. When more than 16 MiB (or a
-//! sixty-fourth of what is open) lies idle, or some for half a second, whoever frees gives it back. The same bits say what
+//! sixty-fourth of what is open) lies idle, or some for half a second, whoever frees gives it back; see `trimming`. The same bits say what
 //! a request for zeros need not clear.
 //!
 //! *Large blocks.* The one that a thread gave back last serves whatever it wants next that fits: see `kept`. Those before it serve
@@ -55,7 +56,8 @@
 //! # What is missing
 //!
 //! - A Rust program's signal handler that allocates while its thread holds a lock waits for itself; C programs have the reserve.
-//! - Memory of spans beyond the first, which exist only where addresses are scarce, is not given back.
+//! - Memory of spans for which metadata were not laid out at the start, beyond 64 GiB or where the system places them elsewhere than below the first, is
+//!   not given back.
 //!
 //! # Sources
 //!

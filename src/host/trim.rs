@@ -4,7 +4,6 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use super::frames::HostFrames;
-use super::trimming::LEAST_OLD_RUN;
 use super::{slot, span, thread};
 use crate::buddy::FrameState;
 use crate::frame::{FRAME_SIZE, Frame, FrameRange};
@@ -49,7 +48,9 @@ impl HostFrames {
             }
             at = dirty.end().max(run.end()).number();
         }
-        self.trimming.done(self.dirty.count(), self.opened_bytes.load(Relaxed));
+        let opened_bytes = self.opened_bytes.load(Relaxed);
+        let used = (opened_bytes / FRAME_SIZE).saturating_sub(self.pages.frames_available());
+        self.trimming.done(self.dirty.count(), used, opened_bytes);
         trimmed
     }
 
@@ -112,19 +113,21 @@ impl HostFrames {
         self.trimming.set_delay(delay);
     }
 
-    /// Whether much that nobody uses could not be given back when that was last due, since it lay in pieces.
+    /// Whether what keeps apart frames that nobody uses should be freed before more memory goes back.
     #[inline]
-    pub(super) fn is_scattered(&self) -> bool {
-        self.trimming.is_scattered()
+    pub(super) fn is_reclaim_due(&self) -> bool {
+        self.trimming.is_reclaim_due()
     }
 
-    /// Has `reclaim` free what keeps apart frames that nobody uses, and gives their memory back. Not on top of a lock.
+    /// If that is due, has `reclaim` do it, and gives memory back. Not on top of a lock.
     #[cold]
-    pub(super) fn trim_scattered(&self, reclaim: impl FnOnce()) {
-        if !thread::is_locking() && self.trimming.take_scattered() {
+    pub(super) fn trim_after(&self, reclaim: impl FnOnce()) {
+        if !thread::is_locking()
+            && let Some(least) = self.trimming.take_reclaim()
+        {
             reclaim();
-            self.trim_runs(LEAST_OLD_RUN);
-            self.trimming.take_scattered();
+            self.trim_runs(least);
+            self.trimming.take_reclaim();
         }
     }
 

@@ -1,6 +1,10 @@
 //! When memory that nobody uses goes back to the system: at once where there is much of it, after a while otherwise.
 //!
 //! There is no thread for this. Whoever frees pays for it, in proportion to what was freed.
+//!
+//! An object that a thread has at hand may be the last of its slab, which stays for it and keeps the frames around it apart. So when
+//! memory could not be given back for this, or much less is used than once, magazines are to be emptied first: a **reclaim** is due.
+//! From then on until frames are taken again is an **ebb**: less lies at hand, and smaller pieces go back.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
@@ -17,8 +21,14 @@ const MUCH_PART: usize = 64;
 /// so many frames side by side, or more.
 const LEAST_RUN: usize = 16;
 
+/// During an ebb this is enough, in bytes,
+const MUCH_EBB_BYTES: usize = 4 << 20;
+
+/// and each frame that lies alone goes back: they would be most of what stays.
+const LEAST_EBB_RUN: usize = 1;
+
 /// As [`LEAST_RUN`], for memory that has been kept for the trim delay.
-pub(super) const LEAST_OLD_RUN: usize = 4;
+const LEAST_OLD_RUN: usize = 4;
 
 /// Less than this is not given back by itself, in bytes.
 const LEAST_TRIM_BYTES: usize = 512 << 10;
@@ -34,8 +44,12 @@ pub(super) struct Trimming {
     trimmed_at: AtomicU64,
     /// and how many dirty frames it left.
     left_dirty: AtomicUsize,
-    /// Much was left, in pieces.
-    is_scattered: AtomicBool,
+    /// The most frames that were in use at such times since a reclaim became due for how few they were.
+    most_used: AtomicUsize,
+    /// How many frames side by side are given back after a reclaim, at least; 0 while none is due.
+    least_after_reclaim: AtomicUsize,
+    /// See the module's documentation.
+    is_ebbing: AtomicBool,
     delay_ms: AtomicU64,
 }
 
@@ -45,7 +59,9 @@ impl Trimming {
             lock: spin::Mutex::new(()),
             trimmed_at: AtomicU64::new(0),
             left_dirty: AtomicUsize::new(0),
-            is_scattered: AtomicBool::new(false),
+            most_used: AtomicUsize::new(0),
+            least_after_reclaim: AtomicUsize::new(0),
+            is_ebbing: AtomicBool::new(false),
             delay_ms: AtomicU64::new(TRIM_DELAY_MS),
         }
     }
@@ -55,24 +71,47 @@ impl Trimming {
         self.lock.try_lock()
     }
 
-    /// Memory was given back, except that of so many dirty frames.
-    pub(super) fn done(&self, left_dirty: usize, opened_bytes: usize) {
+    /// Memory was given back, except that of so many dirty frames; of those that are open, so many are in use.
+    pub(super) fn done(&self, left_dirty: usize, used: usize, opened_bytes: usize) {
         self.left_dirty.store(left_dirty, Relaxed);
         self.trimmed_at.store(now(), Relaxed);
-        if is_much(left_dirty * FRAME_SIZE, opened_bytes) {
-            self.is_scattered.store(true, Relaxed);
+        let most_used = self.most_used.fetch_max(used, Relaxed);
+        let is_ebb = used <= most_used / 2 && (most_used - used) * FRAME_SIZE > MUCH_BYTES;
+        if is_ebb {
+            self.most_used.store(used, Relaxed);
+        }
+        let is_scattered = is_much(left_dirty * FRAME_SIZE, opened_bytes);
+        if is_ebb || is_scattered {
+            let is_most_idle = is_ebb || left_dirty > used / 8;
+            let least = if is_most_idle { LEAST_EBB_RUN } else { LEAST_OLD_RUN };
+            self.least_after_reclaim.store(least, Relaxed);
+            self.is_ebbing.store(true, Relaxed);
         }
     }
 
-    /// Whether what was left lay in pieces, and was much.
+    /// Whether there is an ebb.
     #[inline]
-    pub(super) fn is_scattered(&self) -> bool {
-        self.is_scattered.load(Relaxed)
+    pub(super) fn is_ebbing(&self) -> bool {
+        self.is_ebbing.load(Relaxed)
     }
 
-    /// The same; after this not any more.
-    pub(super) fn take_scattered(&self) -> bool {
-        self.is_scattered.swap(false, Relaxed)
+    /// Frames were taken: no ebb.
+    #[inline]
+    pub(super) fn rises(&self) {
+        if self.is_ebbing() {
+            self.is_ebbing.store(false, Relaxed);
+        }
+    }
+
+    /// Whether a reclaim is due.
+    #[inline]
+    pub(super) fn is_reclaim_due(&self) -> bool {
+        self.least_after_reclaim.load(Relaxed) != 0
+    }
+
+    /// How many frames side by side are to be given back after the reclaim that is due, at least. After this none is.
+    pub(super) fn take_reclaim(&self) -> Option<usize> {
+        Some(self.least_after_reclaim.swap(0, Relaxed)).filter(|&least| least != 0)
     }
 
     /// How long memory is kept.
@@ -87,6 +126,9 @@ impl Trimming {
             return None;
         }
         let new_bytes = dirty.saturating_sub(self.left_dirty.load(Relaxed)) * FRAME_SIZE;
+        if self.is_ebbing() && new_bytes > MUCH_EBB_BYTES {
+            return Some(LEAST_EBB_RUN);
+        }
         if is_much(new_bytes, opened_bytes) {
             return Some(LEAST_RUN);
         }
@@ -128,18 +170,48 @@ mod tests {
         }
         assert_eq!(trimming.due(17 * MIB, 1 << 30), Some(LEAST_RUN));
         assert_eq!(trimming.due(33 * MIB, 2 << 30), Some(LEAST_RUN));
-        trimming.done(10 * MIB, 1 << 30);
-        assert!(!trimming.is_scattered());
+        trimming.done(10 * MIB, 1000 * MIB, 1 << 30);
+        assert!(!trimming.is_reclaim_due());
         assert_eq!(trimming.due(26 * MIB, 1 << 30), None);
         assert_eq!(trimming.due(27 * MIB, 1 << 30), Some(LEAST_RUN));
-        trimming.done(17 * MIB, 1 << 30);
-        assert!(trimming.take_scattered() && !trimming.is_scattered());
+        trimming.done(17 * MIB, 1000 * MIB, 1 << 30);
+        assert_eq!(trimming.take_reclaim(), Some(LEAST_OLD_RUN));
+        assert!(!trimming.is_reclaim_due() && trimming.take_reclaim().is_none());
+    }
+
+    #[test]
+    fn each_time_that_half_of_what_was_used_is_left_everything_idle_is_reclaimed() {
+        let trimming = Trimming::new();
+        let mut is_due = |used: usize| {
+            trimming.done(0, used * MIB, 1 << 30);
+            trimming.take_reclaim() == Some(LEAST_EBB_RUN)
+        };
+        let ebb = [1000, 501, 500, 400, 300, 251, 250, 300, 400, 201, 200, 100, 51, 50, 34, 26, 25];
+        let due = ebb.into_iter().filter(|&used| is_due(used));
+        assert!(due.eq([500, 250, 200, 100, 50, 25]));
+        // Of little that is used, half is not worth it.
+        assert!(![25, 12, 9].into_iter().any(&mut is_due) && is_due(8));
+    }
+
+    #[test]
+    fn an_ebb_gives_less_and_smaller_pieces_back_until_frames_are_taken() {
+        let trimming = Trimming::new();
+        trimming.set_delay(Duration::from_secs(3600));
+        trimming.done(0, 100 * MIB, 1 << 30);
+        assert!(!trimming.is_ebbing());
+        trimming.done(2 * MIB, 50 * MIB, 1 << 30);
+        assert!(trimming.is_ebbing());
+        assert_eq!(trimming.due(6 * MIB, 1 << 30), None);
+        assert_eq!(trimming.due(7 * MIB, 1 << 30), Some(LEAST_EBB_RUN));
+        trimming.rises();
+        assert!(!trimming.is_ebbing());
+        assert_eq!(trimming.due(7 * MIB, 1 << 30), None);
     }
 
     #[test]
     fn what_is_kept_for_long_goes_back_in_shorter_runs_but_not_a_little() {
         let trimming = Trimming::new();
-        trimming.done(0, 0);
+        trimming.done(0, 0, 0);
         trimming.set_delay(Duration::ZERO);
         assert_eq!(trimming.due(MIB, 1 << 30), Some(LEAST_OLD_RUN));
         assert_eq!(trimming.due(MIB / 4, 1 << 30), None);

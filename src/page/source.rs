@@ -124,6 +124,13 @@ pub unsafe trait FrameSource: Sync {
         None
     }
 
+    /// Whether frames are wanted back more than speed for now: what is freed then goes to its slab soon rather than lie at hand. `false`,
+    /// which is the default, where they never are.
+    #[inline]
+    fn is_ebbing(&self) -> bool {
+        false
+    }
+
     /// How many frames the run or block has whose first frame is `head`; `None` if none starts
     /// there.
     fn run_frames(&self, head: Frame) -> Option<usize>;

@@ -153,9 +153,12 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return Turn::Ready;
         }
         let cpus = self.cpus.count();
+        let is_ebbing = self.source.is_ebbing();
         let mut shelf = held.shelf().lock(platform);
         shelf.visits += 1;
-        if !held.has_previous() || has_own_place(shelf.full.len(), self.object_bytes(), cpus) {
+        let has_own_place =
+            !is_ebbing && has_own_place(shelf.full.len(), self.object_bytes(), cpus);
+        if has_own_place || !held.has_previous() {
             let Ok(Some(empty)) = self.empty_magazine(&mut shelf, AllocFlags::empty()) else {
                 return Turn::NeedsMagazine;
             };
@@ -163,6 +166,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return Turn::Ready;
         }
         drop(shelf);
+        if is_ebbing {
+            return Turn::Nothing;
+        }
         let mut depot = self.depot.lock(platform);
         if !has_depot_place(depot.full.len(), cpus) {
             return Turn::Nothing;

@@ -22,7 +22,7 @@ int main(int count, char **arguments)
     size_t places = wanted / least + 1, blocks = 0, total = 0;
     char **all = malloc(places * sizeof *all);
     CHECK(all != NULL);
-    memset(all, 0, places * sizeof *all);
+    memset(all, 1, places * sizeof *all);
     long before = statm().resident_kib;
     while (total < wanted) {
         size_t size = least + next_random() % (most - least);
