@@ -80,6 +80,14 @@ fn little_that_may_be_written_to_is_the_programs() {
 }
 
 #[test]
+fn a_limit_below_what_is_there_already_costs_no_content() {
+    let program = build("late_limit.c", &[]);
+    for resource in ["0", "1"] {
+        assert_eq!(stdout(&run(preloaded(&program).arg(resource))), "ok\n");
+    }
+}
+
+#[test]
 fn exceptions_cross_threads() {
     let program = build("exceptions.cc", &[]);
     let with_kmem = run(&mut preloaded(&program));

@@ -22,7 +22,7 @@ use crate::platform::Platform;
 /// Shorter blocks are copied, not moved: a system call and the faults that follow cost more.
 const LEAST_MOVE_BYTES: usize = 256 << 10;
 
-/// Most moves in a process: each can leave one more mapping, of which the system allows 65,530.
+/// Most moves in a process: each can leave two more mappings, of which the system allows 65,530.
 const MAX_MOVES: usize = 16384;
 
 /// The frames of this process, from the operating system as they are needed.
@@ -364,9 +364,8 @@ unsafe impl FrameSource for HostFrames {
         let at = |range: FrameRange| self.pages.platform().phys_to_virt(range.start().start());
         // SAFETY: frames of ours are opened; the rest is the caller's promise.
         let is_moved = unsafe { span::move_pages(at(from), at(to), bytes) };
-        if is_moved {
-            self.moves.fetch_add(1, Relaxed);
-        }
+        // What was refused once is not asked for again.
+        self.moves.fetch_add(if is_moved { 1 } else { MAX_MOVES }, Relaxed);
         is_moved
     }
 

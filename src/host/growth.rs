@@ -1,7 +1,5 @@
 //! What a process gets from the system when its frames run short: spans of addresses, opened in steps.
 
-use core::fmt::Write as _;
-
 use super::frames::{Growth, HostFrames};
 use super::platform::HostPlatform;
 use super::span::{self, GRAIN_BYTES, Span};
@@ -113,11 +111,7 @@ impl Growth {
     }
 }
 
-/// Ends the process with one line: what a program that frees wrongly gets if it has set no hook.
+/// What a program that frees wrongly gets if it has set no hook.
 fn stop(violation: &Violation<'_>) {
-    let mut line = system::Line::new();
-    // Writing to a line cannot fail.
-    let _ = writeln!(line, "{violation}");
-    line.say();
-    system::abort();
+    system::stop(format_args!("{violation}"));
 }

@@ -11,6 +11,7 @@ use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
 
 use super::platform::MAX_SPAN_BYTES;
+use super::system;
 use crate::frame::{FRAME_SIZE, Frame, Order};
 
 /// What a span's ends, and those of what is opened of it, are multiples of: a huge page of the machine,
@@ -135,15 +136,43 @@ pub(super) unsafe fn purge(start: *mut u8, bytes: usize) -> bool {
 /// Linux's `MREMAP_DONTUNMAP`, by number: of rustix's two backends, that which interpreters use does not name it.
 const DONTUNMAP: MremapFlags = MremapFlags::from_bits_retain(4);
 
-/// Makes the addresses `to` mean what `from` means, and `from` zero; `false`, and nothing has changed, if the system refuses.
+/// Makes the addresses `to` mean what `from` means, and `from` zero; `false`, and `from` has not changed, if the system refuses, or if it
+/// would. `to` may be zero then.
 ///
 /// # Safety
 ///
 /// Both were opened and have `bytes` bytes; nobody else uses them or cares for what is in `to`.
 pub(super) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
+    // The system takes away what lies at `to` before it looks at limits. Of them a process may be beyond, since it got one later.
+    if limit(Resource::As).is_some() || limit(Resource::Data).is_some() {
+        return false;
+    }
     let flags = MremapFlags::MAYMOVE | DONTUNMAP;
     // SAFETY: the caller says that both are mappings of ours; `from` stays mapped.
-    unsafe { mm::mremap_fixed(from.cast(), bytes, bytes, flags, to.cast()) }.is_ok()
+    let moved = unsafe { mm::mremap_fixed(from.cast(), bytes, bytes, flags, to.cast()) };
+    if moved.is_err() {
+        // SAFETY: the caller says that this is a mapping of ours and that nobody cares for its content.
+        unsafe { map_anew(to, bytes) };
+    }
+    moved.is_ok()
+}
+
+/// Maps `bytes` bytes from `start` on, zero, whether or not anything is mapped there. Ends the process if that cannot be: the addresses
+/// are in use, and the system has taken their memory away.
+///
+/// # Safety
+///
+/// They were opened, and nobody cares for what is in them.
+#[cold]
+unsafe fn map_anew(start: *mut u8, bytes: usize) {
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+    // SAFETY: the caller says that the addresses are ours.
+    if unsafe { mm::mmap_anonymous(start.cast(), bytes, access, flags) }.is_err() {
+        system::stop(format_args!(
+            "kmem: the system took memory away when it should have moved it"
+        ));
+    }
 }
 
 /// Zero memory for good, outside every span.

@@ -39,28 +39,21 @@ const YIELDS_A_NAP: u32 = 64;
 /// so short.
 const NAP: thread::Timespec = thread::Timespec { tv_sec: 0, tv_nsec: 50_000 };
 
-/// Ends the process.
-pub(super) fn abort() -> ! {
+/// Ends the process, with one line on standard error.
+pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
+    let mut line = Line { bytes: [0; 256], len: 0 };
+    // Writing to a line cannot fail.
+    let _ = fmt::write(&mut line, format_args!("{message}\n"));
+    // SAFETY: so many bytes have been filled.
+    unsafe { write(2, line.bytes.as_ptr().cast(), line.len) };
     // SAFETY: it has no preconditions.
     unsafe { c_abort() }
 }
 
 /// A line for standard error; what does not fit is cut off.
-pub(super) struct Line {
+struct Line {
     bytes: [u8; 256],
     len: usize,
-}
-
-impl Line {
-    pub(super) fn new() -> Self {
-        Self { bytes: [0; 256], len: 0 }
-    }
-
-    /// Writes it.
-    pub(super) fn say(&self) {
-        // SAFETY: so many bytes have been filled.
-        unsafe { write(2, self.bytes.as_ptr().cast(), self.len) };
-    }
 }
 
 impl fmt::Write for Line {
