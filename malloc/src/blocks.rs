@@ -6,6 +6,7 @@ use crate::lock::{Lock, OWNERS};
 use crate::mapped::Mapped;
 use crate::names::{Name, Names};
 use crate::table::{Record, Table};
+use kmem::check::{Rule, Violation};
 
 /// One block.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ unsafe impl Record for Block {
     }
 }
 
-/// A block that was freed and is kept back.
+/// A block that was freed and has not gone back to the engine yet.
 #[derive(Clone, Copy)]
 struct Held {
     address: usize,
@@ -41,12 +42,13 @@ unsafe impl Record for Held {
 pub(crate) struct Books {
     pub(crate) blocks: Table<Block>,
     pub(crate) names: Names,
-    /// The addresses in quarantine.
+    /// Blocks on their way back to the engine: a second free finds them here.
     held: Table<Held>,
-    /// The quarantine in order of time, from `first` on; what lies before has left it.
+    /// The quarantine, all of it held, in order of time, from `first` on; what lies before has left it.
     queue: Mapped<Held>,
     first: usize,
     held_bytes: usize,
+    /// Of blocks that are entered, and of those for which there was room before they are.
     pub(crate) live_bytes: usize,
     pub(crate) peak_bytes: usize,
     pub(crate) allocations: usize,
@@ -73,11 +75,25 @@ pub(crate) static BOOKS: Lock<Books> = unsafe {
 };
 
 impl Books {
-    /// Notes a new block.
+    /// Sets so many bytes aside for a new block that takes the place of one of `replaced` bytes; `false` if the limit leaves no room for them.
+    pub(crate) fn set_aside(&mut self, bytes: usize, replaced: usize, limit_bytes: usize) -> bool {
+        let live_bytes = self.live_bytes.saturating_sub(replaced).saturating_add(bytes);
+        let has_room = live_bytes <= limit_bytes;
+        if has_room {
+            self.live_bytes = self.live_bytes.saturating_add(bytes);
+        }
+        has_room
+    }
+
+    /// Takes back that bytes were set aside.
+    pub(crate) fn put_back(&mut self, bytes: usize) {
+        self.live_bytes = self.live_bytes.saturating_sub(bytes);
+    }
+
+    /// Notes a new block, whose bytes were set aside.
     pub(crate) fn enter(&mut self, block: Block) {
         self.blocks.insert(block);
         self.allocations += 1;
-        self.live_bytes += block.bytes;
         self.peak_bytes = self.peak_bytes.max(self.live_bytes);
     }
 
@@ -89,6 +105,27 @@ impl Books {
         Some(block)
     }
 
+    /// As [`leave`](Self::leave), and holds the block until it goes back to the engine; `Err` if it is held already.
+    pub(crate) fn begin_free(
+        &mut self,
+        address: usize,
+    ) -> Result<Option<Block>, Violation<'static>> {
+        if self.holds(address) {
+            return Err(Violation::new(Rule::NotAllocated, address));
+        }
+        let known = self.leave(address);
+        if let Some(Block { bytes, .. }) = known {
+            // Without memory for this a second free at this very time goes to the engine.
+            self.held.insert(Held { address, bytes });
+        }
+        Ok(known)
+    }
+
+    /// A block that was held goes back to the engine.
+    pub(crate) fn end_free(&mut self, address: usize) {
+        self.held.remove(address);
+    }
+
     /// Takes back that a block was forgotten.
     pub(crate) fn reenter(&mut self, block: Block) {
         self.blocks.insert(block);
@@ -96,39 +133,44 @@ impl Books {
         self.live_bytes += block.bytes;
     }
 
-    /// Gives a block a name.
-    pub(crate) fn name(&mut self, address: usize, bytes: usize, thread: u32, text: &[u8]) {
+    /// Gives a block a name, if it is known, or if `bytes` says how many it has.
+    pub(crate) fn name(&mut self, address: usize, bytes: Option<usize>, thread: u32, text: &[u8]) {
         let name = self.names.intern(text);
-        match self.blocks.get_mut(address) {
-            Some(block) => block.name = name,
-            None => _ = self.blocks.insert(Block { address, bytes, thread, name }),
+        match (self.blocks.get_mut(address), bytes) {
+            (Some(block), _) => block.name = name,
+            (None, Some(bytes)) => _ = self.blocks.insert(Block { address, bytes, thread, name }),
+            (None, None) => {}
         }
     }
 
-    /// Keeps a freed block back.
-    pub(crate) fn hold(&mut self, address: usize, bytes: usize) -> bool {
-        let held = Held { address, bytes };
-        let is_held = self.queue.push(held) && self.held.insert(held);
-        if is_held {
+    /// Puts a block that is held into quarantine; `false` if there is no memory for that.
+    pub(crate) fn keep_back(&mut self, address: usize, bytes: usize) -> bool {
+        let is_kept = self.holds(address) && self.queue.push(Held { address, bytes });
+        if is_kept {
             self.held_bytes += bytes.max(16);
         }
-        is_held
+        is_kept
     }
 
-    /// Whether an address is in quarantine.
+    /// Address and bytes of the blocks in quarantine.
+    pub(crate) fn kept_back(&self) -> impl Iterator<Item = (usize, usize)> {
+        let kept = self.queue.as_slice().get(self.first..).unwrap_or(&[]);
+        kept.iter().map(|held| (held.address, held.bytes))
+    }
+
+    /// Whether a block was freed and has not gone back to the engine.
     pub(crate) fn holds(&self, address: usize) -> bool {
         self.held.get(address).is_some()
     }
 
-    /// The block that has been in quarantine longest, if more than `limit_bytes` are; it leaves.
-    pub(crate) fn unhold(&mut self, limit_bytes: usize) -> Option<(usize, usize)> {
+    /// The block that has been in quarantine longest, if more than `limit_bytes` are; it leaves, and is still held.
+    pub(crate) fn let_go(&mut self, limit_bytes: usize) -> Option<(usize, usize)> {
         if self.held_bytes <= limit_bytes {
             return None;
         }
         let Held { address, bytes } = *self.queue.as_slice().get(self.first)?;
         self.first += 1;
         self.held_bytes -= bytes.max(16);
-        self.held.remove(address);
         if self.first * 2 > self.queue.as_slice().len() {
             let rest = self.queue.as_slice().len() - self.first;
             let first = self.first;

@@ -16,7 +16,7 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 
 use crate::engine::Request;
 use crate::report::{self, Info};
-use crate::serve;
+use crate::{errno, serve};
 
 /// A page of the machine, for `valloc` and `pvalloc`.
 const PAGE_BYTES: usize = 4096;
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn posix_memalign(
     let errno = unsafe { *libc::__errno_location() };
     let aligned = serve::allocate("posix_memalign", Request::of(size).aligned_to(alignment));
     if aligned.is_null() {
-        serve::set_errno(errno);
+        errno::set(errno);
         return libc::ENOMEM;
     }
     // SAFETY: the caller's promise.
@@ -131,7 +131,7 @@ pub extern "C" fn pvalloc(size: usize) -> *mut c_void {
 
 fn aligned(call: &'static str, alignment: usize, size: usize) -> *mut c_void {
     if !alignment.is_power_of_two() {
-        serve::set_errno(libc::EINVAL);
+        errno::set(libc::EINVAL);
         return core::ptr::null_mut();
     }
     serve::allocate(call, Request::of(size).aligned_to(alignment))

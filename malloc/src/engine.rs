@@ -120,7 +120,7 @@ pub(crate) fn allow_hits() {
 
 /// Whether this call comes from a signal handler on top of one that holds a lock of the heap.
 #[inline]
-fn is_interrupted() -> bool {
+pub(crate) fn is_interrupted() -> bool {
     KMEM.is_interrupted()
 }
 
@@ -162,7 +162,7 @@ pub(crate) unsafe fn free_second_hit(block: *mut u8) -> bool {
 #[inline]
 pub(crate) fn allocate(request: Request) -> Option<NonNull<u8>> {
     if is_interrupted() {
-        return reserve::allocate(request.bytes, request.alignment);
+        return reserve::allocate(request);
     }
     let block = KMEM.allocate(request.layout()?, request.flags()).ok()?;
     Some(block.cast())
@@ -174,8 +174,8 @@ pub(crate) fn allocate_slowly(request: Request) -> Option<NonNull<u8>> {
     if !arenas::is_chosen() {
         return allocate(request);
     }
-    if is_interrupted() || arenas::is_interrupted() {
-        return reserve::allocate(request.bytes, request.alignment);
+    if is_interrupted() {
+        return reserve::allocate(request);
     }
     arenas::allocate(request)
 }
@@ -186,26 +186,13 @@ pub(crate) fn allocate_slowly(request: Request) -> Option<NonNull<u8>> {
 ///
 /// If the block is allocated, nobody uses it any more.
 pub(crate) unsafe fn free_slowly(block: NonNull<u8>) -> Result<(), Violation<'static>> {
-    if reserve::owns(block) {
-        // Small, and rare: it is not used again.
-        return Ok(());
+    if let Some(freed) = reserve::free(block) {
+        return freed;
     }
-    if is_interrupted() || arenas::is_interrupted() {
+    if is_interrupted() {
         reserve::defer(block);
         return Ok(());
     }
-    while let Some(deferred) = reserve::take_deferred() {
-        // SAFETY: whoever freed it made the promise.
-        unsafe { free_to_owner(deferred) }?;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { free_to_owner(block) }
-}
-
-/// # Safety
-///
-/// As [`free_slowly`].
-unsafe fn free_to_owner(block: NonNull<u8>) -> Result<(), Violation<'static>> {
     if arenas::is_chosen()
         && let Some(freed) = arenas::free(block)
     {
@@ -219,16 +206,16 @@ fn violation(block: NonNull<u8>) -> impl Fn(HeapFreeError) -> Violation<'static>
     move |error| error.violation(block.addr().get())
 }
 
+/// The block that came of one that was to have another size; `None`, and nothing has changed, if there is no memory.
+pub(crate) type Moved = Result<Option<NonNull<u8>>, Violation<'static>>;
+
 /// Gives a block another size, perhaps elsewhere; `None`, and nothing has changed, if there is no memory.
 ///
 /// # Safety
 ///
 /// As [`free_slowly`], if this succeeds.
 #[inline(always)]
-pub(crate) unsafe fn reallocate(
-    old: NonNull<u8>,
-    request: Request,
-) -> Result<Option<NonNull<u8>>, Violation<'static>> {
+pub(crate) unsafe fn reallocate(old: NonNull<u8>, request: Request) -> Moved {
     // SAFETY: the caller's promise.
     if let Some(usable) = unsafe { usable_hit(old) } {
         if request.bytes <= usable && request.bytes > usable / 2 {
@@ -254,15 +241,12 @@ pub(crate) unsafe fn reallocate(
 /// As [`reallocate`].
 #[cold]
 #[inline(never)]
-unsafe fn reallocate_slowly(
-    old: NonNull<u8>,
-    request: Request,
-) -> Result<Option<NonNull<u8>>, Violation<'static>> {
+unsafe fn reallocate_slowly(old: NonNull<u8>, request: Request) -> Moved {
     let Some(layout) = request.layout() else {
         // SAFETY: the caller's promise.
         return unsafe { usable_bytes(old) }.map(|_| None);
     };
-    if reserve::owns(old) || is_interrupted() {
+    if is_interrupted() || reserve::usable_bytes(old).is_some() {
         // SAFETY: the caller's promise.
         return unsafe { move_to_new(old, request) };
     }
@@ -280,10 +264,7 @@ unsafe fn reallocate_slowly(
 ///
 /// As there.
 #[inline(never)]
-pub(crate) unsafe fn reallocate_by_engine(
-    old: NonNull<u8>,
-    request: Request,
-) -> Result<Option<NonNull<u8>>, Violation<'static>> {
+pub(crate) unsafe fn reallocate_by_engine(old: NonNull<u8>, request: Request) -> Moved {
     if !arenas::is_chosen() {
         // SAFETY: the caller's promise.
         return unsafe { reallocate(old, request) };
@@ -292,8 +273,7 @@ pub(crate) unsafe fn reallocate_by_engine(
         // SAFETY: the caller's promise.
         return unsafe { usable_bytes(old) }.map(|_| None);
     }
-    let is_interrupted = is_interrupted() || arenas::is_interrupted();
-    if !is_interrupted
+    if !is_interrupted()
         && let Some(resized) = arenas::resize(old, request)
         && resized?.is_some()
     {
@@ -306,10 +286,7 @@ pub(crate) unsafe fn reallocate_by_engine(
 /// # Safety
 ///
 /// As [`reallocate`].
-unsafe fn move_to_new(
-    old: NonNull<u8>,
-    request: Request,
-) -> Result<Option<NonNull<u8>>, Violation<'static>> {
+unsafe fn move_to_new(old: NonNull<u8>, request: Request) -> Moved {
     // SAFETY: the caller's promise.
     let kept_bytes = unsafe { usable_bytes(old) }?.min(request.bytes);
     let Some(new) = allocate_slowly(request) else { return Ok(None) };
@@ -318,6 +295,22 @@ unsafe fn move_to_new(
         new.copy_from_nonoverlapping(old, kept_bytes);
         free_slowly(old)?;
     }
+    Ok(Some(new))
+}
+
+/// As [`reallocate`], for a signal handler: what is to be known of the old block cannot be had, and the new one is not to be known.
+///
+/// # Safety
+///
+/// As there.
+#[cold]
+pub(crate) unsafe fn move_to_reserve(old: NonNull<u8>, request: Request) -> Moved {
+    // SAFETY: the caller's promise.
+    let kept_bytes = unsafe { usable_bytes(old) }?.min(request.bytes);
+    let Some(new) = reserve::allocate(request) else { return Ok(None) };
+    // SAFETY: both blocks have so many bytes and are different ones; the old one is the caller's.
+    unsafe { new.copy_from_nonoverlapping(old, kept_bytes) };
+    reserve::defer(old);
     Ok(Some(new))
 }
 
@@ -338,8 +331,8 @@ pub(crate) unsafe fn usable_hit(block: NonNull<u8>) -> Option<usize> {
 ///
 /// If the block is allocated, nobody else gives it back meanwhile.
 pub(crate) unsafe fn usable_bytes(block: NonNull<u8>) -> Result<usize, Violation<'static>> {
-    if let Some(bytes) = reserve::usable_bytes(block) {
-        return Ok(bytes);
+    if let Some(usable) = reserve::usable_bytes(block) {
+        return usable;
     }
     if arenas::is_chosen()
         && let Some(usable) = arenas::usable_bytes(block)

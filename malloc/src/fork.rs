@@ -2,9 +2,13 @@
 //! process is copied.
 //!
 //! The first is that of the C library's list of streams, which `fork` itself takes after this. Who holds it, or one of a stream's, may
-//! allocate, and must not be kept from that before it is done.
+//! allocate, and must not be kept from that before it is done. Signal handlers wait meanwhile: they would find the locks held by their own
+//! thread.
+
+use core::cell::Cell;
 
 use crate::lock::OWNERS;
+use crate::signals::Mask;
 use crate::{engine, log};
 
 unsafe extern "C" {
@@ -42,10 +46,27 @@ pub(crate) fn install() {
     unsafe { pthread_atfork(prepare, parent, child) };
 }
 
+/// The signals that the thread that forks had blocked.
+struct Blocked(Cell<Option<Mask>>);
+
+// SAFETY: only the thread that forks uses it, and forks come one at a time: the C library sees to it.
+unsafe impl Sync for Blocked {}
+
+static BLOCKED: Blocked = Blocked(Cell::new(None));
+
+impl Blocked {
+    fn restore(&self) {
+        if let Some(mask) = self.0.take() {
+            mask.restore();
+        }
+    }
+}
+
 unsafe extern "C" fn prepare() {
     // What has gathered is written once, not by both processes.
     log::flush();
     streams::lock();
+    BLOCKED.0.set(Some(Mask::block_all()));
     OWNERS.take_for_fork();
     engine::before_fork();
 }
@@ -53,6 +74,7 @@ unsafe extern "C" fn prepare() {
 unsafe extern "C" fn parent() {
     engine::after_fork_in_parent();
     OWNERS.give_after_fork();
+    BLOCKED.restore();
     streams::unlock();
 }
 
@@ -60,6 +82,7 @@ unsafe extern "C" fn child() {
     // SAFETY: the C library calls this in the copy alone, by its only thread.
     unsafe { engine::after_fork_in_child() };
     OWNERS.give_after_fork();
+    BLOCKED.restore();
     // The C library's own child has done so already where it had threads.
     streams::reset();
 }

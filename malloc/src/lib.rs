@@ -4,10 +4,10 @@
 //! very buddy, page, slab and heap code that runs in the kernel; threads are its CPUs. Read:
 //!
 //! 1. [`c`]: the functions, and their edge cases as a table;
-//! 2. `serve`: what a call does, straight or observed;
+//! 2. `serve`: what a call does; `observed`: the same where calls are observed;
 //! 3. `engine`: what meets requests; `arenas`: the engines with a fit policy; `reserve`: for signal handlers; `fork`;
 //! 4. `mode`, `options`: what the environment can ask for; `blocks`, `names`, `log`, `report`, `stop`: how it is done;
-//! 5. `text`, `lock`, `mapped`, `table`: the little that an allocator needs without allocating.
+//! 5. `text`, `errno`, `lock`, `signals`, `mapped`, `table`: the little that an allocator needs without allocating.
 //!
 //! # Invariants
 //!
@@ -23,16 +23,19 @@ mod arenas;
 mod blocks;
 pub mod c;
 mod engine;
+mod errno;
 mod fork;
 mod lock;
 mod log;
 mod mapped;
 mod mode;
 mod names;
+mod observed;
 mod options;
 mod report;
 mod reserve;
 mod serve;
+mod signals;
 mod stop;
 mod table;
 mod text;

@@ -1,4 +1,4 @@
-//! A line for every call, gathered in a buffer and written when that is full, when the program ends and when it is
+//! A line for every block that is allocated or freed, gathered in a buffer and written when that is full, when the program ends and when it is
 //! stopped: a system call in a few hundred lines.
 //!
 //! ```text
@@ -6,7 +6,8 @@
 //! free 24 0x7f3a5c001040 4711
 //! ```
 //!
-//! The call, the bytes asked for, the address, and the thread as the system numbers it.
+//! The call, the bytes asked for, the address, and the thread as the system numbers it. A block is logged as freed before another thread can
+//! have its address: `realloc` writes that its old block is freed, and then what came of it.
 
 use core::ffi::CStr;
 use core::fmt;

@@ -161,7 +161,7 @@ const VARIABLES: &[Variable] = &[
     Variable {
         name: "KMEM_LOG",
         takes: "FILE",
-        does: "a line for every call: call, bytes, address, thread",
+        does: "a line for every block allocated or freed: call, bytes, address, thread",
         set: |options, value| {
             if value.is_empty() {
                 return None;

@@ -9,6 +9,7 @@ use crate::log;
 use crate::mapped::Mapped;
 use crate::mode;
 use crate::names::Name;
+use crate::observed;
 use crate::table::{Record, Table};
 use crate::text::{STDERR, line, say};
 use kmem::arena::{SegmentInfo, SegmentState};
@@ -148,7 +149,7 @@ fn fragmentation(picture: &Picture) {
 /// For `kmem_verify`.
 pub(crate) fn verify() -> libc::c_int {
     match engine::verify() {
-        Ok(()) => 0,
+        Ok(()) => libc::c_int::from(observed::check_all() > 0),
         Err(fault) => {
             say(STDERR, format_args!("kmem: {fault}"));
             1
@@ -205,13 +206,13 @@ pub(crate) unsafe fn print_memory(file: *mut libc::FILE) {
             if block.thread == 0 {
                 put(
                     file,
-                    format_args!("{address:#016x} {bytes:>12} {class:>12}         -  {name}"),
+                    format_args!("{address:<#16x} {bytes:>12} {class:>12}         -  {name}"),
                 );
             } else {
                 let thread = block.thread;
                 put(
                     file,
-                    format_args!("{address:#016x} {bytes:>12} {class:>12} {thread:>9}  {name}"),
+                    format_args!("{address:<#16x} {bytes:>12} {class:>12} {thread:>9}  {name}"),
                 );
             }
         }
@@ -348,6 +349,7 @@ extern "C" fn at_exit() {
         if options.statistics.is_yes() {
             statistics();
         }
+        observed::check_all();
     }
 }
 

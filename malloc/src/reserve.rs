@@ -1,108 +1,200 @@
-//! Memory for signal handlers that interrupt the heap while it holds a lock.
+//! Memory for signal handlers that interrupt the heap, or the books, while they hold a lock.
 //!
 //! Such a handler must not wait for the lock, which its own thread holds. POSIX lets it call nothing of this library;
 //! programs do all the same. What it asks for comes out of a reserve that only grows, without a lock; what it frees is put on a
 //! list, and freed by the next call that can.
 //!
+//! One mapping holds all of it: the records, a page that nobody can reach, and the blocks.
+//!
 //! # Invariants
 //!
-//! 1. A block of the reserve is handed out once. Its size stands in the 16 bytes before it.
+//! 1. A block of the reserve is handed out once. The cell of its first 16 bytes says how many it has, or that it was freed; all other
+//!    cells are 0.
 //! 2. An address is on the list until one call takes it, by an exchange.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
-    AtomicPtr, AtomicUsize,
+    AtomicPtr, AtomicU32, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
+use crate::engine::Request;
 use crate::mapped;
+use kmem::check::{Rule, Violation};
 
-/// Addresses that the reserve has; memory is taken where it is used.
-const RESERVE_BYTES: usize = 1 << 30;
+/// Addresses that blocks have; memory is taken where it is used.
+const BLOCK_BYTES: usize = 256 << 20;
 
-/// Bytes before a block.
-const HEADER_BYTES: usize = 16;
+/// What every block's start and length is a multiple of.
+const QUANTUM: usize = 16;
 
+/// Most blocks that can wait to be freed.
+const MAX_WAITING: usize = 1 << 16;
+
+/// In the cell of a block that was freed.
+const FREED: u32 = u32::MAX;
+
+const PAGE_BYTES: usize = 4096;
+
+/// Where a mapping's blocks begin.
+const BLOCKS: usize = size_of::<Records>() + PAGE_BYTES;
+
+/// What is known of the blocks.
+#[repr(C, align(4096))]
+struct Records {
+    /// Bytes of blocks that have been handed out.
+    used: AtomicUsize,
+    /// How many blocks wait to be freed.
+    waiting: AtomicUsize,
+    /// None waits from this place on.
+    high: AtomicUsize,
+    /// Blocks to be freed later.
+    deferred: [AtomicPtr<u8>; MAX_WAITING],
+    /// One for each quantum.
+    cells: [AtomicU32; BLOCK_BYTES / QUANTUM],
+}
+
+/// The mapping, once there is one.
 static START: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-static USED: AtomicUsize = AtomicUsize::new(0);
 
-/// Blocks to be freed later.
-static DEFERRED: [AtomicPtr<u8>; 64] = [const { AtomicPtr::new(ptr::null_mut()) }; 64];
+/// The reserve, if it was ever needed.
+fn reserve() -> Option<Reserve> {
+    NonNull::new(START.load(Acquire)).map(Reserve)
+}
 
-/// At most how many there are.
-static WAITING: AtomicUsize = AtomicUsize::new(0);
-
-fn start() -> Option<NonNull<u8>> {
-    if let Some(start) = NonNull::new(START.load(Acquire)) {
-        return Some(start);
+/// The same, mapped if it was not.
+#[cold]
+fn begin() -> Option<Reserve> {
+    if let Some(reserve) = reserve() {
+        return Some(reserve);
     }
-    let mapped = mapped::map(RESERVE_BYTES)?;
+    let mapped = mapped::map(BLOCKS + BLOCK_BYTES)?;
+    // SAFETY: mapped above, and nobody else knows of it.
+    unsafe {
+        libc::mprotect(
+            mapped.add(size_of::<Records>()).as_ptr().cast(),
+            PAGE_BYTES,
+            libc::PROT_NONE,
+        );
+    }
     match START.compare_exchange(ptr::null_mut(), mapped.as_ptr(), AcqRel, Acquire) {
-        Ok(_) => Some(mapped),
+        Ok(_) => Some(Reserve(mapped)),
         Err(first) => {
-            // SAFETY: mapped above, and nobody else knows of it.
-            unsafe { libc::munmap(mapped.as_ptr().cast(), RESERVE_BYTES) };
-            NonNull::new(first)
+            // SAFETY: as above.
+            unsafe { libc::munmap(mapped.as_ptr().cast(), BLOCKS + BLOCK_BYTES) };
+            NonNull::new(first).map(Reserve)
         }
+    }
+}
+
+/// A mapping of so many bytes that stays for good.
+#[derive(Clone, Copy)]
+struct Reserve(NonNull<u8>);
+
+impl Reserve {
+    fn records(self) -> &'static Records {
+        // SAFETY: they lie at the start of the mapping, page for page; atomic integers may be zero bytes.
+        unsafe { self.0.cast().as_ref() }
+    }
+
+    /// How far into the blocks an address lies.
+    fn offset_of(self, block: NonNull<u8>) -> Option<usize> {
+        let offset = block.addr().get().wrapping_sub(self.0.addr().get()).wrapping_sub(BLOCKS);
+        (offset < BLOCK_BYTES).then_some(offset)
+    }
+
+    /// The cell of the quantum that begins there.
+    fn cell(self, offset: usize) -> Option<&'static AtomicU32> {
+        offset.is_multiple_of(QUANTUM).then(|| &self.records().cells[offset / QUANTUM])
+    }
+
+    fn allocate(self, request: Request) -> Option<NonNull<u8>> {
+        let len = request.bytes().max(1).checked_next_multiple_of(QUANTUM)?;
+        let alignment = request.alignment().max(QUANTUM);
+        let room = len.checked_add(alignment - QUANTUM).filter(|&room| room <= BLOCK_BYTES)?;
+        // Once it is used up nothing is taken any more, so this cannot overflow.
+        let used = &self.records().used;
+        let take = |used: usize| used.checked_add(room).filter(|&end| end <= BLOCK_BYTES);
+        let offset = used.fetch_update(Relaxed, Relaxed, take).ok()?;
+        let lowest = self.0.addr().get() + BLOCKS + offset;
+        let offset = offset + (lowest.next_multiple_of(alignment) - lowest);
+        self.cell(offset)?.store(len as u32, Relaxed);
+        // SAFETY: the block lies within the room that this call alone was given.
+        Some(unsafe { self.0.add(BLOCKS + offset) })
+    }
+
+    fn defer(self, block: NonNull<u8>) {
+        let Records { deferred, waiting, high, .. } = self.records();
+        let first = waiting.load(Relaxed);
+        for place in (0..MAX_WAITING).map(|step| (first + step) % MAX_WAITING) {
+            let empty = ptr::null_mut();
+            if deferred[place].compare_exchange(empty, block.as_ptr(), AcqRel, Relaxed).is_ok() {
+                high.fetch_max(place + 1, Relaxed);
+                waiting.fetch_add(1, Relaxed);
+                return;
+            }
+        }
+    }
+
+    #[cold]
+    fn search_deferred(self) -> Option<NonNull<u8>> {
+        let Records { deferred, waiting, high, .. } = self.records();
+        let end = high.load(Relaxed);
+        let take = |place: usize| NonNull::new(deferred[place].swap(ptr::null_mut(), AcqRel));
+        // Whoever put one behind the end meanwhile was seen in `waiting`.
+        let places = (0..end).rev().chain(end..MAX_WAITING);
+        let (place, found) = places.into_iter().find_map(|place| Some((place, take(place)?)))?;
+        let _ = high.compare_exchange(end, place.min(end), Relaxed, Relaxed);
+        waiting.fetch_sub(1, Relaxed);
+        Some(found)
     }
 }
 
 /// A block of zeros.
 #[cold]
-pub(crate) fn allocate(bytes: usize, alignment: usize) -> Option<NonNull<u8>> {
-    let start = start()?;
-    let room = bytes.checked_add(alignment)?.checked_add(HEADER_BYTES)?;
-    let room = room.checked_next_multiple_of(HEADER_BYTES)?;
-    if room > RESERVE_BYTES {
-        return None;
-    }
-    let offset = USED.fetch_add(room, Relaxed);
-    if offset.checked_add(room)? > RESERVE_BYTES {
-        return None;
-    }
-    let lead = (start.addr().get() + offset + HEADER_BYTES).next_multiple_of(alignment.max(16));
-    // SAFETY: the block and its header lie within the room that this call alone was given.
-    unsafe {
-        let block = start.add(lead - start.addr().get());
-        block.sub(HEADER_BYTES).cast::<usize>().write(bytes);
-        Some(block)
-    }
+pub(crate) fn allocate(request: Request) -> Option<NonNull<u8>> {
+    begin()?.allocate(request)
 }
 
-/// Whether a block is one of the reserve's.
-pub(crate) fn owns(block: NonNull<u8>) -> bool {
-    let start = START.load(Acquire).addr();
-    start != 0 && block.addr().get().wrapping_sub(start) < RESERVE_BYTES
+/// Frees a block, which is not used again: there are few. `None` if it is not the reserve's.
+pub(crate) fn free(block: NonNull<u8>) -> Option<Result<(), Violation<'static>>> {
+    let reserve = reserve()?;
+    let offset = reserve.offset_of(block)?;
+    let is_live = |bytes: u32| live_bytes(block, Some(bytes)).is_ok();
+    let cell = reserve.cell(offset).map(|cell| {
+        let free = |bytes| is_live(bytes).then_some(FREED);
+        cell.fetch_update(Relaxed, Relaxed, free).unwrap_or_else(|other| other)
+    });
+    Some(live_bytes(block, cell).map(|_| ()))
 }
 
-/// Bytes of a block of the reserve.
-pub(crate) fn usable_bytes(block: NonNull<u8>) -> Option<usize> {
-    // SAFETY: blocks of the reserve have their size before them (invariant 1).
-    owns(block).then(|| unsafe { block.sub(HEADER_BYTES).cast::<usize>().read() })
+/// Bytes of a block. `None` if it is not the reserve's.
+pub(crate) fn usable_bytes(block: NonNull<u8>) -> Option<Result<usize, Violation<'static>>> {
+    let reserve = reserve()?;
+    let offset = reserve.offset_of(block)?;
+    Some(live_bytes(block, reserve.cell(offset).map(|cell| cell.load(Relaxed))))
+}
+
+/// What a cell says of a live block; `None` is no cell's.
+fn live_bytes(block: NonNull<u8>, cell: Option<u32>) -> Result<usize, Violation<'static>> {
+    match cell {
+        Some(FREED) => Err(Violation::new(Rule::NotAllocated, block.addr().get())),
+        None | Some(0) => Err(Violation::new(Rule::NotAnObject, block.addr().get())),
+        Some(bytes) => Ok(bytes as usize),
+    }
 }
 
 /// Has a block freed later; lost if too many wait already.
 #[cold]
 pub(crate) fn defer(block: NonNull<u8>) {
-    for place in &DEFERRED {
-        let empty = ptr::null_mut();
-        if place.compare_exchange(empty, block.as_ptr(), AcqRel, Relaxed).is_ok() {
-            WAITING.fetch_add(1, Relaxed);
-            return;
-        }
+    if let Some(reserve) = begin() {
+        reserve.defer(block);
     }
 }
 
 /// A block that was to be freed later.
 #[inline]
 pub(crate) fn take_deferred() -> Option<NonNull<u8>> {
-    if WAITING.load(Relaxed) == 0 { None } else { search_deferred() }
-}
-
-#[cold]
-fn search_deferred() -> Option<NonNull<u8>> {
-    let found =
-        DEFERRED.iter().find_map(|place| NonNull::new(place.swap(ptr::null_mut(), AcqRel)))?;
-    WAITING.fetch_sub(1, Relaxed);
-    Some(found)
+    let reserve = reserve()?;
+    if reserve.records().waiting.load(Relaxed) == 0 { None } else { reserve.search_deferred() }
 }

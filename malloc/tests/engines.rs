@@ -84,6 +84,7 @@ fn children_of_a_process_with_busy_threads_can_allocate() {
 #[test]
 fn a_signal_handler_may_interrupt_the_engine_anywhere() {
     run_under_each("torture.c", &["signal"]);
+    run_under_each("handlers.c", &["books"]);
 }
 
 #[test]

@@ -74,6 +74,41 @@ fn writing_after_free_is_found_in_quarantine() {
 }
 
 #[test]
+fn what_was_written_wrongly_is_found_when_the_program_ends_or_asks() {
+    for size in SIZES {
+        for what in ["overrun-kept", "overrun-verified"] {
+            assert_stops(what, size, &[("KMEM_RED_ZONES", "1")], "beyond its ends");
+        }
+        let quarantine = [("KMEM_QUARANTINE", "10M")];
+        assert_stops("write-after-free-kept", size, &quarantine, "written after it was freed");
+    }
+}
+
+#[test]
+fn a_block_in_quarantine_is_nobodys() {
+    for what in ["realloc-freed", "usable-freed", "name-freed"] {
+        assert_stops(what, 24, &[("KMEM_QUARANTINE", "10M")], "not allocated");
+    }
+}
+
+#[test]
+fn a_second_free_stops_while_the_first_is_at_work() {
+    for option in [("KMEM_ZERO_ON_FREE", "1"), ("KMEM_QUARANTINE", "1G"), ("KMEM_QUARANTINE", "1")]
+    {
+        assert_stops("twice-at-once", 256 << 20, &[option], "not allocated");
+    }
+}
+
+#[test]
+fn wrong_frees_of_what_a_signal_handler_was_given_stop() {
+    for (what, words) in [("inside", "not an object's start"), ("twice", "not allocated")] {
+        let output = preloaded(build("handlers.c", &[])).arg(what).output().expect("it starts");
+        let message = stderr(&output);
+        assert!(is_ended_by(&output, SIGABRT) && message.contains(words), "{what}: {message}");
+    }
+}
+
+#[test]
 fn a_sized_free_is_held_to_its_word_where_blocks_are_tracked() {
     assert_stops("wrong-size", 24, &[("KMEM_TRACK", "1")], "wrong size");
 }

@@ -3,6 +3,7 @@
 #[allow(dead_code, reason = "each test program uses its own part")]
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -123,4 +124,57 @@ fn real_programs_run_under_every_observer_at_once() {
         .env("KMEM_QUARANTINE", "1M")
         .env("KMEM_LIMIT", "1G"));
     assert!(stdout(&output).contains("malloc"));
+}
+
+#[test]
+fn a_signal_handler_may_interrupt_the_books_anywhere() {
+    let program = build("handlers.c", &[]);
+    for option in ["KMEM_RED_ZONES", "KMEM_ZERO_ON_FREE", "KMEM_LEAKS", "KMEM_SCRIBBLE"] {
+        let output = run(preloaded(&program).arg("books").env(option, "1"));
+        assert_eq!(stdout(&output), "ok\n", "{option}");
+    }
+    let mut both = preloaded(&program);
+    both.arg("books").env("KMEM_QUARANTINE", "100K").env("KMEM_RED_ZONES", "1");
+    assert_eq!(stdout(&run(&mut both)), "ok\n");
+}
+
+#[test]
+fn a_quarantine_survives_that_the_system_has_no_memory_for_its_books() {
+    let output = run(preloaded(build("quarantine.c", &[])).env("KMEM_QUARANTINE", "500000"));
+    assert_eq!(stdout(&output), "ok\n");
+}
+
+#[test]
+fn a_quarantine_is_emptied_before_a_request_fails() {
+    let script = "ulimit -v 2000000; exec $0 25 100";
+    let mut limited = preloaded("sh");
+    limited.args(["-c", script]).arg(build("rounds.c", &[])).env("KMEM_QUARANTINE", "10G");
+    assert_eq!(stdout(&run(&mut limited)), "ok\n");
+}
+
+#[test]
+fn a_limit_holds_for_threads_at_once_and_lets_blocks_shrink() {
+    let mut command = preloaded(build("limit.c", &[]));
+    command.env("KMEM_LIMIT", "100M").env("KMEM_SCRIBBLE", "1").env("KMEM_ZERO_ON_FREE", "1");
+    assert_eq!(stdout(&run(&mut command)), "ok\n");
+}
+
+#[test]
+fn who_reads_the_log_sees_no_address_allocated_twice() {
+    let program = build("moves.c", &[]);
+    for engine in ["slab", "best"] {
+        let name = format!("moves-{engine}.log");
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_file(&path);
+        run(preloaded(&program).env("KMEM_LOG", &path).env("KMEM_ENGINE", engine));
+        let mut live = BTreeSet::new();
+        for line in fs::read_to_string(&path).expect("the log").lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[0] {
+                "free" => _ = live.remove(words[2]),
+                _ if words[2] == "0x0" => {}
+                _ => assert!(live.insert(String::from(words[2])), "{engine}: {line}"),
+            }
+        }
+    }
 }

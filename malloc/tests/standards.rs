@@ -88,6 +88,11 @@ fn a_limit_below_what_is_there_already_costs_no_content() {
 }
 
 #[test]
+fn what_signal_handlers_free_is_freed_however_much_it_is() {
+    assert_eq!(stdout(&run(preloaded(build("handlers.c", &[])).arg("many"))), "ok\n");
+}
+
+#[test]
 fn exceptions_cross_threads() {
     let program = build("exceptions.cc", &[]);
     let with_kmem = run(&mut preloaded(&program));

@@ -198,13 +198,17 @@ fn the_books_know_what_is_live_and_what_is_kept_back() {
                 match (known, random.below(6)) {
                     (None, _) if !is_held => {
                         let bytes = random.below(1000);
+                        let live_bytes = model.live_bytes();
+                        assert!(!books.set_aside(bytes + 1, 0, live_bytes + bytes));
+                        assert!(books.set_aside(bytes + 1, 0, live_bytes + bytes + 1));
+                        books.put_back(1);
                         books.enter(Block { address, bytes, thread: 1, name: Name::NONE });
                         model.live.insert(address, (bytes, ""));
                         model.allocations += 1;
                     }
                     (Some((bytes, _)), 0) => {
                         let name = NAMES[random.below(3)];
-                        books.name(address, bytes, 1, name.as_bytes());
+                        books.name(address, None, 1, name.as_bytes());
                         model.live.insert(address, (bytes, name));
                     }
                     (Some(_), 1) => {
@@ -212,20 +216,23 @@ fn the_books_know_what_is_live_and_what_is_kept_back() {
                         books.reenter(left);
                     }
                     (Some((bytes, name)), _) => {
-                        let left = books.leave(address).expect("it is live");
+                        let left = books.begin_free(address).expect("it is not held");
+                        let left = left.expect("it is live");
                         assert_eq!(
                             (left.bytes, books.names.text(left.name)),
                             (bytes, name.as_bytes())
                         );
-                        assert!(books.hold(address, bytes));
+                        assert!(books.holds(address) && books.keep_back(address, bytes));
                         model.live.remove(&address);
                         model.held.push_back((address, bytes));
                         model.frees += 1;
                     }
-                    _ => assert!(books.leave(address).is_none()),
+                    _ => assert!(books.begin_free(address).is_err()),
                 }
-                while let Some(left) = books.unhold(LIMIT) {
-                    assert!(model.held_bytes() > LIMIT);
+                assert!(books.kept_back().eq(model.held.iter().copied()));
+                while let Some(left) = books.let_go(LIMIT) {
+                    assert!(model.held_bytes() > LIMIT && books.holds(left.0));
+                    books.end_free(left.0);
                     assert_eq!(Some(left), model.held.pop_front());
                 }
                 assert!(model.held_bytes() <= LIMIT);

@@ -9,8 +9,8 @@
 //!
 //! 1. The fit is chosen once, before the first block, and stays.
 //! 2. Blocks from before the environment was read are the heap's: an address in no span is passed on to it.
-//! 3. With the lock held nothing of the heap is used, only frames. A thread that holds it and asks again is a signal handler: the
-//!    reserve serves it.
+//! 3. With the lock held nothing of the heap is used, only frames; and no signal is delivered to the thread that holds it, so that no handler finds
+//!    it held. (The heap has a reserve for handlers; here, where two system calls a call do not matter, this is simpler.)
 //!
 //! # Rejected
 //!
@@ -26,6 +26,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::engine::Request;
 use crate::lock::{Lock, OWNERS};
+use crate::signals::Mask;
 use kmem::arena::{
     Arena, Config, Constraint, Corruption, Fit, FreeError, ResizeError, SegmentInfo, SegmentState,
 };
@@ -97,14 +98,15 @@ pub(crate) fn is_chosen() -> bool {
     IS_CHOSEN.load(Relaxed)
 }
 
-/// Whether this thread is using the arena: whoever asks then is a signal handler.
-pub(crate) fn is_interrupted() -> bool {
-    BYTES.is_held()
-}
-
-/// Lets `work` use the arena; `None` if there is none, or this thread is using it already.
+/// Lets `work` use the arena; `None` if there is none.
 fn with<R>(work: impl FnOnce(&mut Bytes) -> R) -> Option<R> {
-    BYTES.with(|bytes| bytes.as_mut().map(work)).flatten()
+    if !is_chosen() {
+        return None;
+    }
+    let mask = Mask::block_all();
+    let answer = BYTES.with(|bytes| bytes.as_mut().map(work)).flatten();
+    mask.restore();
+    answer
 }
 
 /// A block.

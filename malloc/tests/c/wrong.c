@@ -3,9 +3,11 @@
  */
 #include "check.h"
 #include "kmem.h"
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 static void *volatile block;
 
@@ -18,6 +20,17 @@ static void *free_it(void *argument)
         sched_yield();
     free(argument);
     return NULL;
+}
+
+/* While the first free is still at work, if the block is large and is filled. */
+static void *free_it_soon(void *argument)
+{
+    while (!atomic_load(&is_free))
+        sched_yield();
+    usleep(5000);
+    free(argument);
+    /* Perhaps the very block, which the first free would free again. */
+    return malloc((size_t)256 << 20);
 }
 
 int main(int count, char **arguments)
@@ -44,6 +57,13 @@ int main(int count, char **arguments)
         CHECK(pthread_create(&thread, NULL, free_it, block) == 0);
         free(block);
         atomic_store(&is_free, 1);
+        pthread_join(thread, NULL);
+    } else if (strcmp(what, "twice-at-once") == 0) {
+        memset(block, 1, size);
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, free_it_soon, block) == 0);
+        atomic_store(&is_free, 1);
+        free(block);
         pthread_join(thread, NULL);
     } else if (strcmp(what, "inside") == 0) {
         free((char *)block + 8);
@@ -74,6 +94,20 @@ int main(int count, char **arguments)
         ((char *)block)[size / 2] = 5;
         for (int i = 0; i < 100000; i++)
             free(malloc(size));
+    } else if (strcmp(what, "overrun-kept") == 0) {
+        memset(block, 1, size + 1);
+    } else if (strcmp(what, "overrun-verified") == 0) {
+        memset(block, 1, size + 1);
+        printf("%d went on\n", kmem_verify());
+    } else if (strcmp(what, "write-after-free-kept") == 0) {
+        free(block);
+        ((char *)block)[size / 2] = 5;
+    } else if (strcmp(what, "usable-freed") == 0) {
+        free(block);
+        CHECK(malloc_usable_size(block) == 0);
+    } else if (strcmp(what, "name-freed") == 0) {
+        free(block);
+        malloc_name(block, "a ghost");
     } else if (strcmp(what, "wrong-size") == 0) {
         free_sized(block, size * 3);
     } else {
