@@ -102,11 +102,9 @@ pub unsafe extern "C" fn posix_memalign(
     if !alignment.is_power_of_two() || alignment < size_of::<*mut c_void>() {
         return libc::EINVAL;
     }
-    // SAFETY: the C library's variable, one for each thread.
-    let errno = unsafe { *libc::__errno_location() };
-    let aligned = serve::allocate("posix_memalign", Request::of(size).aligned_to(alignment));
+    let request = Request::of(size).aligned_to(alignment);
+    let aligned = errno::keeping(|| serve::allocate("posix_memalign", request));
     if aligned.is_null() {
-        errno::set(errno);
         return libc::ENOMEM;
     }
     // SAFETY: the caller's promise.

@@ -3,7 +3,7 @@
 //! Preloaded (`LD_PRELOAD=libkmem_malloc.so program`) or linked, this library serves all of a program's memory from the
 //! very buddy, page, slab and heap code that runs in the kernel; threads are its CPUs. Read:
 //!
-//! 1. [`c`]: the functions, and their edge cases as a table;
+//! 1. [`c`]: the functions, and their edge cases as a table; [`gnu`]: further names of theirs;
 //! 2. `serve`: what a call does; `observed`: the same where calls are observed;
 //! 3. `engine`: what meets requests; `arenas`: the engines with a fit policy; `reserve`: for signal handlers; `fork`;
 //! 4. `mode`, `options`: what the environment can ask for; `blocks`, `names`, `log`, `report`, `stop`: how it is done;
@@ -25,6 +25,7 @@ pub mod c;
 mod engine;
 mod errno;
 mod fork;
+pub mod gnu;
 mod lock;
 mod log;
 mod mapped;

@@ -176,12 +176,31 @@ static void free_keeps_errno(void)
     }
 }
 
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t), __libc_free(void *);
+
+/* The C library's further names lead to the same blocks. */
+static void other_names(void)
+{
+    free(__libc_malloc(hide(100)));
+    __libc_free(malloc(hide(100)));
+    free(__libc_calloc(hide(10), 10));
+    free(__libc_realloc(malloc(hide(100)), 5000));
+    char *block = __libc_memalign(256, hide(100));
+    CHECK(is_aligned(block, 256) && malloc_usable_size(block) >= 100);
+    free(block);
+}
+
 static void statistics(void)
 {
     void *volatile block = malloc(hide(1 << 20));
     CHECK(block != NULL);
     struct mallinfo2 info = mallinfo2();
     CHECK(info.uordblks + info.hblkhd >= (1 << 20));
+    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wdeprecated-declarations\"")
+    struct mallinfo old = mallinfo();
+    _Pragma("GCC diagnostic pop")
+    CHECK(old.uordblks + old.hblkhd >= (1 << 20));
     CHECK(malloc_info(1, stderr) == EINVAL);
     FILE *text = tmpfile();
     CHECK(malloc_info(0, text) == 0);
@@ -202,6 +221,7 @@ int main(void)
     cleared_memory();
     resizing_keeps_contents();
     free_keeps_errno();
+    other_names();
     statistics();
     puts("ok");
     return 0;
