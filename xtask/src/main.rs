@@ -6,8 +6,9 @@ mod programs;
 use std::env;
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use kernel_test_list::{Clock, Machine};
 use lexopt::prelude::*;
 use xtask::image::Kernel;
@@ -25,7 +26,15 @@ cargo xtask programs [--rounds N] [NAME...]
                                      run real programs on both, interleaved (5 rounds, all programs)
 ";
 
+/// Least memory that the boot loader and the demonstration get by with.
+const LEAST_MEMORY_MIB: u32 = 8;
+/// Most CPUs that the kernel has room for.
+const MOST_CPUS: u32 = 16;
+/// A demonstration that takes longer has come to a stop: it takes a second or two.
+const SHOW_LIMIT: Duration = Duration::from_secs(120);
+
 /// A chore.
+#[derive(Debug)]
 enum Chore {
     Help,
     Setup,
@@ -51,27 +60,31 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Chore> {
         return Ok(Chore::Help);
     };
     let chore = match first {
-        Short('h') | Long("help") => Chore::Help,
         Value(name) if name == "setup" => Chore::Setup,
-        Value(name) if name == "run" => Chore::Run(parse_machine(&mut arguments)?),
+        Value(name) if name == "run" => parse_machine(&mut arguments)?,
         Value(name) if name == "test" => Chore::Test(arguments.raw_args()?.collect()),
         Value(name) if name == "accept" => Chore::Accept,
-        Value(name) if name == "preload" => {
-            let program = arguments.value().context("preload takes a program")?;
-            Chore::Preload(program, arguments.raw_args()?.collect())
-        }
-        Value(name) if name == "programs" => Chore::Programs(parse_programs(&mut arguments)?),
-        other => bail!("{}\n\n{HELP}", other.unexpected()),
+        Value(name) if name == "preload" => parse_preload(&mut arguments)?,
+        Value(name) if name == "programs" => parse_programs(&mut arguments)?,
+        other => help_or_refuse(other)?,
     };
-    if let Chore::Help | Chore::Setup | Chore::Accept = chore
+    if let Chore::Setup | Chore::Accept = chore
         && let Some(rest) = arguments.next()?
     {
-        bail!("{}\n\n{HELP}", rest.unexpected());
+        return help_or_refuse(rest);
     }
     Ok(chore)
 }
 
-fn parse_machine(arguments: &mut lexopt::Parser) -> Result<Machine> {
+/// What becomes of an argument that the chore does not know: help, or a refusal with the usage.
+fn help_or_refuse(argument: lexopt::Arg<'_>) -> Result<Chore> {
+    match argument {
+        Short('h') | Long("help") => Ok(Chore::Help),
+        other => bail!("{}\n\n{HELP}", other.unexpected()),
+    }
+}
+
+fn parse_machine(arguments: &mut lexopt::Parser) -> Result<Chore> {
     let mut machine = kernel_test_list::M128;
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -84,24 +97,40 @@ fn parse_machine(arguments: &mut lexopt::Parser) -> Result<Machine> {
                     arguments.value()?.parse().context("--smp takes a number of CPUs")?;
             }
             Long("icount") => machine.clock = Clock::Instructions,
-            other => bail!("{}\n\n{HELP}", other.unexpected()),
+            other => return help_or_refuse(other),
         }
     }
-    Ok(machine)
+    let (memory_mib, cpus) = (machine.memory_mib, machine.cpus);
+    ensure!(
+        memory_mib >= LEAST_MEMORY_MIB,
+        "-m takes at least {LEAST_MEMORY_MIB} MiB, not {memory_mib}"
+    );
+    ensure!((1..=MOST_CPUS).contains(&cpus), "--smp takes 1 to {MOST_CPUS} CPUs, not {cpus}");
+    Ok(Chore::Run(machine))
 }
 
-fn parse_programs(arguments: &mut lexopt::Parser) -> Result<programs::Request> {
+/// A program, behind which every argument is its own.
+fn parse_preload(arguments: &mut lexopt::Parser) -> Result<Chore> {
+    match arguments.next()? {
+        Some(Value(program)) => Ok(Chore::Preload(program, arguments.raw_args()?.collect())),
+        Some(other) => help_or_refuse(other),
+        None => bail!("preload takes a program\n\n{HELP}"),
+    }
+}
+
+fn parse_programs(arguments: &mut lexopt::Parser) -> Result<Chore> {
     let mut request = programs::Request { rounds: 5, only: Vec::new() };
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("rounds") => {
                 request.rounds = arguments.value()?.parse().context("--rounds takes a number")?;
+                ensure!(request.rounds > 0, "--rounds takes at least 1");
             }
             Value(name) => request.only.push(name.string()?),
-            other => bail!("{}\n\n{HELP}", other.unexpected()),
+            other => return help_or_refuse(other),
         }
     }
-    Ok(request)
+    Ok(Chore::Programs(request))
 }
 
 fn perform(chore: Chore) -> Result<ExitCode> {
@@ -119,8 +148,11 @@ fn perform(chore: Chore) -> Result<ExitCode> {
                 "xtask: booting with {} MiB of memory and {} CPU(s)",
                 machine.memory_mib, machine.cpus
             );
-            match qemu::show(&image, &machine)? {
+            match qemu::show(&image, &machine, SHOW_LIMIT)? {
                 End::Success => {}
+                End::TimedOut => {
+                    bail!("the kernel did not come to its end in {} s", SHOW_LIMIT.as_secs())
+                }
                 other => bail!("the kernel did not come to its end: {other:?}"),
             }
         }
@@ -153,4 +185,58 @@ fn cargo_test() -> Command {
 fn cargo(command: &mut Command) -> Result<ExitCode> {
     let status = command.status().context("cannot run cargo")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `cargo xtask` makes of its arguments.
+    fn parsed(line: &str) -> Result<Chore> {
+        parse(lexopt::Parser::from_args(line.split_whitespace()))
+    }
+
+    #[track_caller]
+    fn refusal(line: &str) -> String {
+        parsed(line).expect_err("makes no sense").to_string()
+    }
+
+    #[test]
+    fn machines_that_cannot_boot_are_refused() {
+        for line in ["run", "run -m 8", "run -m 5120 --smp 16", "run --smp 1"] {
+            assert!(matches!(parsed(line), Ok(Chore::Run(_))), "{line}");
+        }
+        for memory in ["0", "1", "7"] {
+            let expected = format!("-m takes at least 8 MiB, not {memory}");
+            assert_eq!(refusal(&format!("run -m {memory}")), expected);
+        }
+        for cpus in ["0", "17", "9999"] {
+            let expected = format!("--smp takes 1 to 16 CPUs, not {cpus}");
+            assert_eq!(refusal(&format!("run --smp {cpus}")), expected);
+        }
+    }
+
+    #[test]
+    fn help_is_had_behind_every_chore_of_ours() {
+        for line in ["", "--help", "setup -h", "run --help", "preload --help", "programs -h"] {
+            assert!(matches!(parsed(line), Ok(Chore::Help)), "{line}");
+        }
+        // What stands behind the program belongs to it.
+        assert!(matches!(parsed("preload ls --help"), Ok(Chore::Preload(..))));
+    }
+
+    #[test]
+    fn refusals_show_the_usage() {
+        for line in
+            ["nonsense", "preload", "preload --fast", "run twice", "setup all", "programs -x"]
+        {
+            assert!(refusal(line).ends_with(HELP), "{line}: {}", refusal(line));
+        }
+    }
+
+    #[test]
+    fn programs_run_at_least_once() {
+        assert_eq!(refusal("programs --rounds 0"), "--rounds takes at least 1");
+        assert!(matches!(parsed("programs --rounds 1 jq"), Ok(Chore::Programs(_))));
+    }
 }

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use anyhow::{Context, Result};
@@ -16,6 +16,9 @@ use kernel_test_list::{Clock, Machine};
 
 /// The emulator.
 pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// How long [`show`] sleeps between two looks at the machine.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How a machine ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,14 +56,22 @@ pub struct Outcome {
     pub serial: String,
 }
 
-/// Boots `image` on `machine`, the kernel's output going where this program's goes.
+/// Boots `image` on `machine` for at most `limit`, the kernel's output going where this program's
+/// goes.
 ///
 /// # Errors
 ///
-/// QEMU cannot be started.
-pub fn show(image: &Path, machine: &Machine) -> Result<End> {
-    let status = command(image, machine, None).status().with_context(cannot_start)?;
-    Ok(status.into())
+/// QEMU cannot be started or watched.
+pub fn show(image: &Path, machine: &Machine, limit: Duration) -> Result<End> {
+    let mut child = command(image, machine, None).spawn().with_context(cannot_start)?;
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.into());
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    kill(&mut child)
 }
 
 /// Boots `image` on `machine` to run `test`, for at most `limit`.
