@@ -28,7 +28,7 @@ pub(crate) struct Cost {
 /// If the library cannot be built or the program cannot be started.
 pub(crate) fn run(root: &Path, program: &OsString, arguments: &[OsString]) -> Result<ExitCode> {
     let library = build(root)?;
-    let (_, system) = measure(program, arguments, None)?;
+    let (system_status, system) = measure(program, arguments, None)?;
     let (status, kmem) = measure(program, arguments, Some(&library))?;
     eprintln!("\n{:<14}{:>12}{:>12}{:>10}", "", "system", "kmem", "ratio");
     let row = |what: &str, system: f64, kmem: f64, unit: &str| {
@@ -39,8 +39,16 @@ pub(crate) fn run(root: &Path, program: &OsString, arguments: &[OsString]) -> Re
     row("time", ms(system.wall), ms(kmem.wall), "ms");
     row("CPU time", ms(system.cpu), ms(kmem.cpu), "ms");
     row("peak memory", system.peak_kib as f64, kmem.peak_kib as f64, "K ");
+    if let Some(difference) = difference(system_status, status) {
+        eprintln!("{difference}");
+    }
     let code = status.code().unwrap_or(128 + status.signal().unwrap_or(0));
     Ok(ExitCode::from(code as u8))
+}
+
+/// A line where the program did not end on kmem as it did on the system's malloc.
+fn difference(system: ExitStatus, kmem: ExitStatus) -> Option<String> {
+    (system != kmem).then(|| format!("the program ended differently: {system}; on kmem, {kmem}"))
 }
 
 /// Builds the library, and says where it lies.
@@ -94,5 +102,20 @@ fn wait(child: u32) -> Result<(ExitStatus, libc::rusage)> {
         }
         let error = io::Error::last_os_error();
         ensure!(error.kind() == io::ErrorKind::Interrupted, "waiting for the program: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_are_compared() {
+        let [well, badly] = [0, 1].map(|code| ExitStatus::from_raw(code << 8));
+        let killed = ExitStatus::from_raw(libc::SIGABRT);
+        assert_eq!(difference(well, well), None);
+        assert_eq!(difference(badly, badly), None);
+        let line = difference(well, killed).expect("they differ");
+        assert!(line.contains(&well.to_string()) && line.contains(&killed.to_string()), "{line}");
     }
 }
