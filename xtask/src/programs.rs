@@ -17,7 +17,7 @@ use crate::preload::{self, Cost};
 enum Role {
     /// A program's work: counts for the means.
     Work,
-    /// What it costs to start: shown apart.
+    /// What it costs to start: shown apart, and without a peak, which would be the shell's.
     Start,
 }
 
@@ -286,16 +286,17 @@ fn print(rows: &[(&Program, &Pair)]) {
         let cpu = |costs: &[Cost]| median(costs, |cost| cost.cpu.as_secs_f64() * 1e3);
         let peak = |costs: &[Cost]| median(costs, |cost| cost.peak_kib as f64);
         let (cpu_system, cpu_kmem) = (cpu(&pair.system), cpu(&pair.kmem));
-        let (peak_system, peak_kmem) = (peak(&pair.system), peak(&pair.kmem));
-        let (cpu_ratio, peak_ratio) = (cpu_kmem / cpu_system, peak_kmem / peak_system);
-        println!(
-            "{:<22}{cpu_system:>9.0} ms{cpu_kmem:>9.0} ms{cpu_ratio:>8.3}{peak_system:>10.0} KiB{peak_kmem:>10.0} KiB{peak_ratio:>8.3}",
-            program.name
-        );
-        if program.role == Role::Work {
-            cpu_logs.push(cpu_ratio.ln());
-            peak_logs.push(peak_ratio.ln());
+        let cpu_ratio = cpu_kmem / cpu_system;
+        print!("{:<22}{cpu_system:>9.0} ms{cpu_kmem:>9.0} ms{cpu_ratio:>8.3}", program.name);
+        if program.role == Role::Start {
+            println!();
+            continue;
         }
+        let (peak_system, peak_kmem) = (peak(&pair.system), peak(&pair.kmem));
+        let peak_ratio = peak_kmem / peak_system;
+        println!("{peak_system:>10.0} KiB{peak_kmem:>10.0} KiB{peak_ratio:>8.3}");
+        cpu_logs.push(cpu_ratio.ln());
+        peak_logs.push(peak_ratio.ln());
     }
     let mean = |logs: &[f64]| (logs.iter().sum::<f64>() / logs.len() as f64).exp();
     if !cpu_logs.is_empty() {
