@@ -12,9 +12,10 @@ mod traces;
 mod workloads;
 
 use managers::{
-    LADDER, Manager, PEERS, bins, buddies, chunks, doubly, list, mapping, minimal, pad,
+    LADDER, Manager, PEERS, bins, buddies, chunks, doubly, fastbins, lea, list, mapping, minimal,
+    pad,
 };
-use managers::{segregated, system::PAGE};
+use managers::{segregated, spaced, system::PAGE, unsorted};
 
 /// What one call cost.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,6 +86,29 @@ fn pad_makes_one_system_call_in_8192_bytes_and_reuses_nothing() {
     }
     malloc(&mut p, 100_000, system_calls(1));
     assert_eq!(p.ledger().peak, Some(64 * 1024 + 100_000));
+}
+
+#[test]
+fn unsorted_list_frees_without_a_step_and_hands_out_the_last_first() {
+    let mut u = unsorted::Unsorted::new();
+    let starts = many(&mut u, 1000, 16);
+    for &at in &starts {
+        free(&mut u, at, NOTHING);
+    }
+    for &at in starts.iter().rev() {
+        assert_eq!(malloc(&mut u, 16, steps(1)), at);
+    }
+}
+
+#[test]
+fn unsorted_list_never_coalesces() {
+    let mut u = unsorted::Unsorted::new();
+    let per_growth = unsorted::MIN_UNITS / 2;
+    let starts = many(&mut u, 2 * per_growth, 16);
+    starts.iter().for_each(|&at| u.free(at));
+    // Nothing but chunks of two units is left, side by side as they are: all are looked at in vain.
+    let (_, cost) = cost_of(&mut u, |u| u.malloc(32));
+    assert_eq!(cost, Cost { system_calls: 1, steps: 2 * per_growth });
 }
 
 #[test]
@@ -261,7 +285,131 @@ fn buddies_join_up_to_four_pages_and_give_nothing_back() {
 }
 
 #[test]
-fn every_manager_survives_every_workload_without_overlap() {
+fn spaced_bins_give_every_request_the_best_fit_that_waited_longest() {
+    let mut s = spaced::Spaced::new();
+    // Chunks of one bin, none a neighbour of another.
+    let lens = [1600, 1560, 1600, 1580, 1540, 1600];
+    let starts = lens.map(|len| {
+        let at = s.malloc(len);
+        assert_ne!(s.malloc(8), 0, "a fence");
+        at
+    });
+    starts.iter().for_each(|&at| s.free(at));
+    let calls = s.ledger().system_calls;
+    let expected = [(1550, 1), (1600, 0), (1570, 3), (1600, 2), (1600, 5), (1540, 4)];
+    for (len, number) in expected {
+        assert_eq!(s.malloc(len), starts[number], "{len}");
+    }
+    assert_eq!(s.ledger().system_calls, calls);
+}
+
+#[test]
+fn spaced_bins_take_a_bounded_number_of_steps_and_a_word_a_chunk() {
+    let mut s = spaced::Spaced::new();
+    let starts = many(&mut s, 2000, 56);
+    assert!(starts.windows(2).filter(|pair| pair[1] - pair[0] == 56 + 8).count() >= 1980);
+    for &at in starts.iter().step_by(2) {
+        free(&mut s, at, NOTHING);
+    }
+    let (_, cost) = cost_of(&mut s, |s| s.malloc(128));
+    assert!(cost.steps <= lea::BINS, "{cost:?}");
+    assert_eq!(malloc(&mut s, 56, steps(1)), starts[0], "first in, first out");
+    for &at in starts.iter().skip(1).step_by(2) {
+        s.free(at);
+    }
+}
+
+#[test]
+fn spaced_bins_coalesce_both_ways_in_any_order() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut s = spaced::Spaced::new();
+        let abc = many(&mut s, 3, 56);
+        assert_ne!(s.malloc(lea::MIN_BYTES - 3 * 64 - 8), 0, "all the rest");
+        let calls = s.ledger().system_calls;
+        order.iter().for_each(|&at| s.free(abc[at]));
+        assert_eq!(s.malloc(3 * 64 - 8), abc[0]);
+        assert_eq!(s.ledger().system_calls, calls);
+    }
+}
+
+#[test]
+fn spaced_bins_walk_among_long_chunks_to_keep_them_in_order() {
+    let mut s = spaced::Spaced::new();
+    let starts: Vec<usize> = (0..100).map(|n| (s.malloc(8192 + 8 * n), s.malloc(8)).0).collect();
+    for (n, &at) in starts.iter().rev().enumerate() {
+        let ((), cost) = cost_of(&mut s, |s| s.free(at));
+        assert!(cost.steps >= n, "{cost:?} behind {n} longer ones");
+    }
+}
+
+#[test]
+fn fastbins_coalesce_nothing_until_a_long_request_comes() {
+    let mut f = fastbins::Fastbins::new();
+    let short = fastbins::MOST_FAST - 8;
+    let starts = many(&mut f, 40, short);
+    assert_ne!(f.malloc(lea::MIN_BYTES - 40 * fastbins::MOST_FAST - 8), 0, "all the rest");
+    for &at in &starts {
+        free(&mut f, at, NOTHING);
+    }
+    for &at in starts.iter().rev() {
+        assert_eq!(malloc(&mut f, short, steps(1)), at, "last in, first out");
+    }
+    for &at in &starts {
+        free(&mut f, at, NOTHING);
+    }
+    let (whole, cost) = cost_of(&mut f, |f| f.malloc(40 * fastbins::MOST_FAST - 8));
+    assert_eq!((whole, cost.system_calls), (starts[0], 0), "coalesced, all of them");
+    assert!(cost.steps >= starts.len(), "one request pays for all: {cost:?}");
+}
+
+#[test]
+fn fastbins_are_emptied_before_the_heap_grows() {
+    let mut f = fastbins::Fastbins::new();
+    let starts = many(&mut f, lea::MIN_BYTES / 64, 56);
+    let calls = f.ledger().system_calls;
+    starts.iter().for_each(|&at| f.free(at));
+    assert!(starts.contains(&f.malloc(200)), "a short request that nothing else serves");
+    assert_eq!(f.ledger().system_calls, calls);
+}
+
+#[test]
+fn an_unsorted_bin_gives_every_chunk_one_chance_to_fit() {
+    let mut f = fastbins::Fastbins::new();
+    let lens = [1000, 2000, 3000, 4000];
+    let starts = lens.map(|len| {
+        let at = f.malloc(len);
+        assert_ne!(f.malloc(8), 0, "a fence");
+        at
+    });
+    for &at in &starts {
+        free(&mut f, at, NOTHING);
+    }
+    // What is left of the heap waits in front of them.
+    assert_eq!(malloc(&mut f, 2000, steps(3)), starts[1]);
+    assert_eq!(malloc(&mut f, 4000, steps(2)), starts[3]);
+    let (first, cost) = cost_of(&mut f, |f| f.malloc(1000));
+    assert!(first == starts[0] && cost.steps > 0, "from its bin: {cost:?}");
+}
+
+/// Writes `mark` to the first and the last byte of a block.
+fn write(at: usize, len: usize, mark: u8) {
+    let first: *mut u8 = std::ptr::with_exposed_provenance_mut(at);
+    // SAFETY: a manager has handed out these `len` bytes, at least one, and has not got them back.
+    unsafe {
+        first.write_volatile(mark);
+        first.add(len - 1).write_volatile(mark);
+    }
+}
+
+/// What stands there.
+fn read(at: usize, len: usize) -> [u8; 2] {
+    let first: *const u8 = std::ptr::with_exposed_provenance(at);
+    // SAFETY: as in `write`.
+    unsafe { [first.read_volatile(), first.add(len - 1).read_volatile()] }
+}
+
+#[test]
+fn every_manager_survives_every_workload_and_leaves_blocks_alone() {
     let mut workloads = workloads::published(300, 512);
     workloads.push(workloads::ints(100));
     for (name, make) in LADDER.iter().chain(&PEERS) {
@@ -278,10 +426,13 @@ fn every_manager_survives_every_workload_without_overlap() {
                         assert!(at != 0 && apart, "{name}, {}: {at:#x}", workload.name);
                         live.insert(at, len);
                         slots[slot] = at;
+                        write(at, len, slot as u8);
                     }
                     workloads::Call::Free(slot) => {
-                        live.remove(&slots[slot]);
-                        manager.free(slots[slot]);
+                        let at = slots[slot];
+                        let len = live.remove(&at).expect("a block");
+                        assert_eq!(read(at, len), [slot as u8; 2], "{name}, {}", workload.name);
+                        manager.free(at);
                     }
                 }
             }

@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     println!(
         "{count} blocks of up to {MOST} bytes, each written to at both ends; every run in a process of \
-         its own.\nSteps are chunks and bins looked at.\n"
+         its own.\nSteps are chunks and bins looked at; of buddies, halvings and joins too.\n"
     );
     let mut results = Vec::new();
     for (number, workload) in workloads.iter().enumerate() {

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 use super::workloads::{Cost, Workload};
 
 /// One for each manager.
-const COLOURS: [RGBColor; 12] = [
+const COLOURS: [RGBColor; 15] = [
     RGBColor(228, 26, 28),
     RGBColor(255, 127, 0),
     RGBColor(166, 86, 40),
@@ -18,6 +18,9 @@ const COLOURS: [RGBColor; 12] = [
     RGBColor(0, 0, 0),
     RGBColor(188, 189, 34),
     RGBColor(0, 100, 0),
+    RGBColor(255, 187, 120),
+    RGBColor(140, 86, 220),
+    RGBColor(0, 60, 160),
 ];
 
 /// Draws `results` (manager, workload, cost) into the file `path`.

@@ -4,26 +4,33 @@
 //! | --- | --- | --- | --- | --- |
 //! | [`minimal`] | a program break | a system call | nothing | none |
 //! | [`pad`] | a pad above it | O(1), few system calls | nothing | none |
-//! | [`list`] | a free list by address, headers | O(n) | O(n) | coalesces |
+//! | [`unsorted`] | headers, a stack of free chunks | O(n) | O(1) | splits, no coalescing |
+//! | [`list`] | a free list by address | O(n) | O(n) | coalesces |
 //! | [`doubly`] | footers and backward links | O(n) | O(1) | coalesces |
 //! | [`bins`] | one list for each size | O(1) | O(1) | coalesces |
 //! | [`mapping`] | mappings instead of a heap | a system call | a system call | by the system |
 //! | [`segregated`] | no headers: page number to size | O(1) | O(1) | by size, no coalescing |
 //! | [`chunks`] | tags in the words of the neighbour | O(n) | O(1) | coalesces backwards |
 //! | [`buddies`] | power-of-two buddies in bins | O(1) | O(1) | coalesces buddies |
+//! | [`spaced`] | dlmalloc's bins: a best fit for every size | O(1) | O(1) if short | coalesces |
+//! | [`fastbins`] | stacks of short chunks, an unsorted bin | O(1) mostly | O(1) | coalesces when it must |
 
 pub(crate) mod bins;
 pub(crate) mod buddies;
 pub(crate) mod chunks;
 pub(crate) mod doubly;
+pub(crate) mod fastbins;
+pub(crate) mod lea;
 pub(crate) mod list;
 pub(crate) mod mapping;
 pub(crate) mod minimal;
 pub(crate) mod pad;
 pub(crate) mod peers;
 pub(crate) mod segregated;
+pub(crate) mod spaced;
 pub(crate) mod system;
 pub(crate) mod tags;
+pub(crate) mod unsorted;
 
 pub(crate) use system::System;
 
@@ -32,7 +39,7 @@ pub(crate) use system::System;
 pub(crate) struct Ledger {
     /// System calls; `None` where they cannot be counted.
     pub system_calls: Option<usize>,
-    /// Chunks and bins looked at; `None` where they cannot be counted.
+    /// Chunks and bins looked at, halvings and joins of buddies; `None` where they cannot be counted.
     pub steps: Option<usize>,
     /// Most bytes held from the system at any time; `None` where it cannot be told.
     pub peak: Option<usize>,
@@ -59,9 +66,10 @@ pub(crate) fn ledger(system: &System, steps: usize) -> Ledger {
 pub(crate) type Maker = (&'static str, fn() -> Box<dyn Manager>);
 
 /// The managers of the lectures in their order.
-pub(crate) const LADDER: [Maker; 9] = [
+pub(crate) const LADDER: [Maker; 12] = [
     ("minimal", || Box::new(minimal::Minimal::new())),
     ("pad", || Box::new(pad::Pad::new())),
+    ("unsorted list", || Box::new(unsorted::Unsorted::new())),
     ("list", || Box::new(list::List::new())),
     ("doubly linked", || Box::new(doubly::Doubly::new())),
     ("bins", || Box::new(bins::Bins::new())),
@@ -69,6 +77,8 @@ pub(crate) const LADDER: [Maker; 9] = [
     ("segregated", || Box::new(segregated::Segregated::new())),
     ("chunks", || Box::new(chunks::Chunks::new())),
     ("buddies", || Box::new(buddies::Buddies::new())),
+    ("spaced bins", || Box::new(spaced::Spaced::new())),
+    ("fastbins", || Box::new(fastbins::Fastbins::new())),
 ];
 
 /// What people use instead.
