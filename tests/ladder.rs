@@ -3,6 +3,8 @@
 
 #![cfg(feature = "mmap")]
 
+#[path = "../examples/ladder/arguments.rs"]
+mod arguments;
 #[path = "../examples/ladder/managers/mod.rs"]
 mod managers;
 #[path = "../examples/ladder/traces.rs"]
@@ -389,6 +391,37 @@ fn an_unsorted_bin_gives_every_chunk_one_chance_to_fit() {
     assert_eq!(malloc(&mut f, 4000, steps(2)), starts[3]);
     let (first, cost) = cost_of(&mut f, |f| f.malloc(1000));
     assert!(first == starts[0] && cost.steps > 0, "from its bin: {cost:?}");
+}
+
+#[test]
+fn workloads_of_any_length_free_what_they_allocated_once() {
+    for count in [1, 2, 3, 4, 5, 100, 101] {
+        for workload in workloads::published(count, 512) {
+            let mut full = vec![false; workload.slots];
+            for call in &workload.calls {
+                let (slot, is_malloc) = match *call {
+                    workloads::Call::Malloc(slot, _) => (slot, true),
+                    workloads::Call::Free(slot) => (slot, false),
+                };
+                assert_ne!(full[slot], is_malloc, "{}, {count} blocks: {call:?}", workload.name);
+                full[slot] = is_malloc;
+            }
+            assert!(full.iter().all(|&full| !full), "{}, {count} blocks", workload.name);
+        }
+    }
+}
+
+#[test]
+fn the_command_line_is_a_number_of_blocks() {
+    use arguments::Request;
+    let parse = |words: &[&str]| arguments::parse(lexopt::Parser::from_args(words));
+    assert_eq!(parse(&[]).unwrap(), Request::Climb(10_000));
+    assert_eq!(parse(&["1"]).unwrap(), Request::Climb(1));
+    assert_eq!(parse(&["--help"]).unwrap(), Request::Help);
+    assert!(arguments::USAGE.contains("10,000"));
+    for words in [&["0"][..], &["abc"], &[""], &["-1"], &["1", "2"], &["--blocks"]] {
+        parse(words).expect_err("makes no sense");
+    }
 }
 
 /// Writes `mark` to the first and the last byte of a block.

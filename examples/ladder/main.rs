@@ -5,31 +5,48 @@
 //! cargo run --release --features mmap --example ladder -- 2000    # with 2,000 blocks
 //! ```
 
+mod arguments;
 #[expect(dead_code, reason = "examples/traces views the chunks")]
 mod managers;
 mod measure;
 mod plot;
 mod workloads;
 
+use std::error::Error;
+use std::process::ExitCode;
+
+use arguments::{Request, USAGE};
 use workloads::{Call, Cost, Workload};
 
-/// Blocks of a workload, unless the command line says otherwise.
-const COUNT: usize = 10_000;
 /// Most bytes of a block.
 const MOST: usize = 512;
 /// Where the plot goes.
 const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/ladder.svg");
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let count = match arguments.first().map(String::as_str) {
-        Some(measure::CHILD) => {
-            measure::child(&arguments[1..], workloads);
-            return Ok(());
+fn main() -> ExitCode {
+    let done = match arguments::parse(lexopt::Parser::from_env()) {
+        Ok(Request::Help) => {
+            println!("{USAGE}");
+            Ok(())
         }
-        Some(text) => text.parse()?,
-        None => COUNT,
+        Ok(Request::Child(arguments)) => {
+            measure::child(&arguments, workloads);
+            Ok(())
+        }
+        Ok(Request::Climb(count)) => climb(count),
+        Err(error) => Err(format!("{error}\n{USAGE}").into()),
     };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ladder: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the tables and draws the plot.
+fn climb(count: usize) -> Result<(), Box<dyn Error>> {
     let workloads = workloads(count);
 
     println!(

@@ -7,6 +7,7 @@
 //! not held against a manager.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{Write, stdout};
 use std::process::Command;
 
@@ -14,7 +15,7 @@ use super::managers::{LADDER, Ledger, Maker, PEERS};
 use super::workloads::{self, Call, Cost, Workload};
 
 /// The first argument of a child; manager, workload, blocks and slice follow.
-pub(crate) const CHILD: &str = "--child";
+const CHILD: &str = "--child";
 
 /// Runs of which the best time of every slice counts.
 const RUNS: usize = 5;
@@ -92,12 +93,13 @@ fn best_of_runs(
 }
 
 /// A child's work: one run, and what it cost on the standard output, or nothing if memory ran out.
-pub(crate) fn child(arguments: &[String], of_all: impl Fn(usize) -> Vec<Workload>) {
-    let [manager, numbers @ ..] = arguments else { panic!("a child is told a manager") };
+pub(crate) fn child(arguments: &[OsString], of_all: impl Fn(usize) -> Vec<Workload>) {
+    let words: Vec<&str> = arguments.iter().map(|word| word.to_str().expect("text")).collect();
+    let [manager, ref numbers @ ..] = words[..] else { panic!("a child is told a manager") };
     let numbers: Vec<usize> = numbers.iter().map(|word| word.parse().expect("a number")).collect();
     let [workload, count, slice] = numbers[..] else { panic!("a child is told three numbers") };
     let workload = of_all(count).swap_remove(workload);
-    let (_, make) = managers().find(|(name, _)| name == manager).expect("a manager's name");
+    let (_, make) = managers().find(|(name, _)| *name == manager).expect("a manager's name");
     let mut manager = make();
     let mut times = Vec::with_capacity(workload.calls.len().div_ceil(slice));
     let (mut worst_malloc_steps, mut worst_free_steps, mut steps) = (None, None, 0);

@@ -80,7 +80,7 @@ fn queue(name: &'static str, count: usize, len: impl Fn(&mut Random) -> usize) -
 /// Slots are filled and emptied in random order, then emptied.
 fn shuffled(name: &'static str, count: usize, len: impl Fn(&mut Random) -> usize) -> Workload {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let slots = count / 4;
+    let slots = (count / 4).max(1);
     let mut full = vec![false; slots];
     let mut calls = Vec::new();
     for _ in 0..2 * count {
@@ -101,7 +101,7 @@ fn shuffled(name: &'static str, count: usize, len: impl Fn(&mut Random) -> usize
 fn worst(count: usize, most: usize) -> Workload {
     let mut calls: Vec<Call> = (0..count).map(|slot| Call::Malloc(slot, most / 2)).collect();
     calls.extend((0..count).step_by(2).map(Call::Free));
-    calls.extend((0..count / 2).map(|pair| Call::Malloc(2 * pair, most)));
+    calls.extend((0..count).step_by(2).map(|slot| Call::Malloc(slot, most)));
     calls.extend((0..count).map(Call::Free));
     Workload { name: "worst case for a list", slots: count, calls }
 }
