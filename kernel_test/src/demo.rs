@@ -7,10 +7,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use kmem::report::{Buddyinfo, HeapMap, Slabinfo, ZoneSummary};
-use kmem::{Frame, FrameRange, Order};
+use kmem::{FrameRange, Order};
 
 use crate::memory::{HEAP, PAGES};
 use crate::{fw_cfg, memory, println, timer};
+
+/// Characters of a heap map: eight lines, so that map and tables fit a screen.
+const MAP_CELLS: usize = 512;
 
 /// Shows it all on the serial port.
 pub(crate) fn run() {
@@ -48,8 +51,13 @@ fn allocators(when: &str) {
     println!("buddyinfo, orders 0 to {}:\n{}", Order::MAX.get(), Buddyinfo(&PAGES));
     println!("slabinfo:\n{slabs}");
     println!("zones:\n{}", ZoneSummary(&PAGES));
-    println!("16 MiB, . available, c on a CPU, S slabs, H page runs, R reserved, F frames in use:");
-    println!("{}", HeapMap::new(&PAGES, first_of_highest_zone(), 256));
+    let range = highest_zone();
+    let mib = range.len_bytes() >> 20;
+    println!(
+        "{mib} MiB: . available, c on a CPU, S slabs, H page runs, R reserved, F frames in use,"
+    );
+    println!(": several of these, at least half of it available, + less; a blank is no memory:");
+    println!("{}", HeapMap::new(&PAGES, range, MAP_CELLS));
     let stats = HEAP.stats();
     println!(
         "heap: {} KiB live, {} KiB held, {} page runs\n",
@@ -59,10 +67,9 @@ fn allocators(when: &str) {
     );
 }
 
-/// The 16 MiB that the heap's first frames come from.
-fn first_of_highest_zone() -> FrameRange {
-    let start = PAGES.zones().last().map_or(Frame::ZERO, |zone| zone.cover.start());
-    FrameRange::from_len(start, 4096).unwrap_or(FrameRange::EMPTY)
+/// The whole zone that requests without limits are served from first.
+fn highest_zone() -> FrameRange {
+    PAGES.zones().last().map_or(FrameRange::EMPTY, |zone| zone.cover)
 }
 
 /// A workload: words, an index of them, and readers that share it.
