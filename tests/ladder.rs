@@ -490,6 +490,29 @@ C is freed        | 2^4 |
 }
 
 #[test]
+fn the_buddy_example_has_the_fields_of_a_buddy_structure() {
+    let text = traces::buddy_fields();
+    let step = |name: &str| -> Vec<&str> {
+        let mut lines = text.lines().skip_while(|line| !line.starts_with(name));
+        let first = lines.next().expect("a step");
+        let rest = lines.take_while(|line| line.starts_with(' '));
+        std::iter::once(first).chain(rest).map(|line| line[19..].trim()).collect()
+    };
+    assert_eq!(text.lines().next().unwrap().trim(), "| at KiB | TAG | TYPE | INDEX |");
+    assert_eq!(step("1 MiB"), ["0 |   0 |   -- |     4 |"]);
+    let fullest = [
+        "0 |   1 |   LL |     0 | A",
+        "64 |   1 |   RL |     0 | C",
+        "128 |   1 |   RL |     1 | B",
+        "256 |   1 |   LR |     1 | D",
+        "384 |   0 |   RR |     1 |",
+        "512 |   0 |   R- |     3 |",
+    ];
+    assert_eq!(step("D requests"), fullest);
+    assert_eq!(step("C is freed"), step("1 MiB"));
+}
+
+#[test]
 fn the_five_mallocs_fragment_coalesce_and_reuse_as_drawn() {
     let expected = "\
 p1 = malloc(3)  111.............

@@ -16,9 +16,66 @@ const FRAME_BYTES: usize = 4 * KIB;
 const BLOCK_BYTES: usize = 64 * KIB;
 const SPAN_BYTES: usize = 1024 * KIB;
 
+/// A block of the buddy example, of `2^power` times 64 KiB.
+struct Block {
+    /// In units of 64 KiB.
+    start: usize,
+    power: u32,
+    is_allocated: bool,
+    name: Option<char>,
+}
+
 /// Requests of 34, 66, 35 and 67 KiB in 1 MiB of 64 KiB blocks, and their frees, on kmem's buddy
 /// allocator. One line a step: the blocks from the lowest address on, `2^k` times 64 KiB each.
 pub(crate) fn buddy_blocks() -> String {
+    let show = |block: &Block| {
+        let size = format!("2^{}", block.power);
+        block.name.map_or(size.clone(), |name| format!("{name}: {size}"))
+    };
+    let line = |(step, blocks): (String, Vec<Block>)| {
+        let blocks: Vec<String> = blocks.iter().map(show).collect();
+        format!("{step:<18}| {} |\n", blocks.join(" | "))
+    };
+    buddy_steps().into_iter().map(line).collect()
+}
+
+/// The same blocks as the fields of a buddy structure, one line a block.
+///
+/// | field | says |
+/// | --- | --- |
+/// | TAG | 1: allocated; 0: free |
+/// | TYPE | whether the block is the left or the right buddy, then whether its parent is; `-`: it is no buddy |
+/// | INDEX | the power of two that is its size |
+///
+/// kmem stores none but the first and the last, a byte a frame: the type follows from the address.
+pub(crate) fn buddy_fields() -> String {
+    let mut text = format!("{:<18}| at KiB | TAG | TYPE | INDEX |\n", "");
+    for (step, blocks) in buddy_steps() {
+        let mut step = step.as_str();
+        for Block { start, power, is_allocated, name } in blocks {
+            let (at, tag) = (start * BLOCK_BYTES / KIB, u8::from(is_allocated));
+            let kind = [side(start, power), side(start, power + 1)];
+            let kind = String::from_iter(kind);
+            let name = name.map_or(String::new(), |name| format!(" {name}"));
+            let _ =
+                writeln!(text, "{step:<18}| {at:>6} | {tag:>3} | {kind:>4} | {power:>5} |{name}");
+            step = "";
+        }
+    }
+    text
+}
+
+/// Which buddy the block of that size is that `start` lies in.
+fn side(start: usize, power: u32) -> char {
+    match start >> power & 1 {
+        _ if BLOCK_BYTES << power >= SPAN_BYTES => '-',
+        0 => 'L',
+        _ => 'R',
+    }
+}
+
+/// What happens in the example, and the blocks after it, from the lowest address on.
+fn buddy_steps() -> Vec<(String, Vec<Block>)> {
     let cover = Frame::new(0)
         .and_then(|start| FrameRange::from_len(start, SPAN_BYTES / FRAME_BYTES))
         .expect("1 MiB of frames");
@@ -35,45 +92,38 @@ pub(crate) fn buddy_blocks() -> String {
         Order::new(frames.ilog2() as u8).expect("an order")
     };
     let mut named: Vec<(char, Frame, Order)> = Vec::new();
-    let mut text = line("1 MiB", &blocks(&buddy, cover, &named));
+    let mut steps = vec![("1 MiB".to_owned(), blocks(&buddy, cover, &named))];
     for (name, kib) in [('A', 34), ('B', 66), ('C', 35), ('D', 67)] {
         let order = order_for(kib * KIB);
         let frame = buddy.alloc(order, BlockOwner::Caller, Placement::Low).expect("room");
         named.push((name, frame, order));
-        text += &line(&format!("{name} requests {kib} KiB"), &blocks(&buddy, cover, &named));
+        steps.push((format!("{name} requests {kib} KiB"), blocks(&buddy, cover, &named)));
     }
     for freed in ['B', 'D', 'A', 'C'] {
         let at = named.iter().position(|&(name, ..)| name == freed).expect("an allocated block");
         let (_, frame, order) = named.remove(at);
         buddy.free(frame, order, BlockOwner::Caller).expect("an allocated block");
-        text += &line(&format!("{freed} is freed"), &blocks(&buddy, cover, &named));
+        steps.push((format!("{freed} is freed"), blocks(&buddy, cover, &named)));
     }
-    text
+    steps
 }
 
-fn line(step: &str, state: &str) -> String {
-    format!("{step:<18}| {state} |\n")
-}
-
-fn blocks(buddy: &Buddy<'_>, cover: FrameRange, named: &[(char, Frame, Order)]) -> String {
-    let mut parts = Vec::new();
-    let mut at = cover.start();
-    while cover.contains(at) {
-        let (name, order) = match buddy.lookup(at) {
-            FrameState::Allocated { head, order, .. } => {
-                (named.iter().find(|(_, frame, _)| *frame == head).map(|(name, ..)| name), order)
-            }
-            FrameState::Available { order, .. } => (None, order),
+fn blocks(buddy: &Buddy<'_>, cover: FrameRange, named: &[(char, Frame, Order)]) -> Vec<Block> {
+    let mut all = Vec::new();
+    let mut start = 0;
+    while start < SPAN_BYTES / BLOCK_BYTES {
+        let at = cover.start().checked_add(start * BLOCK_BYTES / FRAME_BYTES).expect("in the span");
+        let (is_allocated, order) = match buddy.lookup(at) {
+            FrameState::Allocated { order, .. } => (true, order),
+            FrameState::Available { order, .. } => (false, order),
             other => unreachable!("{other:?} in a span without holes"),
         };
+        let name = named.iter().find(|(_, frame, _)| *frame == at).map(|&(name, ..)| name);
         let power = (order.frames() * FRAME_BYTES / BLOCK_BYTES).ilog2();
-        parts.push(name.map_or(format!("2^{power}"), |name| format!("{name}: 2^{power}")));
-        match at.checked_add(order.frames()) {
-            Some(next) => at = next,
-            None => break,
-        }
+        all.push(Block { start, power, is_allocated, name });
+        start += 1 << power;
     }
-    parts.join(" | ")
+    all
 }
 
 /// The five mallocs of 3, 1, 4, 6 and 2 units with frees among them, under first fit. One line a

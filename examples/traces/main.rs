@@ -16,6 +16,8 @@ const BASE: usize = 0x555_5555_9000;
 fn main() {
     println!("Buddies: 1 MiB in blocks of 64 KiB times powers of two\n");
     println!("{}", traces::buddy_blocks());
+    println!("The same blocks by the fields of a buddy structure\n");
+    println!("{}", traces::buddy_fields());
     println!("First fit: five mallocs, and frees among them\n");
     println!("{}", traces::five_mallocs());
     let (before, after) = traces::five_chunks(BASE);
