@@ -1,4 +1,5 @@
-//! Virtual and resident size: what mapping a page costs, and what touching it costs.
+//! Virtual and resident size: what mapping a page costs, what touching it costs, and the piece of the
+//! process's memory that the page becomes.
 //!
 //! ```sh
 //! cargo run --features mmap --example vsz
@@ -9,7 +10,8 @@ mod observe;
 fn main() {
     println!("{:<26} {:>12} {:>12}   why", "step", "virtual KiB", "resident KiB");
     let mut before = None;
-    for (step, why, sizes) in observe::steps() {
+    let findings = observe::findings();
+    for (step, why, sizes) in findings.steps {
         let change = |now: u64, then: u64| now as i64 / 1024 - then as i64 / 1024;
         let (more_virtual, more_resident) = before.map_or((0, 0), |before: observe::Sizes| {
             (
@@ -23,5 +25,14 @@ fn main() {
             sizes.resident_bytes / 1024,
         );
         before = Some(sizes);
+    }
+
+    println!("\nThe page lies at {:x}. Of its line, /proc/self/maps says", findings.page);
+    for (when, lines) in findings.lines {
+        println!("\n{when}:");
+        match &lines[..] {
+            [] => println!("  nothing"),
+            lines => lines.iter().for_each(|line| println!("  {line}")),
+        }
     }
 }
