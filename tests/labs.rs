@@ -1,5 +1,5 @@
-//! The two C libraries of `examples/`, built as their documentation says, linked by `cc` with the
-//! C tests that lie beside them, and run. The tests check every promise of the headers, the
+//! The two C libraries of `examples/`, built as their documentation says, linked by `cc` and by
+//! `g++` with the tests that lie beside them, and run. The tests check every promise of the headers, the
 //! process's virtual size, and that nothing calls the C library's heap.
 
 #![cfg(feature = "mmap")]
@@ -32,8 +32,12 @@ fn run(command: &mut Command) {
 const PROFILE: (&str, &str) =
     if cfg!(debug_assertions) { ("dev", "debug") } else { ("release", "release") };
 
-/// Builds the example, links it with its C test and runs that.
-fn test_in_c(example: &str, test: &str) {
+/// A compiler and its options: the language of the test.
+const C: &[&str] = &["cc", "-std=gnu11"];
+const CPP: &[&str] = &["g++", "-std=gnu++17", "-x", "c++"];
+
+/// Builds the example, links it with its test and runs that, in C and in C++.
+fn test_in_c_and_cpp(example: &str, test: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let target = scratch.parent().expect("a target directory");
@@ -43,24 +47,32 @@ fn test_in_c(example: &str, test: &str) {
         .arg("--target-dir")
         .arg(target));
 
-    let program = scratch.join(test);
-    let guards = GUARDED.iter().map(|name| format!("-Wl,--wrap={name}"));
-    run(Command::new("cc")
-        .args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"])
-        .args(guards)
-        .arg("-o")
-        .arg(&program)
-        .arg(root.join("examples").join(example).join(test).with_extension("c"))
-        .arg(target.join(PROFILE.1).join("examples").join(format!("lib{example}.a"))));
-    run(&mut Command::new(program));
+    let guards: Vec<String> = GUARDED.iter().map(|name| format!("-Wl,--wrap={name}")).collect();
+    for language in [C, CPP] {
+        if Command::new(language[0]).arg("--version").output().is_err() {
+            println!("{} is not installed, and left out", language[0]);
+            continue;
+        }
+        let program = scratch.join(format!("{test}-{}", language[0]));
+        run(Command::new(language[0])
+            .args(["-O1", "-Wall", "-Wextra", "-Werror"])
+            .args(&guards)
+            .arg("-o")
+            .arg(&program)
+            .args(&language[1..])
+            .arg(root.join("examples").join(example).join(test).with_extension("c"))
+            .args(["-x", "none"])
+            .arg(target.join(PROFILE.1).join("examples").join(format!("lib{example}.a"))));
+        run(&mut Command::new(program));
+    }
 }
 
 #[test]
 fn the_page_manager_keeps_its_header_s_promises() {
-    test_in_c("lab_page", "test_alloc");
+    test_in_c_and_cpp("lab_page", "test_alloc");
 }
 
 #[test]
 fn the_elastic_manager_keeps_its_header_s_promises() {
-    test_in_c("lab_elastic", "test_ealloc");
+    test_in_c_and_cpp("lab_elastic", "test_ealloc");
 }

@@ -40,7 +40,10 @@ static void used(const char *name)
     _exit(2);
 }
 
-/* Every way into the C library's heap. */
+/* Every way into the C library's heap, by the linker's names for them. */
+#ifdef __cplusplus
+extern "C" {
+#endif
 void *__wrap_malloc(size_t size) { (void)size; used("malloc"); return NULL; }
 void *__wrap_calloc(size_t count, size_t size) { (void)count, (void)size; used("calloc"); return NULL; }
 void *__wrap_realloc(void *at, size_t size) { (void)at, (void)size; used("realloc"); return NULL; }
@@ -50,6 +53,9 @@ void *__wrap_memalign(size_t align, size_t size) { (void)align, (void)size; used
 void __wrap_free(void *at) { (void)at; used("free"); }
 void *__wrap_sbrk(ptrdiff_t by) { (void)by; used("sbrk"); return NULL; }
 int __wrap_brk(void *at) { (void)at; used("brk"); return 1; }
+#ifdef __cplusplus
+}
+#endif
 
 /* Puts standard error into a pipe, so that what is reported can be counted. */
 static int reports_from = -1;

@@ -7,6 +7,10 @@
 #define MINALLOC 256
 #define MAXPAGES 1024
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Starts the manager, if it is not running; maps nothing. */
 void init_alloc(void);
 
@@ -20,5 +24,9 @@ char *alloc(int size);
 /* Takes back a chunk that `alloc` returned; it merges with what is left beside it in its page.
  * Any other pointer is refused, and reported on standard error. Pages stay mapped. */
 void dealloc(char *chunk);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

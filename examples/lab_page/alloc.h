@@ -6,6 +6,10 @@
 #define PAGESIZE 4096
 #define MINALLOC 8
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Maps the page. 0, or non-zero if there is one already or the system has none. */
 int init_alloc(void);
 
@@ -19,5 +23,9 @@ char *alloc(int size);
 /* Takes back a chunk that `alloc` returned; it merges with what is left beside it. Any other
  * pointer is refused, and reported on standard error. */
 void dealloc(char *chunk);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
