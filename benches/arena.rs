@@ -121,7 +121,7 @@ fn main() {
         let lanes = lanes(&options, mixed, |ranges, live, random| replace(ranges, live, random));
         race(case, 1, lanes, &options, &mut report);
     }
-    report.finish();
+    report.finish(&options);
 }
 
 /// One lane for each allocator that is wanted, prepared by `prepare`, whose batches are `batch`.

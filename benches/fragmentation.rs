@@ -20,7 +20,7 @@ fn main() {
     let mut report = Report::new("fragmentation", &options);
     large_blocks(&options, &mut report);
     rounding(&options, &mut report);
-    report.finish();
+    report.finish(&options);
 }
 
 fn large_blocks(options: &Options, report: &mut Report) {

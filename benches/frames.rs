@@ -33,7 +33,7 @@ fn main() {
     let mut report = Report::new("frames", &options);
     single_thread(&options, &mut report);
     two_threads(&options, &mut report);
-    report.finish();
+    report.finish(&options);
 }
 
 fn single_thread(options: &Options, report: &mut Report) {

@@ -55,7 +55,7 @@ fn main() {
         });
         compare(case, lanes, &options, &mut report);
     }
-    report.finish();
+    report.finish(&options);
 }
 
 /// One table a size, and one of what the largest costs as a multiple of the smallest.

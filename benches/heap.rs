@@ -22,7 +22,7 @@ fn main() {
     time(&options, &mut report);
     threads(&options, &mut report);
     memory(&options, &mut report);
-    report.finish();
+    report.finish(&options);
 }
 
 fn time(options: &Options, report: &mut Report) {

@@ -30,7 +30,7 @@ fn main() {
         });
         race(case, 1, lanes, &options, &mut report);
     }
-    report.finish();
+    report.finish(&options);
 }
 
 fn object_pair<const SIZE: usize>(options: &Options, report: &mut Report) {

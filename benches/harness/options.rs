@@ -1,5 +1,6 @@
 //! The command line of every benchmark.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -13,11 +14,37 @@ Options (after `--`):
   --list          name the cases
   --help          this";
 
+/// A part of the names that are wanted.
+#[derive(Clone, Debug)]
+struct Filter {
+    text: String,
+    /// Whether there was such a name.
+    found: Cell<bool>,
+}
+
+impl Filter {
+    fn new(text: String) -> Self {
+        Self { text, found: Cell::new(false) }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        let matches = name.contains(&self.text);
+        self.found.set(self.found.get() || matches);
+        matches
+    }
+}
+
+/// Whether the name is wanted: every filter is asked, so that each knows whether it found something.
+fn is_wanted(filters: &[Filter], name: &str) -> bool {
+    let matching = filters.iter().filter(|filter| filter.matches(name)).count();
+    filters.is_empty() || matching > 0
+}
+
 /// What the command line asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    cases: Vec<String>,
-    peers: Vec<String>,
+    cases: Vec<Filter>,
+    peers: Vec<Filter>,
     quick: bool,
     /// Print the rows of README's table and nothing else.
     pub markdown: bool,
@@ -40,9 +67,9 @@ impl Options {
         let mut options = Self::default();
         while let Some(arg) = parser.next()? {
             match arg {
-                Arg::Long("case") => options.cases.push(parser.value()?.string()?),
-                Arg::Value(case) => options.cases.push(case.string()?),
-                Arg::Long("peer") => options.peers.push(parser.value()?.string()?),
+                Arg::Long("case") => options.cases.push(Filter::new(parser.value()?.string()?)),
+                Arg::Value(case) => options.cases.push(Filter::new(case.string()?)),
+                Arg::Long("peer") => options.peers.push(Filter::new(parser.value()?.string()?)),
                 Arg::Long("quick") => options.quick = true,
                 Arg::Long("markdown") => options.markdown = true,
                 Arg::Long("list") => options.list = true,
@@ -65,14 +92,29 @@ impl Options {
             println!("{case}");
             return false;
         }
-        self.cases.is_empty() || self.cases.iter().any(|text| case.contains(text.as_str()))
+        is_wanted(&self.cases, case)
     }
 
     /// Whether the allocator is to take part. kmem always does.
     pub fn wants_peer(&self, peer: &str) -> bool {
-        peer.starts_with("kmem")
-            || self.peers.is_empty()
-            || self.peers.iter().any(|text| peer.contains(text.as_str()))
+        let is_wanted = is_wanted(&self.peers, peer);
+        is_wanted || peer.starts_with("kmem")
+    }
+
+    /// What was asked for by name and is not there, after all cases were offered.
+    pub fn nowhere_found(&self) -> Option<String> {
+        if self.list {
+            return None;
+        }
+        let missing = |filters: &[Filter]| {
+            let filter = filters.iter().find(|filter| !filter.found.get())?;
+            Some(filter.text.clone())
+        };
+        match missing(&self.cases) {
+            Some(case) => Some(format!("no case has {case:?} in its name; --list names them")),
+            None => missing(&self.peers)
+                .map(|peer| format!("no peer in these cases has {peer:?} in its name")),
+        }
     }
 
     /// How long one allocator may run in one case.
@@ -83,5 +125,47 @@ impl Options {
     /// `full`, or a tenth of it with `--quick`.
     pub fn scaled(&self, full: usize) -> usize {
         if self.quick { full / 10 } else { full }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Offers two cases with two peers each, as the benchmarks do; what is said at the end.
+    fn offered(arguments: &[&str]) -> Option<String> {
+        let options = Options::parse(Parser::from_args(arguments)).expect("well formed");
+        for case in ["frame pair", "2 MiB pair"] {
+            if options.wants_case(case) {
+                for peer in ["kmem", "kmem, buddy alone", "frame-alloc"] {
+                    options.wants_peer(peer);
+                }
+            }
+        }
+        options.nowhere_found()
+    }
+
+    #[test]
+    fn what_is_there_is_found() {
+        let lines: [&[&str]; 6] = [
+            &[],
+            &["pair"],
+            &["frame pair", "--case", "2 MiB", "--peer", "frame"],
+            &["--peer", "kmem", "--peer", "buddy"],
+            &["--list", "nonsense"],
+            &["--quick", "--markdown"],
+        ];
+        for line in lines {
+            assert_eq!(offered(line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let expected = "no case has \"triple\" in its name; --list names them";
+        assert_eq!(offered(&["triple"]).as_deref(), Some(expected));
+        assert_eq!(offered(&["pair", "--case", "triple"]).as_deref(), Some(expected));
+        let expected = "no peer in these cases has \"nosuch\" in its name";
+        assert_eq!(offered(&["--peer", "frame", "--peer", "nosuch"]).as_deref(), Some(expected));
     }
 }

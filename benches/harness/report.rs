@@ -154,8 +154,17 @@ impl Report {
         self.tables.push(table);
     }
 
-    /// Writes `target/bench/QUESTION.csv` and `.svg`.
-    pub fn finish(self) {
+    /// Writes `target/bench/QUESTION.csv` and `.svg`; ends the process with a failure where something was asked for
+    /// that there is not.
+    pub fn finish(self, options: &Options) {
+        self.write();
+        if let Some(what) = options.nowhere_found() {
+            eprintln!("{what}");
+            std::process::exit(2);
+        }
+    }
+
+    fn write(&self) {
         if self.list || self.tables.is_empty() {
             return;
         }

@@ -11,7 +11,7 @@
 //! alike. A cell is the median over the rounds, with its ratio to the C library's. CPU is user and system time together. The last table
 //! is the fastest of many rounds of 100 to 100,000 ints, measured inside the program.
 //!
-//! Allocators that are not installed are named and left out; snmalloc, rpmalloc and ferroc are built from the registry, in workspaces of
+//! Allocators that are not installed are named and left out, and those that are not asked for are not built; snmalloc, rpmalloc and ferroc are built from the registry, in workspaces of
 //! their own, ferroc by a compiler of its own: `rustup` installs it (`peers/ferroc/rust-toolchain.toml`).
 
 use std::collections::BTreeMap;
@@ -24,6 +24,10 @@ const WORKLOADS: &[&str] = &[
     "ints", "trees", "numbers", "tail", "server", "pipe", "arrays", "buffers", "threads",
     "scratch", "strings",
 ];
+
+/// Every allocator, in the order of the tables' columns.
+const ALLOCATORS: &[&str] =
+    &["glibc", "kmem", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "ferroc"];
 
 /// An allocator, and the library that is preloaded for it.
 struct Allocator {
@@ -49,11 +53,18 @@ fn main() -> ExitCode {
         match argument.as_str() {
             "--rounds" => {
                 rounds = arguments.next().and_then(|n| n.parse().ok()).expect("--rounds NUMBER");
+                assert!(rounds > 0, "--rounds takes at least 1");
             }
             "--quick" => (rounds, percent) = (1, 25),
             "--only" => {
                 let names = arguments.next().expect("--only NAME,NAME");
-                only = Some(names.split(',').map(String::from).collect());
+                let names: Vec<String> = names.split(',').map(String::from).collect();
+                if let Some(unknown) =
+                    names.iter().find(|name| !ALLOCATORS.contains(&name.as_str()))
+                {
+                    panic!("{unknown:?} is none of {ALLOCATORS:?}");
+                }
+                only = Some(names);
             }
             "talk" => wanted.push("talk".to_owned()),
             name if WORKLOADS.contains(&name) => wanted.push(name.to_owned()),
@@ -65,10 +76,9 @@ fn main() -> ExitCode {
         .copied()
         .filter(|name| wanted.is_empty() || wanted.iter().any(|one| one == name))
         .collect();
-    let mut allocators = allocators();
-    if let Some(only) = only {
-        allocators.retain(|allocator| only.iter().any(|name| name == allocator.name));
-    }
+    let allocators =
+        allocators(|name| only.as_ref().is_none_or(|only| only.iter().any(|one| one == name)));
+    assert!(!allocators.is_empty(), "none of the allocators is there");
     let program = build_workloads();
 
     let mut table = BTreeMap::<(&str, &str), Vec<Sample>>::new();
@@ -129,21 +139,27 @@ fn cargo_build(arguments: &[&str], directory: &Path) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// kmem, the C library's, and whichever peers there are.
-fn allocators() -> Vec<Allocator> {
-    assert!(cargo_build(&["-p", "kmem-malloc"], &root()), "kmem-malloc does not build");
-    let mut all = vec![
-        Allocator { name: "glibc", preloaded: None },
-        Allocator {
-            name: "kmem",
-            preloaded: Some(root().join("../target/release/libkmem_malloc.so")),
-        },
-    ];
-    let peers = root().join("peers");
-    if !cargo_build(&[], &peers) {
-        eprintln!("snmalloc and rpmalloc do not build here");
+/// Those of kmem, the C library's and the peers that are wanted and there. No other is built.
+fn allocators(is_wanted: impl Fn(&str) -> bool) -> Vec<Allocator> {
+    let mut all = Vec::new();
+    if is_wanted("glibc") {
+        all.push(Allocator { name: "glibc", preloaded: None });
     }
-    if !cargo_build(&["--locked", "--target-dir", "../target"], &peers.join("ferroc")) {
+    if is_wanted("kmem") {
+        assert!(cargo_build(&["-p", "kmem-malloc"], &root()), "kmem-malloc does not build");
+        let library = root().join("../target/release/libkmem_malloc.so");
+        all.push(Allocator { name: "kmem", preloaded: Some(library) });
+    }
+    let peers = root().join("peers");
+    for name in ["snmalloc", "rpmalloc"] {
+        let package = format!("peer-{name}");
+        if is_wanted(name) && !cargo_build(&["-p", &package], &peers) {
+            eprintln!("{name} does not build here");
+        }
+    }
+    if is_wanted("ferroc")
+        && !cargo_build(&["--locked", "--target-dir", "../target"], &peers.join("ferroc"))
+    {
         eprintln!("ferroc does not build here");
     }
     let debian = Path::new("/usr/lib/x86_64-linux-gnu");
@@ -159,6 +175,9 @@ fn allocators() -> Vec<Allocator> {
         ),
     ];
     for (name, library, source) in candidates {
+        if !is_wanted(name) {
+            continue;
+        }
         if library.exists() {
             all.push(Allocator { name, preloaded: Some(library) });
         } else {
