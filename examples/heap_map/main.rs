@@ -1,0 +1,24 @@
+//! Draws what kmem's memory looks like: heap maps, and occupancy and fragmentation in the course of a day of
+//! rising and falling load.
+//!
+//! ```sh
+//! cargo run --release --example heap_map    # target/heap_map.svg, target/occupancy.svg
+//! ```
+
+mod day;
+mod draw;
+mod machine;
+
+const MAPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/heap_map.svg");
+const OCCUPANCY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/occupancy.svg");
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let day = day::day();
+    for (when, map) in &day.maps {
+        println!("Memory {when}:\n{map}");
+    }
+    draw::maps(MAPS, &day.maps)?;
+    draw::over_time(OCCUPANCY, &day)?;
+    println!("drawn: {MAPS}\ndrawn: {OCCUPANCY}");
+    Ok(())
+}
