@@ -10,7 +10,7 @@ use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{
-    AtomicPtr, AtomicU32,
+    AtomicBool, AtomicPtr, AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
@@ -81,6 +81,8 @@ pub(super) struct Cpus {
     calls: AtomicU32,
     /// How many slots there are.
     count: AtomicU32,
+    /// A slot was abandoned, with free objects that are in no magazine since.
+    has_lost: AtomicBool,
 }
 
 /// A cache takes memory for slots after so many calls.
@@ -93,6 +95,7 @@ impl Cpus {
             table_id: AtomicU32::new(NONE),
             calls: AtomicU32::new(0),
             count: AtomicU32::new(0),
+            has_lost: AtomicBool::new(false),
         }
     }
 
@@ -346,7 +349,13 @@ impl Cpus {
         let slot = self.at(cpu);
         if slot.is_present() {
             slot.forget();
+            self.has_lost.store(true, Relaxed);
         }
+    }
+
+    /// Whether there may be free objects in neither slab nor magazine.
+    pub(super) fn has_lost(&self) -> bool {
+        self.has_lost.load(Relaxed)
     }
 
     /// Lets a CPU into its slot again, from which a remote kept it that is not there any more.
