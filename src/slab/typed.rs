@@ -48,7 +48,7 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
                 let object = object.cast::<T>();
                 // SAFETY: the cache's objects have T's size and alignment, and this one is ours.
                 unsafe { object.write(value) };
-                Ok(SlabBox { object, cache: &self.raw })
+                Ok(SlabBox { object, cache: &self.raw, value: PhantomData })
             }
             Err(error) => Err((value, error)),
         }
@@ -60,7 +60,7 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
     ///
     /// `object` comes from a box of this cache, and nobody else owns or uses it.
     pub unsafe fn from_raw(&self, object: NonNull<T>) -> SlabBox<'_, T, S> {
-        SlabBox { object, cache: &self.raw }
+        SlabBox { object, cache: &self.raw, value: PhantomData }
     }
 
     /// The cache of bytes below.
@@ -108,6 +108,29 @@ pub struct Constructed<T, E, F> {
 }
 
 /// Says that a type may stand neither for a shorter- nor for a longer-lived one.
+///
+/// What a user leaves in an object that stays constructed is what the next one finds:
+///
+/// ```
+/// # use kmem::page::FrameSource;
+/// # use kmem::slab::ObjectCache;
+/// fn rename<S: FrameSource>(names: &ObjectCache<'_, &'static str, S>) {
+///     let mut name = names.alloc().unwrap();
+///     *name = "a name for good";
+/// }
+/// ```
+///
+/// So it has to live as long as the cache says, not only as long as this user's box:
+///
+/// ```compile_fail,E0597
+/// # use kmem::page::FrameSource;
+/// # use kmem::slab::ObjectCache;
+/// fn rename<S: FrameSource>(names: &ObjectCache<'_, &'static str, S>) {
+///     let local = String::from("a name for now");
+///     let mut name = names.alloc().unwrap();
+///     *name = &local;
+/// }
+/// ```
 type Exactly<T> = PhantomData<fn(T) -> T>;
 
 impl<T, E, F: Fn() -> Result<T, E>> Lifecycle for Constructed<T, E, F> {
@@ -166,7 +189,7 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     #[inline]
     pub fn alloc(&self) -> Result<ObjectBox<'_, T, S, E, F>, ConstructError<E>> {
         let object = self.raw.alloc_object(AllocFlags::empty())?.cast();
-        Ok(SlabBox { object, cache: &self.raw })
+        Ok(SlabBox { object, cache: &self.raw, value: PhantomData })
     }
 
     /// The owner of an object again, after [`SlabBox::into_raw`] or [`SlabBox::leak`].
@@ -175,7 +198,7 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     ///
     /// `object` comes from a box of this cache, and nobody else owns or uses it.
     pub unsafe fn from_raw(&self, object: NonNull<T>) -> ObjectBox<'_, T, S, E, F> {
-        SlabBox { object, cache: &self.raw }
+        SlabBox { object, cache: &self.raw, value: PhantomData }
     }
 
     /// Gives every empty slab back after dropping its objects; how many frames.
@@ -213,6 +236,8 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
 pub struct SlabBox<'c, T, S: FrameSource, L: Lifecycle = Bytes> {
     object: NonNull<T>,
     cache: &'c RawCache<'c, S, L>,
+    /// What is written through the box stays in an object that stays constructed.
+    value: Exactly<T>,
 }
 
 /// An object of an [`ObjectCache`], and its only owner.
