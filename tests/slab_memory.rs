@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Relaxed;
 
 use kmem::AllocFlags;
 use kmem::frame::FRAME_SIZE;
@@ -132,6 +133,34 @@ fn objects_idle_on_other_cpus_come_back_at_once_where_cpus_can_be_made_to_synchr
         assert!(cache.stats().objects_cached >= 4);
         assert!(cache.destroy().is_ok());
         assert_eq!(frames.taken(), 0);
+    }
+}
+
+#[test]
+fn a_free_asks_for_no_memory_that_it_would_have_to_wait_for() {
+    for (cpu, is_together) in [(0, false), (0, true), (1, false), (1, true)] {
+        let mut asked = 0;
+        // Whether what records lie in has room for another depends on how many there are.
+        for objects in (200..2000).step_by(100) {
+            let frames = Frames::new(1024);
+            let cache = RawCache::new(&frames, "freed", 256, 8, CacheFlags::empty());
+            become_cpu(0);
+            let objects = take(&cache, objects);
+            let counts = || (frames.requests.load(Relaxed), frames.patient.load(Relaxed));
+            let (requests, patient) = counts();
+            become_cpu(cpu);
+            if is_together {
+                for some in objects.chunks(100) {
+                    // SAFETY: not used any more.
+                    unsafe { cache.free_many(some) }.expect("allocated");
+                }
+            } else {
+                give(&cache, objects);
+            }
+            assert_eq!(counts().1, patient, "CPU {cpu}, {is_together}: it may wait");
+            asked += counts().0 - requests;
+        }
+        assert!(asked > 0, "CPU {cpu}, {is_together}: no request");
     }
 }
 

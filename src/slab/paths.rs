@@ -28,6 +28,10 @@ use crate::platform::Platform;
 /// How many overwritten objects an allocation passes over before it fails.
 const ATTEMPTS: usize = 8;
 
+/// How a free asks for memory, which it can do without: it neither waits for another CPU nor has shrinkers run, since these may
+/// want a lock that whoever frees holds.
+pub(super) const FOR_FREE: AllocFlags = AllocFlags::NO_WAIT;
+
 /// Flags under which a free looks at more than the object's state.
 pub(super) const WATCHED: CacheFlags = CacheFlags::STRICT
     .union(CacheFlags::POISON)
@@ -283,7 +287,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             Turn::NeedsMagazine => {
                 self.trim();
                 // For the next such object; without one it goes to its slab as this one did.
-                let _ = self.supply(AllocFlags::empty());
+                let _ = self.supply_for_free();
             }
             Turn::Ready | Turn::Nothing => {}
         }
@@ -292,7 +296,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// What follows a free on the shared path.
     fn freed_shared(&self) {
         self.trim();
-        self.want_slot(AllocFlags::empty());
+        self.want_slot(FOR_FREE);
     }
 
     /// # Safety
@@ -350,7 +354,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                 Turn::Ready => {}
                 Turn::NeedsMagazine => {
                     // For the next call; if there is no memory for it, the slabs will do.
-                    let _ = self.supply(AllocFlags::empty());
+                    let _ = self.supply_for_free();
                     break;
                 }
                 _ => break,

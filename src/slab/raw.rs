@@ -84,7 +84,7 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
         self.alloc_objects(out, flags)
     }
 
-    /// Gives an object back.
+    /// Gives an object back. That may take the cache's locks and give frames back, but it never waits for memory: no shrinker runs.
     ///
     /// # Errors
     ///

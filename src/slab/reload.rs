@@ -13,7 +13,7 @@ use super::identity;
 use super::lifecycle::{ConstructError, Lifecycle};
 use super::lists::Reach;
 use super::magazine::{Magazine, magazine_bytes, rounds_for};
-use super::paths::WATCHED;
+use super::paths::{FOR_FREE, WATCHED};
 use super::shelf::{Shelf, has_depot_place, has_own_place};
 #[cfg(feature = "mmap")]
 use super::slot::Slot;
@@ -192,7 +192,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 }
                 Turn::NeedsMagazine if attempt == 0 => {
                     drop(held);
-                    if self.supply(AllocFlags::empty()).is_err() {
+                    if self.supply_for_free().is_err() {
                         return false;
                     }
                 }
@@ -284,6 +284,14 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 return Err(error);
             }
         }
+        Ok(())
+    }
+
+    /// The same on behalf of a free. Without memory for one at once the object goes to its slab, and the next such free asks again;
+    /// the depot's lock is not worth that, since a free waits for the lists' as well.
+    pub(super) fn supply_for_free(&self) -> Result<(), AllocError> {
+        let magazine = self.new_magazine(FOR_FREE)?;
+        self.depot.lock(self.platform()).empty.push(self.platform(), magazine, 0);
         Ok(())
     }
 

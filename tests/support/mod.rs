@@ -178,6 +178,8 @@ pub(crate) struct Frames {
     /// Requests until one fails; negative for never.
     fuse: AtomicI64,
     pub(crate) requests: AtomicUsize,
+    /// How many of those were for blocks, and could wait for them.
+    pub(crate) patient: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -205,6 +207,7 @@ impl Frames {
             records: None,
             fuse: AtomicI64::new(-1),
             requests: AtomicUsize::new(0),
+            patient: AtomicUsize::new(0),
         }
     }
 
@@ -297,7 +300,14 @@ unsafe impl FrameSource for Frames {
         &self.machine
     }
 
-    fn take(&self, order: Order, owner: BlockOwner, _: AllocFlags) -> Result<Frame, AllocError> {
+    fn take(
+        &self,
+        order: Order,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        let is_patient = !flags.contains(AllocFlags::NO_WAIT);
+        self.patient.fetch_add(usize::from(is_patient), Ordering::Relaxed);
         self.take_aligned(order.frames(), order.frames(), owner)
     }
 
