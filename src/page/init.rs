@@ -127,12 +127,7 @@ impl<P: Platform> PageAllocator<P> {
         let cpus = self.platform.cpu_count().min(MAX_CPUS);
         let frames = cpus.saturating_mul(size_of::<FrameLists>()).div_ceil(FRAME_SIZE);
         let mut zones = self.zones.iter().rev();
-        let taken = zones.find_map(|zone| {
-            let mut zone = zone.lock(&self.platform);
-            let range = zone.take_reserved(frames)?;
-            zone.set_watermarks();
-            Some(range)
-        });
+        let taken = zones.find_map(|zone| zone.lock(&self.platform).take_reserved(frames));
         let Some(range) = taken else { return };
         // SAFETY: the frames were just reserved for this, so they are mapped and nobody else's.
         let carving = unsafe { Carving::new(&self.platform, range, Contents::Unknown) };

@@ -313,13 +313,15 @@ impl Zone {
             return None;
         }
         let owner = BlockOwner::Caller;
-        self.buddies_down().find_map(|buddy| {
+        let taken = self.buddies_down().find_map(|buddy| {
             let range = buddy.alloc_exact(frames, owner, Placement::High).ok()?;
             buddy.free_exact(range, owner).ok()?;
             buddy.remove(range).ok()?;
             buddy.reserve(range).ok()?;
             Some(range)
-        })
+        });
+        self.set_watermarks();
+        taken
     }
 
     pub(super) fn stats(&self, kind: ZoneKind) -> ZoneStats {

@@ -194,6 +194,16 @@ fn memory_too_small_for_its_metadata_uses_what_is_available() {
 }
 
 #[test]
+fn a_zone_that_gives_frames_for_metadata_keeps_less_in_reserve() {
+    // The reserve is the root of the frames: of one of these numbers, a frame less makes it smaller.
+    for top in 0x840..0x860 {
+        let (pages, _) = boot(top, &[usable(0x400, top)], SMALL);
+        // One frame, in a zone without memory: its span's metadata come from the other.
+        add(&pages, frames(0x200, 0x201)).unwrap();
+    }
+}
+
+#[test]
 fn an_addition_that_fails_half_way_changes_nothing() {
     let (pages, _) = boot(0x800, &[usable(0x400, 0x500)], SMALL);
     while pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok() {}
