@@ -168,12 +168,14 @@ impl<P: Platform> PageAllocator<P> {
         owner: BlockOwner,
     ) -> bool {
         let Some(blocks) = lists.spill(index) else { return false };
-        self.give_cached(lists.oldest(index, blocks), index.order());
+        if !self.give_cached(lists.oldest(index, blocks), index.order(), AllocFlags::empty()) {
+            return false;
+        }
         lists.forget_oldest(index, blocks);
         lists.give(frame, index, owner) == Given::Taken
     }
 
-    /// Takes a block from the zones for the caller alone, and has the lists follow its span.
+    /// Takes a block from the zones for the caller alone, and has the lists follow its span if they can.
     fn take_single(
         &self,
         lists: &mut Visit<'_>,
@@ -187,7 +189,9 @@ impl<P: Platform> PageAllocator<P> {
         let (frame, buddy) = zone.take_at_once(order, owner, Placement::Low)?;
         let (span, states) = (buddy.cover(), buddy.states());
         drop(zone);
-        self.follow(**lists, span, states);
+        if can_follow(**lists, span, flags) {
+            self.follow(**lists, span, states);
+        }
         Some(frame)
     }
 
@@ -199,15 +203,21 @@ impl<P: Platform> PageAllocator<P> {
         owner: BlockOwner,
         flags: AllocFlags,
     ) -> Option<Frame> {
-        lists.spill(index)?;
+        let room = lists.room(index);
+        if room == 0 {
+            return None;
+        }
         self.begin_use(**lists)?;
-        let order = index.order();
+        let (order, inside) = (index.order(), **lists);
         let mut batch = [Frame::ZERO; MAX_BATCH];
         // Only while there is plenty, so that no reserve goes where any request can take it.
         let request = &mut |zone: &mut Zone, offer: Offer| {
             zone.counts.refills += 1;
-            let most = index.refill().min(offer.spare / order.frames());
+            let most = index.refill().min(room).min(offer.spare / order.frames());
             let taken = zone.ask(Placement::Low, |buddy| {
+                if !can_follow(inside, buddy.cover(), flags) {
+                    return Err(AllocError::OutOfMemory);
+                }
                 let batch = batch.get_mut(..most).unwrap_or_default();
                 match buddy.alloc_cached(order, batch, Placement::Low) {
                     0 => Err(AllocError::OutOfMemory),
@@ -226,8 +236,7 @@ impl<P: Platform> PageAllocator<P> {
         self.follow(**lists, span, states);
         let batch = batch.get(..taken).unwrap_or_default();
         let kept = lists.fill(index, batch);
-        // The last ones found no room; none do where the list was empty.
-        self.give_cached(batch.get(..taken - kept).unwrap_or_default(), order);
+        debug_assert_eq!(kept, taken, "no more were taken than there is room for");
         lists.take(index, owner)
     }
 
@@ -243,28 +252,33 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Gives the lists the span that their CPU took from last; what they hold of another goes back.
     fn follow(&self, lists: Inside<'_>, span: FrameRange, states: States<'static>) {
-        if lists.span_start() != Some(span.start()) {
-            self.empty(lists);
+        if lists.span_start() != Some(span.start()) && self.empty(lists, AllocFlags::empty()) {
             lists.set_span(span, states);
         }
     }
 
-    /// Gives all blocks back to their zone.
-    fn empty(&self, lists: Inside<'_>) {
+    /// Gives all blocks back to their zone; `false` if some are left, by a request that may not wait.
+    fn empty(&self, lists: Inside<'_>, flags: AllocFlags) -> bool {
         let mut batch = [Frame::ZERO; MAX_BATCH];
         for index in ListIndex::all() {
             while lists.len(index) > 0 {
-                let moved = lists.take_newest(index, &mut batch);
-                self.give_cached(batch.get(..moved).unwrap_or_default(), index.order());
+                let len = lists.newest(index, &mut batch);
+                let blocks = batch.get(..len).unwrap_or_default();
+                if !self.give_cached(blocks, index.order(), flags) {
+                    return false;
+                }
+                lists.forget_newest(index, len);
             }
         }
         lists.forget_span();
+        true
     }
 
-    /// Gives blocks of one span, in the state of cached ones, back to their zone.
-    fn give_cached(&self, blocks: &[Frame], order: Order) {
-        let Some((setup, &first)) = self.setup.get().zip(blocks.first()) else { return };
-        let mut zone = self.zone(setup, first);
+    /// Gives blocks of one span, in the state of cached ones, back to their zone; `false`, and nothing has changed, if that takes a wait that
+    /// `flags` forbid.
+    fn give_cached(&self, blocks: &[Frame], order: Order, flags: AllocFlags) -> bool {
+        let Some((setup, &first)) = self.setup.get().zip(blocks.first()) else { return true };
+        let Ok(mut zone) = self.lock(setup.zone_of(first), flags) else { return false };
         zone.counts.spills += 1;
         let freed = match zone.buddy_of(first) {
             Some(buddy) => buddy.free_cached(blocks, order).map_err(|(at, _)| at),
@@ -276,6 +290,7 @@ impl<P: Platform> PageAllocator<P> {
             let address = frame.start().as_u64() as usize;
             violation(&Violation::new(Rule::Corrupted, address).on_cpu(self.platform.cpu_id()));
         }
+        true
     }
 
     /// How many frames the running CPU keeps ready.
@@ -288,7 +303,12 @@ impl<P: Platform> PageAllocator<P> {
     /// A kernel calls this before it takes a CPU away; what is left on a CPU that has gone comes back by
     /// [`drain`](Self::drain) as well.
     pub fn drain_local(&self) {
-        self.visit(|lists| self.empty_for_now(**lists));
+        self.drain_local_for(AllocFlags::empty());
+    }
+
+    /// The same on behalf of a request, as far as it may wait.
+    pub(super) fn drain_local_for(&self, flags: AllocFlags) {
+        self.visit(|lists| self.empty_for_now(**lists, flags));
     }
 
     /// Gives all blocks in all CPUs' lists back to their zones; says whether nothing stayed behind, which it
@@ -311,7 +331,7 @@ impl<P: Platform> PageAllocator<P> {
             |cpu| self.cpus.at(cpu),
             |lists| {
                 // SAFETY: `visit_all` has let us in, until this returns.
-                self.empty_for_now(unsafe { lists.inside() });
+                self.empty_for_now(unsafe { lists.inside() }, AllocFlags::empty());
                 left -= 1;
             },
         );
@@ -319,9 +339,10 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Empties lists that a drain may pass over until they are used again.
-    fn empty_for_now(&self, lists: Inside<'_>) {
-        self.empty(lists);
-        lists.set_in_use(false);
+    fn empty_for_now(&self, lists: Inside<'_>, flags: AllocFlags) {
+        if self.empty(lists, flags) {
+            lists.set_in_use(false);
+        }
     }
 
     /// Empties all CPUs' lists and keeps them empty until the answer is dropped. Called with no lock held.
@@ -331,6 +352,14 @@ impl<P: Platform> PageAllocator<P> {
         let all = (0..DRAINS).any(|_| self.drain_cpus(|_| true));
         ListsKeptEmpty { count: &self.lists_kept_empty, all }
     }
+}
+
+/// Whether the lists can be given this span on behalf of a request: one that may not wait leaves blocks of another where they are, since
+/// their zone's lock would be needed.
+fn can_follow(lists: Inside<'_>, span: FrameRange, flags: AllocFlags) -> bool {
+    !flags.contains(AllocFlags::NO_WAIT)
+        || lists.span_start() == Some(span.start())
+        || lists.frames() == 0
 }
 
 /// While it lives no CPU refills its lists.

@@ -377,13 +377,21 @@ impl<'a> Inside<'a> {
         ListIndex::all().map(|index| index.order().frames() * self.len(index)).sum()
     }
 
-    /// Takes the blocks that were put in last out, as many as find room; how many those are.
-    pub(super) fn take_newest(self, index: ListIndex, room: &mut [Frame]) -> usize {
+    /// Copies the blocks that were put in last, as many as find room; how many those are.
+    pub(super) fn newest(self, index: ListIndex, room: &mut [Frame]) -> usize {
         let rest = self.len(index).saturating_sub(room.len());
         let blocks = self.places(index).iter().take(self.len(index)).skip(rest);
-        let moved = room.iter_mut().zip(blocks).map(|(place, block)| *place = block.load()).count();
-        self.set_len(index, rest);
-        moved
+        room.iter_mut().zip(blocks).map(|(place, block)| *place = block.load()).count()
+    }
+
+    /// Forgets as many of the blocks that were put in last.
+    pub(super) fn forget_newest(self, index: ListIndex, blocks: usize) {
+        self.set_len(index, self.len(index).saturating_sub(blocks));
+    }
+
+    /// How many blocks more the list may have.
+    pub(super) fn room(self, index: ListIndex) -> usize {
+        self.limit(index).saturating_sub(self.len(index))
     }
 
     /// How many blocks the list has.

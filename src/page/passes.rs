@@ -152,7 +152,7 @@ impl<P: Platform> PageAllocator<P> {
         Ok(self.zones[index].lock(&self.platform))
     }
 
-    /// Takes back what CPUs keep ready: all of it if the caller can wait, else what is on this CPU. Whether
+    /// Takes back what CPUs keep ready: all of it if the caller can wait, else what is on this CPU, as far as it may. Whether
     /// there was any.
     #[cold]
     fn drain_for(&self, flags: AllocFlags) -> bool {
@@ -160,7 +160,7 @@ impl<P: Platform> PageAllocator<P> {
             return false;
         }
         if flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT) {
-            self.drain_local();
+            self.drain_local_for(flags);
         } else {
             self.drain();
         }

@@ -226,15 +226,17 @@ fn a_cpu_without_lists_never_enters() {
 }
 
 #[test]
-fn what_is_taken_out_is_the_newest() {
+fn what_is_given_back_first_is_the_newest() {
     let (mut lists, states) = lists();
     let offsets: Vec<_> = (0..96).collect();
     cache(&mut lists, states, 0, &offsets);
     let mut room = [Frame::ZERO; 64];
-    assert_eq!(lists.take_newest(index(0), &mut room), 64);
-    assert_eq!(room[63], frame(0), "the next to be handed out");
-    assert_eq!(lists.take_newest(index(0), &mut room), 32);
-    assert_eq!(room[0], frame(95));
-    assert_eq!(lists.take_newest(index(0), &mut room), 0);
+    for (len, newest, oldest) in [(64, 0, 63), (32, 64, 95)] {
+        assert_eq!(lists.newest(index(0), &mut room), len);
+        assert_eq!(room[len - 1], frame(newest), "the next to be handed out");
+        assert_eq!(room[0], frame(oldest));
+        lists.forget_newest(index(0), len);
+    }
+    assert_eq!(lists.newest(index(0), &mut room), 0);
     assert_eq!(lists.frames(), 0);
 }

@@ -1,17 +1,20 @@
 //! The CPUs' frame lists: what they keep, and that it never gets lost.
 
+use core::iter;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::buddy::FrameState;
 use crate::cpu_set::CpuSet;
-use crate::page::FreeError;
 use crate::page::cpus::Cpus;
 use crate::page::frame_lists::FrameLists;
+use crate::page::{AllocError, FreeError};
 use crate::platform::CpuId;
+use crate::test_support::frame;
 
 /// The small machine with lists.
 const LISTED: InitOptions = InitOptions { cpu_lists: CpuLists::Keep, ..SMALL };
@@ -175,6 +178,52 @@ fn frames_that_another_cpu_keeps_never_cause_a_shortage() {
         finish.send(()).unwrap();
     });
     pages.verify().unwrap();
+}
+
+/// What a request is answered on a CPU whose lists hold frames of zone DMA32 while another one holds that zone's lock.
+#[track_caller]
+fn beside_a_held_lock(
+    request: impl FnOnce(&PageAllocator<Machine>) -> Result<Frame, AllocError> + Send,
+) -> Result<Frame, AllocError> {
+    let (pages, _) = boot(0x4000, &[usable(0x10, 0x4000)], LISTED);
+    let (ready, wait) = mpsc::channel();
+    let (go, held) = mpsc::channel();
+    let (answer, answered) = mpsc::channel();
+    let found = thread::scope(|scope| {
+        let pages = &pages;
+        scope.spawn(move || {
+            // Only when Normal has no plenty do the lists hold frames of another zone.
+            let normal = |frames| pages.alloc_exact(frames, AllocFlags::NO_FALLBACK).ok();
+            let taken = [64, 1].map(|frames| Vec::from_iter(iter::from_fn(|| normal(frames))));
+            assert!(take(pages, 0) < frame(0x400) && pages.frames_kept() > 0);
+            taken.into_iter().flatten().for_each(|range| pages.free_exact(range).unwrap());
+            ready.send(()).unwrap();
+            held.recv().unwrap();
+            let _ = answer.send(request(pages));
+        });
+        wait.recv().unwrap();
+        let zone = pages.zones[ZoneKind::Dma32.index()].lock(pages.platform());
+        go.send(()).unwrap();
+        let found = answered.recv_timeout(Duration::from_secs(10));
+        drop(zone);
+        found.expect("a request that may not wait does not")
+    });
+    pages.verify().unwrap();
+    found
+}
+
+#[test]
+fn a_request_that_may_not_wait_does_not_wait_for_the_zone_of_its_cpus_lists() {
+    // Neither to empty them before it fails,
+    let short = beside_a_held_lock(|pages| {
+        pages.alloc(order(9), AllocFlags::NO_WAIT | AllocFlags::ZONE_DMA)
+    });
+    assert_eq!(short, Err(AllocError::OutOfMemory));
+    // nor to have them follow it to another span: in batches and one by one.
+    for of in [1, 9] {
+        let served = beside_a_held_lock(|pages| pages.alloc(order(of), AllocFlags::NO_WAIT));
+        assert!(served.unwrap() >= frame(0x400));
+    }
 }
 
 #[test]
