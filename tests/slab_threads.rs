@@ -75,6 +75,40 @@ fn drains_that_go_to_other_cpus_lose_and_double_nothing() {
     }
 }
 
+#[test]
+fn a_cpu_that_has_stopped_is_drained_beside_a_drain_that_goes_to_all() {
+    const SIZE: usize = 128;
+    let frames = Frames::with_cpus(4096, CPUS).synchronizing();
+    let cache = RawCache::new(&frames, "stopping", SIZE, 8, CacheFlags::empty());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            become_cpu(2);
+            while !is_over.load(Relaxed) {
+                cache.shrink();
+            }
+        });
+        let _over = OverWhenDropped(&is_over);
+        let begin = Instant::now();
+        for stamp in (0_u64..).step_by(150).take_while(|_| begin.elapsed() < Duration::from_secs(3))
+        {
+            become_cpu(1);
+            let take = |nth| Sent::stamp(cache.alloc(NONE).expect("memory"), SIZE, stamp + nth);
+            for sent in (0..150).map(take).collect::<Vec<_>>() {
+                // SAFETY: not used any more.
+                unsafe { cache.free(sent.opened(SIZE)) }.expect("allocated");
+            }
+            become_cpu(0);
+            // SAFETY: this thread was CPU 1, and is not any more.
+            unsafe { cache.drain_cpu(CpuId::new(1).expect("a CPU")) };
+        }
+    });
+    become_cpu(0);
+    cache.verify().expect("sound");
+    assert!(cache.destroy().is_ok());
+    assert_eq!(frames.taken(), 0);
+}
+
 /// One CPU takes and gives objects by `batch`, which leaves none with it, while another empties its magazines.
 fn batches_beside_drains(batch: impl Fn(&RawCache<'_, Frames>)) {
     let frames = Frames::with_cpus(4096, CPUS).synchronizing();

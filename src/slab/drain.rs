@@ -65,25 +65,26 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         }
     }
 
-    /// Puts the rounds of a slot's magazines back into their slabs.
+    /// Puts the rounds of a slot's magazines back into their slabs: all that a remote does in a slot (`slot`, invariant 1).
     pub(super) fn drain_inside(&self, slot: Inside<'_>) {
-        slot.settle();
         let mut lists = self.lists.lock(self.platform());
-        let (loaded, rounds) = slot.take_loaded();
-        if !loaded.is_none() {
-            self.empty(&mut lists, &loaded, rounds);
-        }
+        let [loaded, previous, foreign] = self.take_emptied(&mut lists, slot);
         slot.load(self.platform(), loaded, 0);
-        let (previous, rounds) = slot.take_previous();
-        if !previous.is_none() {
-            self.empty(&mut lists, &previous, rounds);
-        }
         slot.put_previous(previous, 0);
-        let (foreign, rounds) = slot.take_foreign();
-        if !foreign.is_none() {
-            self.empty(&mut lists, &foreign, rounds);
-        }
         slot.put_foreign(foreign);
+    }
+
+    /// Takes a slot's magazines out, and puts their rounds back into their slabs: the loaded one, the previous one, and that for
+    /// objects from other ways' slabs, as far as there are any.
+    fn take_emptied(&self, lists: &mut Lists, slot: Inside<'_>) -> [Magazine; 3] {
+        slot.settle();
+        let taken = [slot.take_loaded(), slot.take_previous(), slot.take_foreign()];
+        taken.map(|(magazine, rounds)| {
+            if !magazine.is_none() {
+                self.empty(lists, &magazine, rounds);
+            }
+            magazine
+        })
     }
 
     /// Puts idle objects back into their slabs: the running CPU's, those on all shelves, and other CPUs'. What cannot be had of those,
@@ -132,20 +133,20 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     ///
     /// # Safety
     ///
-    /// The CPU does not run, or does not use the cache during the call.
+    /// The CPU does not run, or does not use the cache during the call. Others may.
     pub unsafe fn drain_cpu(&self, cpu: CpuId) {
         let Some(slot) = self.cpus.slot(self.platform(), cpu) else { return };
-        // SAFETY: the caller's promise: nobody else is inside.
-        let slot = unsafe { Inside::new(slot, self.rounds()) };
-        self.drain_inside(slot);
-        let (loaded, _) = slot.take_loaded();
-        let (previous, _) = slot.take_previous();
-        let (foreign, _) = slot.take_foreign();
-        slot.open(self.limits());
-        self.give_magazine(loaded);
-        self.give_magazine(previous);
-        self.give_magazine(foreign);
-        self.clear_shelf(slot.shelf(), usize::MAX, usize::MAX);
+        let emptied = {
+            let mut lists = self.lists.lock(self.platform());
+            // SAFETY: the caller's promise: the CPU is not inside. A remote may be let in, but does nothing there without
+            // the lists' lock (`slot`, invariant 1).
+            let slot = unsafe { Inside::new(slot, self.rounds()) };
+            let emptied = self.take_emptied(&mut lists, slot);
+            slot.open(self.limits());
+            emptied
+        };
+        emptied.into_iter().for_each(|magazine| self.give_magazine(magazine));
+        self.clear_shelf(&slot.shelf, usize::MAX, usize::MAX);
         self.trim();
     }
 

@@ -5,10 +5,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::descriptor::Entry;
 use super::magazine::Magazine;
-use super::shelf::Shelf;
 use super::slot::Slot;
 use crate::gate::{NO_CEILING, NO_FLOOR};
-use crate::lock::IrqLock;
 use crate::page::records::NONE;
 use crate::platform::Platform;
 
@@ -49,11 +47,6 @@ impl<'a> Inside<'a> {
         let end = bottom + self.capacity as usize * size_of::<Entry>();
         let floor = if limits.takes { bottom } else { NO_FLOOR };
         self.slot.gate.open(floor, if limits.puts { end } else { NO_CEILING });
-    }
-
-    /// The CPU's other magazines.
-    pub(super) fn shelf(self) -> &'a IrqLock<Shelf> {
-        &self.slot.shelf
     }
 
     /// An object from the loaded magazine.
