@@ -187,8 +187,12 @@ impl<P: Platform> PageAllocator<P> {
             available += spare;
             // A block that would use up the reserve cannot be had.
             if let Some(order) = zone.largest() {
-                let allowed = spare.checked_ilog2().and_then(|order| Order::new(order as u8));
-                largest = largest.max(order.min(allowed.unwrap_or(Order::ZERO)));
+                let allowed = match spare.checked_ilog2() {
+                    // More than the largest block allows any.
+                    Some(order) => Order::new(order as u8).unwrap_or(Order::MAX),
+                    None => Order::ZERO,
+                };
+                largest = largest.max(order.min(allowed));
             }
         }
         if available < frames {

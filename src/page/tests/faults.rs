@@ -4,7 +4,7 @@ use core::fmt::Debug;
 
 use super::*;
 use crate::buddy::{AllocError, BlockOwner, ClaimError, FreeError, RemoveError, ResizeError};
-use crate::page::{AddMemoryError, FrameSource, FrameState};
+use crate::page::{AddMemoryError, FrameSource, FrameState, Owners};
 use crate::test_support::frame;
 
 /// Memory with a hole, a reserved range and three zones.
@@ -151,6 +151,24 @@ fn no_memory_is_told_from_memory_in_pieces() {
     pages.verify().unwrap();
     pages.free_many(&odd, Order::ZERO).unwrap();
     exercise(&pages);
+}
+
+#[test]
+fn the_largest_block_is_named_however_much_memory_is_spare() {
+    // Three of the largest blocks, of which there is only what holds the metadata.
+    let block = Order::MAX.frames();
+    let (start, end) = (16 * block, 19 * block);
+    let pages = PageAllocator::new(Machine::new([frames(end - 0x800, end)]));
+    let options = InitOptions { owners: Owners::Omit, ..SMALL };
+    // SAFETY: the metadata lie at the top, and nothing else is touched.
+    unsafe { pages.init_with([usable(start, end)], options) }.expect("the map has memory");
+    for first in (start..end).step_by(block) {
+        pages.claim(frames(first, first + 1)).expect("available");
+    }
+    let found = pages.alloc(Order::MAX, AllocFlags::empty());
+    let Err(AllocError::Fragmented { available, largest }) = found else { panic!("{found:?}") };
+    assert!(available > 2 * block);
+    assert_eq!(Some(largest), pages.largest());
 }
 
 #[test]
