@@ -9,7 +9,7 @@ use kmem::frame::FRAME_SIZE;
 use kmem::slab::{CacheFlags, RawCache};
 
 mod support;
-use support::{Frames, Random, become_cpu};
+use support::{Frames, Random, become_cpu, maskings};
 
 const NONE: AllocFlags = AllocFlags::empty();
 
@@ -162,6 +162,22 @@ fn a_free_asks_for_no_memory_that_it_would_have_to_wait_for() {
         }
         assert!(asked > 0, "CPU {cpu}, {is_together}: no request");
     }
+}
+
+#[test]
+fn objects_that_are_set_aside_take_no_lock() {
+    let frames = Frames::new(64);
+    let cache = RawCache::new(&frames, "reserved", 64, 8, CacheFlags::empty());
+    let mut stock = cache.reserve(200, NONE).expect("memory");
+    let counts = || (maskings(), frames.requests.load(Relaxed));
+    let before = counts();
+    let objects: Vec<_> = std::iter::from_fn(|| stock.alloc()).collect();
+    assert_eq!(counts(), before);
+    assert_eq!(objects.len(), 200);
+    drop(stock);
+    give(&cache, objects);
+    assert!(cache.destroy().is_ok());
+    assert_eq!(frames.taken(), 0, "the stock's magazines are back");
 }
 
 /// Has two CPUs use the cache as often as it takes to get magazines, and gives back what they then have: before that one takes

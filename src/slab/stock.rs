@@ -19,6 +19,8 @@ pub struct Stock<'c, S: FrameSource, L: Lifecycle = Bytes> {
     rest: Magazines,
     /// The magazine in use and its rounds.
     loaded: Option<(Magazine, u32)>,
+    /// Magazines that are used up: giving their memory back takes a lock, so they go when the stock does.
+    used: Magazines,
     objects: usize,
 }
 
@@ -29,7 +31,13 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
     ///
     /// As [`alloc`](Self::alloc), if there is not memory for all of them; none is set aside then.
     pub fn reserve(&self, objects: usize, flags: AllocFlags) -> Result<Stock<'_, S>, AllocError> {
-        let mut stock = Stock { cache: self, rest: Magazines::new(), loaded: None, objects: 0 };
+        let mut stock = Stock {
+            cache: self,
+            rest: Magazines::new(),
+            loaded: None,
+            used: Magazines::new(),
+            objects: 0,
+        };
         while stock.objects < objects {
             stock
                 .add_magazine(objects - stock.objects, flags)
@@ -76,7 +84,7 @@ impl<S: FrameSource, L: Lifecycle> Stock<'_, S, L> {
                     return Some(unsafe { magazine::read(entries, *rounds) });
                 }
                 let (used, _) = self.loaded.take()?;
-                self.cache.give_magazine(used);
+                self.used.push(platform, used, 0);
             }
             self.loaded = Some(self.rest.pop(platform)?);
         }
@@ -126,6 +134,9 @@ impl<S: FrameSource, L: Lifecycle> Drop for Stock<'_, S, L> {
         while let Some((magazine, rounds)) = self.loaded.take().or_else(|| self.rest.pop(platform))
         {
             self.cache.empty(&mut self.cache.lists.lock(platform), &magazine, rounds);
+            self.cache.give_magazine(magazine);
+        }
+        while let Some((magazine, _)) = self.used.pop(platform) {
             self.cache.give_magazine(magazine);
         }
         self.cache.stocked.fetch_sub(self.objects, Relaxed);

@@ -22,6 +22,7 @@ pub(crate) mod shrink;
 std::thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     static MASKED: Cell<usize> = const { Cell::new(0) };
+    static MASKINGS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Makes the running thread the CPU `number`.
@@ -32,6 +33,11 @@ pub(crate) fn become_cpu(number: usize) {
 /// Whether interrupts are masked on this thread.
 pub(crate) fn masked() -> bool {
     MASKED.get() != 0
+}
+
+/// How often interrupts were masked on this thread: each lock that is taken masks them.
+pub(crate) fn maskings() -> usize {
+    MASKINGS.get()
 }
 
 /// What interrupts the running thread.
@@ -131,6 +137,7 @@ unsafe impl Platform for Machine {
     fn irq_save(&self) -> IrqState {
         interrupt();
         MASKED.set(MASKED.get() + 1);
+        MASKINGS.set(MASKINGS.get() + 1);
         IrqState(MASKED.get() - 1)
     }
 
