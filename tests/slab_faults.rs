@@ -152,9 +152,12 @@ fn a_cache_with_live_objects_is_not_destroyed_and_names_them() {
     let objects: Vec<_> = (0..10).map(|_| cache.alloc(NONE).expect("memory")).collect();
     let (cache, busy) = cache.destroy().map_or_else(|busy| busy, |()| panic!("destroyed"));
     assert_eq!(busy.live, 10);
-    let named: Vec<_> = busy.objects.iter().flatten().collect();
+    let named: Vec<_> = busy.objects.into_iter().flatten().collect();
     assert_eq!(named.len(), 8);
     assert!(named.iter().all(|object| objects.contains(object)));
+    let addresses: String = named.iter().map(|object| format!(" {:#x}", object.addr())).collect();
+    let text = format!("expected no live object, found 10:{addresses} and others");
+    assert_eq!(busy.to_string(), text);
     for object in &objects {
         // SAFETY: not used any more.
         unsafe { cache.free(*object) }.expect("allocated");

@@ -114,7 +114,7 @@ pub struct Busy {
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "expected no live object, found {}:", self.live)?;
-        let named = self.objects.iter().flatten();
+        let named = self.objects.into_iter().flatten();
         for object in named.clone() {
             write!(f, " {object:p}")?;
         }
