@@ -53,6 +53,11 @@ const REACH: usize = 1 << (32 - (FRAME_GRANULES));
 /// No record.
 pub(crate) const NONE: u32 = 0;
 
+/// No header: not 0, which is that of frame 0, and no multiple of [`GRANULES`], which all are.
+const NO_HEADER: u32 = u32::MAX;
+
+const _: () = assert!(!NO_HEADER.is_multiple_of(GRANULES));
+
 /// Whether an owner record names a record.
 #[inline]
 pub(crate) const fn names_record(id: u32) -> bool {
@@ -110,7 +115,7 @@ struct Lists {
 impl Records {
     /// A pool without frames.
     pub const fn new() -> Self {
-        Self { lists: IrqLock::new(Lists { heads: [NONE; GAPS], frames: 0 }) }
+        Self { lists: IrqLock::new(Lists { heads: [NO_HEADER; GAPS], frames: 0 }) }
     }
 
     /// Frames that the pool holds.
@@ -144,8 +149,8 @@ impl Records {
             header.write(Header {
                 free: AtomicU64::new(granules.free),
                 ends: AtomicU64::new(granules.ends),
-                next: AtomicU32::new(NONE),
-                prev: AtomicU32::new(NONE),
+                next: AtomicU32::new(NO_HEADER),
+                prev: AtomicU32::new(NO_HEADER),
             });
         }
         let mut lists = self.lists.lock(platform);
@@ -185,7 +190,7 @@ impl Lists {
     fn take<P: Platform>(&mut self, platform: &P, len: u32) -> Option<u32> {
         // The first list may have frames that are too full by less than half; one of them is asked.
         for (gap, head) in self.heads.into_iter().enumerate().skip(len.ilog2() as usize) {
-            if head == NONE {
+            if head == NO_HEADER {
                 continue;
             }
             let mut granules = header(platform, head).granules();
@@ -238,8 +243,8 @@ impl Lists {
         *head = id;
         let linked = header(platform, id);
         linked.next.store(next, Relaxed);
-        linked.prev.store(NONE, Relaxed);
-        if next != NONE {
+        linked.prev.store(NO_HEADER, Relaxed);
+        if next != NO_HEADER {
             header(platform, next).prev.store(id, Relaxed);
         }
     }
@@ -249,10 +254,10 @@ impl Lists {
         let Some(head) = gap.and_then(|gap| self.heads.get_mut(gap)) else { return };
         let linked = header(platform, id);
         let (next, prev) = (linked.next.load(Relaxed), linked.prev.load(Relaxed));
-        if next != NONE {
+        if next != NO_HEADER {
             header(platform, next).prev.store(prev, Relaxed);
         }
-        if prev == NONE {
+        if prev == NO_HEADER {
             *head = next;
         } else {
             header(platform, prev).next.store(next, Relaxed);

@@ -6,6 +6,7 @@ use proptest::sample::Index;
 use super::*;
 use crate::page::Records;
 use crate::page::records::{GRANULE, MAX_GRANULES, Record, names_record};
+use crate::test_support::frame;
 
 /// One record, and what its owner wrote into all of it.
 struct Held {
@@ -63,6 +64,31 @@ proptest! {
         prop_assert_eq!((records.frames(&*pages), pages.frames_available()), (0, available));
         pages.verify().unwrap();
     }
+}
+
+#[test]
+fn frame_0_holds_records_like_any_other() {
+    let (pages, _) = boot(0x80, &[usable(0, 0x80)], SMALL);
+    // Only two frames are left, and the lower one is taken first.
+    while pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok() {}
+    for number in [0, 0x40] {
+        pages.free(frame(number), Order::ZERO).unwrap();
+    }
+    let records = Records::new();
+    let take = |granules| records.take(&*pages, granules * GRANULE, AllocFlags::ATOMIC).unwrap();
+    // SAFETY: taken here, never used, and given once.
+    let give = |record: Record| unsafe { records.give(&*pages, record.id) };
+    let (first, second) = (take(20), take(20));
+    assert_eq!((first.id, second.id, records.frames(&*pages)), (1, 21, 1));
+    // Beside another frame it leaves its list and comes back.
+    let (other, filler) = (take(43), take(20));
+    assert_eq!(records.frames(&*pages), 2);
+    give(second);
+    let second = take(20);
+    assert_eq!((second.id, records.frames(&*pages)), (21, 2));
+    [first, second, other, filler].into_iter().for_each(give);
+    assert_eq!((records.frames(&*pages), pages.frames_available()), (0, 2));
+    pages.verify().unwrap();
 }
 
 #[test]
