@@ -147,7 +147,8 @@ pub unsafe trait Platform: Sync {
     /// Makes every CPU pass a full memory barrier (by an interrupt to each, or Linux's
     /// `membarrier`) and answers `true` once all have; `false` where that cannot be done, which
     /// is the default for more than one CPU. kmem calls this only when memory is short, with
-    /// none of its locks held and interrupts as the caller had them.
+    /// none of its locks held and interrupts as the caller had them; for a [`Shrinker`](crate::page::Shrinker) the caller is
+    /// [pinned](Self::pin).
     fn synchronize(&self) -> bool {
         self.cpu_count() <= 1
     }

@@ -172,7 +172,7 @@ impl<P: Platform> PageAllocator<P> {
         if flags.intersects(AllocFlags::ATOMIC | AllocFlags::NO_WAIT) {
             return 0;
         }
-        self.shrinkers.run(self.platform.cpu_id(), frames)
+        self.shrinkers.run(&self.platform, frames)
     }
 
     /// Says why a request has failed, and counts it.

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
 
 use super::error::TooManyShrinkers;
-use crate::platform::{CpuId, MAX_CPUS};
+use crate::platform::{CpuId, MAX_CPUS, Pinning, Platform};
 
 /// Somebody who holds frames that he could give back: caches with empty slabs, buffers of files.
 pub trait Shrinker: Sync {
@@ -13,7 +13,11 @@ pub trait Shrinker: Sync {
     /// says how many were given.
     ///
     /// It runs on behalf of an allocation that would fail, without any of kmem's locks held by that
-    /// allocation. It may allocate, but no shrinker runs for that.
+    /// allocation, and [pinned](Platform::pin) to its CPU: it does not sleep, nor wait for a thread that may have to run there. It may
+    /// allocate, but no shrinker runs for that.
+    ///
+    /// Several CPUs may be in it at the same time, unless threads [migrate](Pinning::Migrating): then one thread runs shrinkers, and
+    /// what others request meanwhile goes without.
     fn shrink(&self, frames: usize) -> usize;
 }
 
@@ -23,7 +27,8 @@ pub const MAX_SHRINKERS: usize = 16;
 /// The registered shrinkers, for good.
 pub(super) struct Shrinkers {
     table: [Once<&'static dyn Shrinker>; MAX_SHRINKERS],
-    /// On which CPUs shrinkers run, so that their own allocations start no others.
+    /// On which CPUs shrinkers run, so that their own allocations start no others; where threads migrate, the first says whether they
+    /// run anywhere.
     running: [AtomicBool; MAX_CPUS],
 }
 
@@ -50,19 +55,48 @@ impl Shrinkers {
     }
 
     /// Runs shrinkers until `frames` frames have been given back; says how many were.
-    pub(super) fn run(&self, cpu: CpuId, frames: usize) -> usize {
-        let running = &self.running[cpu.index() % MAX_CPUS];
-        if running.swap(true, Ordering::Relaxed) {
-            return 0;
+    pub(super) fn run<P: Platform>(&self, platform: &P, frames: usize) -> usize {
+        let mut given: usize = 0;
+        let mut shrinkers = self.table.iter().map_while(Once::get).peekable();
+        if shrinkers.peek().is_none() {
+            return given;
         }
-        let mut given = 0;
-        for shrinker in self.table.iter().map_while(Once::get) {
+        let Some(_running) = self.begin(platform) else { return given };
+        for shrinker in shrinkers {
             if given >= frames {
                 break;
             }
-            given += shrinker.shrink(frames - given);
+            // What they say is not to be relied on.
+            given = given.saturating_add(shrinker.shrink(frames - given));
         }
-        running.store(false, Ordering::Relaxed);
         given
+    }
+
+    /// Keeps the thread on its CPU and notes that shrinkers run there, until the answer is dropped; `None` if they do already.
+    fn begin<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Running<'a, P>> {
+        let cpu = platform.pin_here();
+        let mark = match P::PINNING {
+            Pinning::Pinned => &self.running[cpu.index() % MAX_CPUS],
+            Pinning::Migrating => &self.running[0],
+        };
+        if mark.swap(true, Ordering::Relaxed) {
+            platform.unpin_from(cpu);
+            return None;
+        }
+        Some(Running { mark, platform, cpu })
+    }
+}
+
+/// Shrinkers run: ends when this is dropped, also where one of them unwinds.
+struct Running<'a, P: Platform> {
+    mark: &'a AtomicBool,
+    platform: &'a P,
+    cpu: CpuId,
+}
+
+impl<P: Platform> Drop for Running<'_, P> {
+    fn drop(&mut self) {
+        self.mark.store(false, Ordering::Relaxed);
+        self.platform.unpin_from(self.cpu);
     }
 }

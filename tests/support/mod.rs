@@ -23,6 +23,7 @@ std::thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     static MASKED: Cell<usize> = const { Cell::new(0) };
     static MASKINGS: Cell<usize> = const { Cell::new(0) };
+    static PINS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Makes the running thread the CPU `number`.
@@ -38,6 +39,11 @@ pub(crate) fn masked() -> bool {
 /// How often interrupts were masked on this thread: each lock that is taken masks them.
 pub(crate) fn maskings() -> usize {
     MASKINGS.get()
+}
+
+/// Whether this thread is to stay on its CPU.
+pub(crate) fn pinned() -> bool {
+    PINS.get() != 0
 }
 
 /// What interrupts the running thread.
@@ -153,6 +159,14 @@ unsafe impl Platform for Machine {
 
     fn cpu_count(&self) -> usize {
         self.cpus
+    }
+
+    fn pin(&self) {
+        PINS.set(PINS.get() + 1);
+    }
+
+    fn unpin(&self) {
+        PINS.set(PINS.get().checked_sub(1).expect("unpinned once for each time it was pinned"));
     }
 
     fn synchronize(&self) -> bool {

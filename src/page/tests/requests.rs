@@ -1,6 +1,7 @@
 //! Zones, fallback, watermarks, placement, constraints, bulk calls, zeroing, shrinkers, counts.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::vec::Vec;
 
 use spin::Once;
@@ -352,6 +353,31 @@ fn shrinkers_run_before_a_request_fails_but_not_for_atomic_ones() {
     }
     let refused = pages.register_shrinker(hoard);
     assert_eq!(refused, Err(TooManyShrinkers { limit: MAX_SHRINKERS }));
+}
+
+/// Asks for more than there is, as if its thread had been moved to another CPU.
+struct Mover {
+    pages: &'static PageAllocator<Machine>,
+    asked: AtomicUsize,
+}
+
+impl Shrinker for Mover {
+    fn shrink(&self, _: usize) -> usize {
+        let depth = self.asked.fetch_add(1, Ordering::Relaxed);
+        assert!(depth < 8, "shrinkers start shrinkers");
+        let request = || self.pages.alloc(Order::MAX, AllocFlags::empty()).is_err();
+        assert!(thread::scope(|scope| scope.spawn(request).join().unwrap()));
+        0
+    }
+}
+
+#[test]
+fn where_threads_migrate_a_shrinkers_requests_start_none_on_any_cpu() {
+    let pages: &'static PageAllocator<Machine> = Box::leak(three_zones());
+    let mover = Box::leak(Box::new(Mover { pages, asked: AtomicUsize::new(0) }));
+    pages.register_shrinker(mover).unwrap();
+    assert!(pages.alloc(Order::MAX, AllocFlags::empty()).is_err());
+    assert_eq!(mover.asked.load(Ordering::Relaxed), 1);
 }
 
 #[test]
