@@ -350,8 +350,9 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         Ok(run.len_bytes())
     }
 
-    /// Calls `visit` with the address and usable bytes of every block that is allocated, in no order. Blocks that others allocate or
-    /// free meanwhile are visited or not.
+    /// Calls `visit` with the address and usable bytes of every block of a size class that is allocated, in no order. Blocks that others
+    /// allocate or free meanwhile are visited or not. Runs are left out: of them the heap keeps no list, only each one's length with its
+    /// first frame. A cache's lock is held: `visit` must not call the heap.
     pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
         for cache in &self.caches {
             cache.for_each_live(&mut |object| visit(object, cache.object_bytes()));
