@@ -35,6 +35,11 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!(
+    "kmem needs a target with pointers of 64 bits: addresses and counts of frames are as wide"
+);
+
 #[cfg(any(test, all(feature = "mmap", not(target_arch = "x86_64"))))]
 extern crate std;
 
