@@ -507,7 +507,8 @@ fn on_pages_without_owner_records_a_heap_has_nothing_and_takes_nothing() {
     let heap = Heap::new(&pages);
     for size in [1, 64, 5000, 64 << 10, 1 << 20] {
         for _ in 0..3 {
-            assert!(heap.allocate(bytes(size), NONE).is_err(), "{size} bytes");
+            let found = heap.allocate(bytes(size), NONE);
+            assert!(matches!(found, Err(AllocError::NoOwnerRecord { .. })), "{size}: {found:?}");
         }
     }
     pages.drain();

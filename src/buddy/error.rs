@@ -31,6 +31,12 @@ pub enum AllocError {
         /// That frame.
         frame: Frame,
     },
+    /// There are available frames, but this one has no owner record, which slabs and heap need: the page allocator was
+    /// initialised without.
+    NoOwnerRecord {
+        /// That frame.
+        frame: Frame,
+    },
     /// The allocator has been given no memory yet.
     NotInitialized,
     /// The allocator is in use, by another CPU or by what this interrupted, and was not to be waited for.
@@ -280,6 +286,9 @@ impl fmt::Display for AllocError {
             ),
             Self::OutOfReach { frame } => {
                 write!(f, "expected a frame below 256 GiB for records, found none below {frame}")
+            }
+            Self::NoOwnerRecord { frame } => {
+                write!(f, "expected an owner record for each frame, found none for {frame}")
             }
             Self::NotInitialized => {
                 write!(f, "expected an allocator with memory, found none added yet")

@@ -130,7 +130,8 @@ impl Runs {
             }
             // The direct map is not as aligned as the frames are.
             (Some(_), Some(_)) => Err(AllocError::BadAlignment),
-            _ => Err(AllocError::Corrupted { frame: head }),
+            (None, _) => Err(AllocError::NoOwnerRecord { frame: head }),
+            (Some(_), None) => Err(AllocError::Corrupted { frame: head }),
         };
         if place.is_err() {
             // SAFETY: the run was just taken and told to nobody.

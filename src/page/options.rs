@@ -73,7 +73,8 @@ impl ZoneLimits {
 pub enum Owners {
     /// Four bytes a frame, 0.1 % of memory.
     Keep,
-    /// None: for kernels that want frames only.
+    /// None: for kernels that want frames only. Slabs and the heap answer every request with
+    /// [`NoOwnerRecord`](super::AllocError::NoOwnerRecord).
     Omit,
 }
 

@@ -79,7 +79,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             }
         }
         if !self.own(frame, geometry.order, slab.id()) {
-            return Err(AllocError::OutOfMemory.into());
+            return Err(AllocError::NoOwnerRecord { frame }.into());
         }
         core::mem::forget(unfinished);
         Ok(slab)
