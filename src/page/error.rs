@@ -15,9 +15,9 @@ pub enum InitError {
     AlreadyInitialized,
     /// There is not one usable frame in the map.
     NoMemory,
-    /// No usable range is large enough for the metadata.
+    /// No usable range is large enough for the metadata, or they would leave nothing to manage.
     MetadataTooSmall {
-        /// Frames that the metadata need, in one piece.
+        /// Frames that the metadata need, in one piece, or one frame more than they need.
         need: usize,
         /// Frames of the largest usable range.
         largest: usize,

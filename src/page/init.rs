@@ -9,7 +9,7 @@ use super::options::{BootReport, Contents, CpuLists, InitOptions};
 use super::owners::OwnerRecord;
 use super::plan::{List, MAX_CARVES, SpanNeed, place, spans};
 use super::raw::Carving;
-use super::zone::{Layout, Span};
+use super::zone::{Choice, Depth, Layout, Span};
 use super::{MAX_SPANS, PageAllocator, Setup, ZONES};
 use crate::buddy::Buddy;
 use crate::frame::{FRAME_SIZE, FrameRange};
@@ -50,7 +50,7 @@ impl<P: Platform> PageAllocator<P> {
     /// # Errors
     ///
     /// [`AlreadyInitialized`](InitError::AlreadyInitialized), [`NoMemory`](InitError::NoMemory),
-    /// [`MetadataTooSmall`](InitError::MetadataTooSmall), [`Unmapped`](InitError::Unmapped), or
+    /// [`MetadataTooSmall`](InitError::MetadataTooSmall), also if nothing would be left to manage, [`Unmapped`](InitError::Unmapped), or
     /// [`Span`](InitError::Span) for a stretch of memory that is larger than a span can be.
     /// The allocator is as before, and another call may succeed.
     ///
@@ -122,12 +122,17 @@ impl<P: Platform> PageAllocator<P> {
         Ok(report)
     }
 
-    /// Puts frame lists in front of the zones; memory so small that there is no room does without.
+    /// Puts frame lists in front of the zones; memory so small that they would take more than they leave does
+    /// without.
     fn set_up_cpus(&self, setup: &Setup, report: &mut BootReport) {
         let cpus = self.platform.cpu_count().min(MAX_CPUS);
         let frames = cpus.saturating_mul(size_of::<FrameLists>()).div_ceil(FRAME_SIZE);
         let mut zones = self.zones.iter().rev();
-        let taken = zones.find_map(|zone| zone.lock(&self.platform).take_reserved(frames));
+        let taken = zones.find_map(|zone| {
+            let mut zone = zone.lock(&self.platform);
+            let is_worth_it = zone.spare(Depth::Reserve, Choice::First) / 2 >= frames;
+            is_worth_it.then(|| zone.take_reserved(frames)).flatten()
+        });
         let Some(range) = taken else { return };
         // SAFETY: the frames were just reserved for this, so they are mapped and nobody else's.
         let carving = unsafe { Carving::new(&self.platform, range, Contents::Unknown) };
@@ -283,6 +288,11 @@ impl Plan {
                     let _fits = carves.push(carve);
                 }
             }
+        }
+        let metadata: usize = carves.as_slice().iter().copied().map(FrameRange::frames).sum();
+        if usable.clone().map(FrameRange::frames).sum::<usize>() <= metadata {
+            let largest = usable.map(FrameRange::frames).max().unwrap_or(0);
+            return Err(InitError::MetadataTooSmall { need: metadata + 1, largest });
         }
         Ok(Self { covers, carves })
     }

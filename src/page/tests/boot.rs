@@ -160,6 +160,27 @@ fn metadata_that_do_not_fit_are_refused_and_the_need_is_named() {
 }
 
 #[test]
+fn memory_that_metadata_would_use_up_is_refused() {
+    for cpu_lists in [CpuLists::Keep, CpuLists::Omit] {
+        let options = InitOptions { cpu_lists, ..SMALL };
+        for usable_frames in 1..40 {
+            let map = [usable(0x10, 0x10 + usable_frames)];
+            let pages = PageAllocator::new(Machine::new([frames(0, 0x100)]).with_one_cpu());
+            // SAFETY: the whole machine is the allocator's.
+            let report = unsafe { pages.init_with(map, options) };
+            if usable_frames == 1 {
+                assert_eq!(report, Err(InitError::MetadataTooSmall { need: 2, largest: 1 }));
+                assert_eq!((pages.frames_managed(), pages.zones().count()), (0, 0));
+                continue;
+            }
+            let report = report.unwrap_or_else(|error| panic!("{usable_frames} frames: {error}"));
+            assert!(report.managed_frames + 1 >= report.metadata_frames, "{report}");
+            assert!(pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok());
+        }
+    }
+}
+
+#[test]
 fn a_second_initialisation_is_refused_and_changes_nothing() {
     let (pages, _) = boot(0x200, &[usable(0x10, 0x100)], SMALL);
     let before = pages.frames_available();
