@@ -5,8 +5,10 @@ use core::cell::Cell;
 use super::flags::AllocFlags;
 use super::passes::Offer;
 use super::raw;
-use super::zone::{Choice, Depth, Zone};
-use super::{AllocError, BlockOwner, ClaimError, FreeError, PageAllocator, ResizeError, Setup};
+use super::zone::Zone;
+use super::{
+    AllocError, BlockOwner, ClaimError, FrameState, FreeError, PageAllocator, ResizeError, Setup,
+};
 use crate::buddy::{Buddy, Constraint, Placement};
 use crate::frame::{FRAME_SHIFT, FRAME_SIZE, Frame, FrameRange, Order, PhysAddr};
 use crate::lock::Guard;
@@ -144,7 +146,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Errors
     ///
-    /// Where the frames behind are not available, or `range` is no allocation; nothing has changed.
+    /// Where the frames behind are not available, also if another CPU keeps them ready, or `range` is no allocation; nothing has changed.
     pub fn resize(&self, range: FrameRange, frames: usize) -> Result<FrameRange, ResizeError> {
         self.resize_as(range, frames, BlockOwner::Caller)
     }
@@ -319,18 +321,17 @@ impl<P: Platform> PageAllocator<P> {
         let Some(setup) = self.setup.get() else {
             return Err(ResizeError::NotAllocated(FreeError::NotInitialized));
         };
-        let mut zone = self.zone(setup, range.start());
-        let spare = zone.spare(Depth::Reserve, Choice::First);
-        let frame = range.start();
-        let outside = ResizeError::NotAllocated(FreeError::OutOfRange);
-        let buddy = zone.buddy_of(frame).ok_or(outside)?;
-        let more = frames.saturating_sub(range.frames());
-        if more > spare {
-            // To the same length: says what is wrong with the range, and changes nothing.
-            buddy.resize(range, range.frames(), owner)?;
-            return Err(ResizeError::OutOfMemory);
+        let resized = self.zone(setup, range.start()).resize(range, frames, owner);
+        match resized {
+            // In a CPU's list, perhaps in this one's.
+            Err(ResizeError::InUse { frame })
+                if matches!(self.lookup(frame), FrameState::Cached { .. }) =>
+            {
+                self.drain_local();
+                self.zone(setup, range.start()).resize(range, frames, owner)
+            }
+            resized => resized,
         }
-        buddy.resize(range, frames, owner)
     }
 
     /// Gives something back to the span that covers `frame`.

@@ -8,7 +8,9 @@ use core::ops::ControlFlow;
 
 use super::plan::{List, SpanNeed};
 use super::raw::Carving;
-use crate::buddy::{AllocError, BlockOwner, Buddy, Corruption, Group, Metadata, Placement};
+use crate::buddy::{
+    AllocError, BlockOwner, Buddy, Corruption, FreeError, Group, Metadata, Placement, ResizeError,
+};
 use crate::frame::{Frame, FrameRange, Order, PhysAddr};
 
 /// A span and where its metadata lie.
@@ -322,6 +324,24 @@ impl Zone {
         });
         self.set_watermarks();
         taken
+    }
+
+    /// Makes an allocation `frames` frames long where it lies, as far as the reserve allows.
+    pub(super) fn resize(
+        &mut self,
+        range: FrameRange,
+        frames: usize,
+        owner: BlockOwner,
+    ) -> Result<FrameRange, ResizeError> {
+        let spare = self.spare(Depth::Reserve, Choice::First);
+        let outside = ResizeError::NotAllocated(FreeError::OutOfRange);
+        let buddy = self.buddy_of(range.start()).ok_or(outside)?;
+        if frames.saturating_sub(range.frames()) > spare {
+            // To the same length: says what is wrong with the range, and changes nothing.
+            buddy.resize(range, range.frames(), owner)?;
+            return Err(ResizeError::OutOfMemory);
+        }
+        buddy.resize(range, frames, owner)
     }
 
     pub(super) fn stats(&self, kind: ZoneKind) -> ZoneStats {

@@ -227,6 +227,19 @@ fn a_request_that_may_not_wait_does_not_wait_for_the_zone_of_its_cpus_lists() {
 }
 
 #[test]
+fn an_allocation_grows_into_frames_that_its_own_cpu_keeps() {
+    let pages = listed();
+    let block = take(&pages, 3);
+    let behind = FrameRange::from_len(block, 16).unwrap().split_at(block.checked_add(8).unwrap()).1;
+    let kept = |frame| matches!(pages.lookup(frame), FrameState::Cached { .. });
+    assert!(kept(behind.start()), "the blocks of one refill lie side by side");
+    let grown = pages.resize(FrameRange::from_len(block, 8).unwrap(), 16).unwrap();
+    assert_eq!((grown.start(), grown.frames()), (block, 16));
+    pages.free_exact(grown).unwrap();
+    pages.verify().unwrap();
+}
+
+#[test]
 fn memory_moves_only_when_all_lists_are_empty() {
     let pages = listed();
     let block = take(&pages, 0);
