@@ -62,7 +62,11 @@ impl Reach {
         let start = if self.start.is_frame_aligned() { Some(start) } else { start.checked_add(1) };
         let end = Frame::containing(self.end).unwrap_or(Frame::MAX);
         let window = start.and_then(|start| FrameRange::new(start, end));
-        Ok(Constraint { window: window.unwrap_or(FrameRange::EMPTY), align, boundary })
+        let window = window.unwrap_or(FrameRange::EMPTY);
+        if window.frames() < frames {
+            return Err(AllocError::TooLarge);
+        }
+        Ok(Constraint { window, align, boundary })
     }
 }
 
@@ -115,8 +119,8 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Errors
     ///
-    /// As [`alloc_exact`](Self::alloc_exact), and [`BadAlignment`](AllocError::BadAlignment) for an
-    /// alignment or boundary that is not a power of two.
+    /// As [`alloc_exact`](Self::alloc_exact), where [`TooLarge`](AllocError::TooLarge) is also what is longer than the device reaches, and
+    /// [`BadAlignment`](AllocError::BadAlignment) for an alignment or boundary that is not a power of two.
     pub fn alloc_within(
         &self,
         frames: usize,

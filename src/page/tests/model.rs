@@ -234,7 +234,7 @@ impl Model {
                         assert_eq!(first >> boundary, last >> boundary);
                         self.took(range, AllocFlags::empty());
                     }
-                    Err(AllocError::TooLarge) => assert!(frames > 1 << boundary),
+                    Err(AllocError::TooLarge) => assert!(frames > 1 << boundary || frames > end),
                     Err(error) => self.refused(frames, AllocFlags::empty(), error),
                 }
             }

@@ -227,8 +227,23 @@ fn what_no_device_can_be_given_is_refused() {
         assert_eq!(found, Err(error), "{len} {reach:?}");
     }
     let nowhere = Reach { start: PhysAddr::new(0x5000), end: PhysAddr::new(0x5fff), ..anywhere };
-    let found = pages.alloc_within(1, &nowhere, AllocFlags::empty());
+    let few = Reach {
+        end: PhysAddr::new(0x1_4000),
+        ..Reach { start: PhysAddr::new(0x1_0000), ..anywhere }
+    };
+    for (len, reach) in [(1, nowhere), (5, few)] {
+        let found = pages.alloc_within(len, &reach, AllocFlags::empty());
+        assert_eq!(found, Err(AllocError::TooLarge), "{len} {reach:?}");
+    }
+    assert!(pages.alloc_within(4, &few, AllocFlags::empty()).is_ok());
+    // Where there is no memory it is not the request's length.
+    let found = pages.alloc_within(
+        1,
+        &Reach { start: PhysAddr::new(1 << 40), ..anywhere },
+        AllocFlags::empty(),
+    );
     assert!(matches!(found, Err(AllocError::Fragmented { .. })), "{found:?}");
+    pages.free_exact(frames(0x10, 0x14)).unwrap();
     exercise(&pages);
 }
 
