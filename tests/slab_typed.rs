@@ -6,7 +6,9 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use kmem::AllocFlags;
 use kmem::buddy::AllocError;
+use kmem::page::Shrinker;
 use kmem::slab::{Cache, CacheFlags, ConstructError, ObjectCache, SlabBox};
 
 mod support;
@@ -126,6 +128,69 @@ fn an_object_is_constructed_once_and_dropped_when_its_slab_goes() {
     assert_eq!((MADE.load(Relaxed), GONE.load(Relaxed)), (per_slab, per_slab));
     drop(cache);
     assert_eq!(frames.taken(), 0);
+}
+
+#[test]
+fn values_find_the_memory_that_was_set_aside_for_them() {
+    let frames = Frames::new(64);
+    let dropped = Cell::new(0);
+    let cache = Cache::new(&frames, "aside", CacheFlags::empty());
+    let mut stock = cache.reserve(100, AllocFlags::empty()).expect("memory");
+    frames.fail_after(0);
+    let boxes: Vec<_> = (0..100)
+        .map(|number| stock.alloc(Counted(&dropped, number)).ok().expect("set aside"))
+        .collect();
+    assert!(boxes.iter().map(|value| value.1).eq(0..100) && stock.is_empty());
+    let refused = stock.alloc(Counted(&dropped, 7)).err().expect("used up");
+    assert_eq!((refused.1, dropped.get()), (7, 0));
+    drop((boxes, refused, stock));
+    assert_eq!(dropped.get(), 101);
+    cache.verify().expect("sound");
+    assert!(cache.destroy().is_ok());
+    assert_eq!(frames.taken(), 0);
+}
+
+#[test]
+fn objects_that_were_set_aside_are_constructed_and_go_back() {
+    let frames = Frames::new(64);
+    let made = AtomicUsize::new(0);
+    let cache = ObjectCache::new(&frames, "aside", CacheFlags::empty(), || {
+        if made.fetch_add(1, Relaxed) < 1000 { Ok(42u64) } else { Err("too many") }
+    });
+    let mut stock = cache.reserve(100, AllocFlags::empty()).expect("memory");
+    let first = stock.alloc().expect("set aside");
+    assert_eq!((*first, stock.len()), (42, 99));
+    drop(stock);
+    assert_eq!(cache.stats().objects_active, 1);
+    let refused = cache.reserve(10_000, AllocFlags::empty()).err();
+    assert!(matches!(refused, Some(ConstructError::Constructor("too many"))));
+    assert_eq!(cache.stats().objects_active, 1);
+    drop(first);
+    cache.verify().expect("sound");
+    // What was idle twice in a row goes back, and what a shrinker finds.
+    cache.reap();
+    assert!(cache.reap() + Shrinker::shrink(&cache, 1) > 0);
+    drop(cache);
+    assert_eq!(frames.taken(), 0);
+}
+
+#[test]
+fn callers_say_what_they_may_do_and_no_flag_touches_an_object() {
+    let frames = Frames::new(64);
+    let values = Cache::new(&frames, "values", CacheFlags::empty());
+    let objects = ObjectCache::new(&frames, "objects", CacheFlags::empty(), || {
+        Ok::<_, Infallible>(Box::new(42))
+    });
+    for flags in [AllocFlags::ZERO, AllocFlags::ATOMIC, AllocFlags::NO_WAIT] {
+        assert_eq!(*values.alloc_with(5, flags).expect("memory"), 5);
+        assert_eq!(**objects.alloc_with(flags).expect("memory"), 42);
+        let mut stock = objects.reserve(3, flags).expect("memory");
+        assert_eq!(**stock.alloc().expect("set aside"), 42);
+    }
+    frames.fail_after(0);
+    let poor = Cache::new(&frames, "poor", CacheFlags::empty());
+    let (value, error) = poor.alloc_with("mine", AllocFlags::NO_WAIT).expect_err("no memory");
+    assert_eq!((value, error), ("mine", AllocError::OutOfMemory));
 }
 
 #[test]

@@ -104,6 +104,7 @@ mod slot;
 mod stats;
 mod stock;
 mod typed;
+mod typed_stock;
 mod verify;
 mod way;
 
@@ -123,6 +124,7 @@ pub(crate) use slot::Slot;
 pub use stats::CacheStats;
 pub use stock::Stock;
 pub use typed::{Cache, Constructed, ObjectBox, ObjectCache, SlabBox};
+pub use typed_stock::{ObjectStock, TypedStock};
 pub use verify::CacheFault;
 
 use crate::check::{Rule, Violation, violation};

@@ -24,13 +24,24 @@ pub struct Stock<'c, S: FrameSource, L: Lifecycle = Bytes> {
     objects: usize,
 }
 
-impl<'s, S: FrameSource> RawCache<'s, S> {
+impl<S: FrameSource> RawCache<'_, S> {
     /// Sets `objects` objects aside.
     ///
     /// # Errors
     ///
     /// As [`alloc`](Self::alloc), if there is not memory for all of them; none is set aside then.
     pub fn reserve(&self, objects: usize, flags: AllocFlags) -> Result<Stock<'_, S>, AllocError> {
+        self.set_aside(objects, flags).map_err(ConstructError::into_alloc)
+    }
+}
+
+impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
+    /// As [`reserve`](RawCache::reserve), whatever becomes of the objects.
+    pub(super) fn set_aside(
+        &self,
+        objects: usize,
+        flags: AllocFlags,
+    ) -> Result<Stock<'_, S, L>, ConstructError<L::Error>> {
         let mut stock = Stock {
             cache: self,
             rest: Magazines::new(),
@@ -39,15 +50,13 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
             objects: 0,
         };
         while stock.objects < objects {
-            stock
-                .add_magazine(objects - stock.objects, flags)
-                .map_err(ConstructError::into_alloc)?;
+            stock.add_magazine(objects - stock.objects, flags)?;
         }
         Ok(stock)
     }
 }
 
-impl<S: FrameSource, L: Lifecycle> Stock<'_, S, L> {
+impl<'c, S: FrameSource, L: Lifecycle> Stock<'c, S, L> {
     /// An object, its contents undefined; `None` when the stock is used up. Takes no lock and
     /// no memory.
     pub fn alloc(&mut self) -> Option<NonNull<u8>> {
@@ -59,6 +68,11 @@ impl<S: FrameSource, L: Lifecycle> Stock<'_, S, L> {
                 return Some(object);
             }
         }
+    }
+
+    /// Whose objects these are.
+    pub(super) fn cache(&self) -> &'c RawCache<'c, S, L> {
+        self.cache
     }
 
     /// How many objects are left.

@@ -14,13 +14,13 @@ use super::verify::CacheFault;
 use super::{CacheFlags, RawCache};
 use crate::buddy::AllocError;
 use crate::check::violation;
-use crate::page::{AllocFlags, FrameSource};
+use crate::page::{AllocFlags, FrameSource, Shrinker};
 use crate::platform::Platform;
 
 /// A cache of values of one type, each made when it is allocated and dropped when it is freed.
 pub struct Cache<'s, T, S: FrameSource> {
     raw: RawCache<'s, S>,
-    values: PhantomData<fn(T) -> T>,
+    values: Exactly<T>,
 }
 
 /// Bytes that a value takes in a cache: a value without size takes one, to have an address of
@@ -43,13 +43,23 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
     /// As [`RawCache::alloc`]; the value comes back.
     #[inline]
     pub fn alloc(&self, value: T) -> Result<SlabBox<'_, T, S>, (T, AllocError)> {
-        match self.raw.alloc(AllocFlags::empty()) {
-            Ok(object) => {
-                let object = object.cast::<T>();
-                // SAFETY: the cache's objects have T's size and alignment, and this one is ours.
-                unsafe { object.write(value) };
-                Ok(SlabBox { object, cache: &self.raw, value: PhantomData })
-            }
+        self.alloc_with(value, AllocFlags::empty())
+    }
+
+    /// The same by a caller that may not wait, or may use the reserve: see [`AllocFlags`]. `ZERO` means nothing here.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc).
+    #[inline]
+    pub fn alloc_with(
+        &self,
+        value: T,
+        flags: AllocFlags,
+    ) -> Result<SlabBox<'_, T, S>, (T, AllocError)> {
+        match self.raw.alloc(flags) {
+            // SAFETY: the cache's objects have T's size and alignment, and this one is ours.
+            Ok(object) => Ok(unsafe { SlabBox::fill(object.cast(), value, &self.raw) }),
             Err(error) => Err((value, error)),
         }
     }
@@ -60,7 +70,8 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
     ///
     /// `object` comes from a box of this cache, and nobody else owns or uses it.
     pub unsafe fn from_raw(&self, object: NonNull<T>) -> SlabBox<'_, T, S> {
-        SlabBox { object, cache: &self.raw, value: PhantomData }
+        // SAFETY: the caller's promise.
+        unsafe { SlabBox::own(object, &self.raw) }
     }
 
     /// The cache of bytes below.
@@ -71,6 +82,11 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
     /// Gives every empty slab back; how many frames.
     pub fn shrink(&self) -> usize {
         self.raw.shrink()
+    }
+
+    /// Gives back what has not been needed since the last call: see [`RawCache::reap`].
+    pub fn reap(&self) -> usize {
+        self.raw.reap()
     }
 
     /// How full the cache is.
@@ -131,7 +147,7 @@ pub struct Constructed<T, E, F> {
 ///     *name = &local;
 /// }
 /// ```
-type Exactly<T> = PhantomData<fn(T) -> T>;
+pub(super) type Exactly<T> = PhantomData<fn(T) -> T>;
 
 impl<T, E, F: Fn() -> Result<T, E>> Lifecycle for Constructed<T, E, F> {
     type Error = E;
@@ -188,8 +204,27 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     /// dropped, and the slab's frames are given back. Otherwise as [`RawCache::alloc`].
     #[inline]
     pub fn alloc(&self) -> Result<ObjectBox<'_, T, S, E, F>, ConstructError<E>> {
-        let object = self.raw.alloc_object(AllocFlags::empty())?.cast();
-        Ok(SlabBox { object, cache: &self.raw, value: PhantomData })
+        self.alloc_with(AllocFlags::empty())
+    }
+
+    /// The same by a caller that may not wait, or may use the reserve: see [`AllocFlags`]. `ZERO` means nothing here.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc).
+    #[inline]
+    pub fn alloc_with(
+        &self,
+        flags: AllocFlags,
+    ) -> Result<ObjectBox<'_, T, S, E, F>, ConstructError<E>> {
+        let object = self.raw.alloc_object(flags)?;
+        // SAFETY: the object is ours, of T's size and alignment, and constructed.
+        Ok(unsafe { SlabBox::own(object.cast(), &self.raw) })
+    }
+
+    /// The cache of bytes below.
+    pub(super) const fn as_raw(&self) -> &RawCache<'s, S, Constructed<T, E, F>> {
+        &self.raw
     }
 
     /// The owner of an object again, after [`SlabBox::into_raw`] or [`SlabBox::leak`].
@@ -198,12 +233,18 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     ///
     /// `object` comes from a box of this cache, and nobody else owns or uses it.
     pub unsafe fn from_raw(&self, object: NonNull<T>) -> ObjectBox<'_, T, S, E, F> {
-        SlabBox { object, cache: &self.raw, value: PhantomData }
+        // SAFETY: the caller's promise.
+        unsafe { SlabBox::own(object, &self.raw) }
     }
 
     /// Gives every empty slab back after dropping its objects; how many frames.
     pub fn shrink(&self) -> usize {
         self.raw.shrink()
+    }
+
+    /// Gives back what has not been needed since the last call, after dropping its objects: see [`RawCache::reap`].
+    pub fn reap(&self) -> usize {
+        self.raw.reap()
     }
 
     /// How full the cache is.
@@ -250,7 +291,52 @@ unsafe impl<T: Send, S: FrameSource, L: Lifecycle + Sync> Send for SlabBox<'_, T
 // SAFETY: as above; a shared box gives shared references only.
 unsafe impl<T: Sync, S: FrameSource, L: Lifecycle + Sync> Sync for SlabBox<'_, T, S, L> {}
 
+impl<T, S: FrameSource> Shrinker for Cache<'_, T, S>
+where
+    Self: Sync,
+{
+    fn shrink(&self, _frames: usize) -> usize {
+        Self::shrink(self)
+    }
+}
+
+/// Objects are dropped by whoever runs short.
+impl<T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> Shrinker for ObjectCache<'_, T, S, E, F>
+where
+    Self: Sync,
+{
+    fn shrink(&self, _frames: usize) -> usize {
+        Self::shrink(self)
+    }
+}
+
+impl<'c, T, S: FrameSource> SlabBox<'c, T, S> {
+    /// A box with `value` in an object of `cache`.
+    ///
+    /// # Safety
+    ///
+    /// The object is the caller's, and has `T`'s size and alignment.
+    #[inline]
+    pub(super) unsafe fn fill(object: NonNull<T>, value: T, cache: &'c RawCache<'c, S>) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            object.write(value);
+            Self::own(object, cache)
+        }
+    }
+}
+
 impl<'c, T, S: FrameSource, L: Lifecycle> SlabBox<'c, T, S, L> {
+    /// The owner of an object of `cache`.
+    ///
+    /// # Safety
+    ///
+    /// The object is the caller's, and holds a value.
+    #[inline]
+    pub(super) unsafe fn own(object: NonNull<T>, cache: &'c RawCache<'c, S, L>) -> Self {
+        Self { object, cache, value: PhantomData }
+    }
+
     /// The value without its owner; `from_raw` of the cache makes one again.
     pub fn into_raw(this: Self) -> NonNull<T> {
         ManuallyDrop::new(this).object
