@@ -24,7 +24,8 @@
 //!
 //! 1. `mark` is written by whoever runs on the gate's CPU (where threads migrate: who exchanged it from clear to set).
 //! 2. What is behind the gate is touched by who has set `mark` and then found the position between the limits, or `revoked`
-//!    clear; or by a remote that has set `revoked`, passed a barrier on every CPU, and then seen `mark` clear and the limits shut.
+//!    clear; or by a remote that has set `revoked`, passed a barrier on every CPU, and then seen `mark` clear and the limits shut;
+//!    or, for a CPU that has stopped, as its owner says.
 //! 3. `revoked` is set and cleared by the one remote that won it by an exchange, or cleared where there is no other any more.
 //! 4. The limits are opened in visits alone. Anybody may shut them.
 //!

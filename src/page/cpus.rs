@@ -168,10 +168,12 @@ impl<P: Platform> PageAllocator<P> {
         owner: BlockOwner,
     ) -> bool {
         let Some(blocks) = lists.spill(index) else { return false };
-        if !self.give_cached(lists.oldest(index, blocks), index.order(), AllocFlags::empty()) {
+        let oldest = lists.oldest(index, blocks);
+        let Ok(given) = self.give_cached(oldest, index.order(), AllocFlags::empty()) else {
             return false;
-        }
+        };
         lists.forget_oldest(index, blocks);
+        self.report_damaged(given);
         lists.give(frame, index, owner) == Given::Taken
     }
 
@@ -212,10 +214,11 @@ impl<P: Platform> PageAllocator<P> {
         let mut batch = [Frame::ZERO; MAX_BATCH];
         // Only while there is plenty, so that no reserve goes where any request can take it.
         let request = &mut |zone: &mut Zone, offer: Offer| {
-            zone.counts.refills += 1;
             let most = index.refill().min(room).min(offer.spare / order.frames());
+            let mut is_elsewhere = false;
             let taken = zone.ask(Placement::Low, |buddy| {
                 if !can_follow(inside, buddy.cover(), flags) {
+                    is_elsewhere = true;
                     return Err(AllocError::OutOfMemory);
                 }
                 let batch = batch.get_mut(..most).unwrap_or_default();
@@ -224,10 +227,13 @@ impl<P: Platform> PageAllocator<P> {
                     taken => Ok((taken, buddy.cover(), buddy.states())),
                 }
             })?;
-            if let Some((blocks, ..)) = taken
-                && offer.choice == Choice::Fallback
-            {
-                zone.counts.fallbacks += blocks as u64;
+            if let Some((blocks, ..)) = taken {
+                zone.counts.refills += 1;
+                let is_fallback = offer.choice == Choice::Fallback;
+                zone.counts.fallbacks += if is_fallback { blocks as u64 } else { 0 };
+            } else if is_elsewhere {
+                // It is this zone that serves the request, if not by way of the lists: no lower one.
+                return Err(AllocError::WouldBlock);
             }
             Ok(taken)
         };
@@ -264,33 +270,45 @@ impl<P: Platform> PageAllocator<P> {
             while lists.len(index) > 0 {
                 let len = lists.newest(index, &mut batch);
                 let blocks = batch.get(..len).unwrap_or_default();
-                if !self.give_cached(blocks, index.order(), flags) {
+                let Ok(given) = self.give_cached(blocks, index.order(), flags) else {
                     return false;
-                }
+                };
                 lists.forget_newest(index, len);
+                self.report_damaged(given);
             }
         }
         lists.forget_span();
         true
     }
 
-    /// Gives blocks of one span, in the state of cached ones, back to their zone; `false`, and nothing has changed, if that takes a wait that
-    /// `flags` forbid.
-    fn give_cached(&self, blocks: &[Frame], order: Order, flags: AllocFlags) -> bool {
-        let Some((setup, &first)) = self.setup.get().zip(blocks.first()) else { return true };
-        let Ok(mut zone) = self.lock(setup.zone_of(first), flags) else { return false };
+    /// Gives blocks of one span, in the state of cached ones, back to their zone; the first that is in no such state, before which it stopped. That is
+    /// to be [reported](Self::report_damaged) once the lists have forgotten the blocks: a hook may unwind.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`, and nothing has changed, if that takes a wait that `flags` forbid.
+    fn give_cached(
+        &self,
+        blocks: &[Frame],
+        order: Order,
+        flags: AllocFlags,
+    ) -> Result<Option<Frame>, AllocError> {
+        let Some((setup, &first)) = self.setup.get().zip(blocks.first()) else { return Ok(None) };
+        let mut zone = self.lock(setup.zone_of(first), flags)?;
         zone.counts.spills += 1;
         let freed = match zone.buddy_of(first) {
             Some(buddy) => buddy.free_cached(blocks, order).map_err(|(at, _)| at),
             None => Err(0),
         };
-        drop(zone);
-        if let Err(at) = freed {
-            let frame = blocks.get(at).copied().unwrap_or(first);
+        Ok(freed.err().map(|at| blocks.get(at).copied().unwrap_or(first)))
+    }
+
+    /// Reports what [`give_cached`](Self::give_cached) found.
+    fn report_damaged(&self, frame: Option<Frame>) {
+        if let Some(frame) = frame {
             let address = frame.start().as_u64() as usize;
             violation(&Violation::new(Rule::Corrupted, address).on_cpu(self.platform.cpu_id()));
         }
-        true
     }
 
     /// How many frames the running CPU keeps ready.

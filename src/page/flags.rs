@@ -20,7 +20,8 @@ bitflags::bitflags! {
         /// stays.
         const MOVABLE = 1 << 5;
         /// Answers `WouldBlock` instead of waiting for another CPU that holds the lock of a zone, or of a cache. A cache that has to grow
-        /// for the request may wait for the moment that another one adds a slab or takes a record.
+        /// for the request may wait for the moment that another one adds a slab or takes a record, and one that fails gives
+        /// back what it took.
         /// Runs no shrinkers.
         const NO_WAIT = 1 << 6;
     }

@@ -326,16 +326,19 @@ impl<P: Platform> PageAllocator<P> {
             return Err(ResizeError::NotAllocated(FreeError::NotInitialized));
         };
         let resized = self.zone(setup, range.start()).resize(range, frames, owner);
-        match resized {
-            // In a CPU's list, perhaps in this one's.
-            Err(ResizeError::InUse { frame })
-                if matches!(self.lookup(frame), FrameState::Cached { .. }) =>
-            {
-                self.drain_local();
-                self.zone(setup, range.start()).resize(range, frames, owner)
+        // In a CPU's list, perhaps in this one's; or too few beside those.
+        let may_be_kept = match resized {
+            Err(ResizeError::InUse { frame }) => {
+                matches!(self.lookup(frame), FrameState::Cached { .. })
             }
-            resized => resized,
+            Err(ResizeError::OutOfMemory) => self.frames_kept() > 0,
+            _ => false,
+        };
+        if !may_be_kept {
+            return resized;
         }
+        self.drain_local();
+        self.zone(setup, range.start()).resize(range, frames, owner)
     }
 
     /// Gives something back to the span that covers `frame`.

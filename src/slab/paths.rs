@@ -28,7 +28,7 @@ use crate::platform::Platform;
 /// How many overwritten objects an allocation passes over before it fails.
 const ATTEMPTS: usize = 8;
 
-/// How a free asks for memory, which it can do without: it neither waits for another CPU nor has shrinkers run, since these may
+/// How a free asks for memory, which it can do without: it neither waits for any to come free nor has shrinkers run, since these may
 /// want a lock that whoever frees holds.
 pub(super) const FOR_FREE: AllocFlags = AllocFlags::NO_WAIT;
 

@@ -1,6 +1,8 @@
 //! The CPUs' frame lists: what they keep, and that it never gets lost.
 
 use core::iter;
+use core::sync::atomic::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -248,6 +250,51 @@ fn memory_moves_only_when_all_lists_are_empty() {
     assert!(!matches!(pages.lookup(block), FrameState::Cached { .. }), "a removal drains");
     pages.claim(frames(0x1800, 0x1801)).unwrap();
     pages.verify().unwrap();
+}
+
+#[test]
+fn a_request_that_may_not_wait_leaves_the_lower_zones_alone_where_its_own_has_plenty() {
+    let (pages, _) = boot(0x4000, &[usable(0x10, 0x4000)], LISTED);
+    // The lists hold blocks of DMA32, from when Normal was short.
+    let normal = |frames| pages.alloc_exact(frames, AllocFlags::NO_FALLBACK).ok();
+    let taken = [64, 1].map(|frames| Vec::from_iter(iter::from_fn(|| normal(frames))));
+    assert!(take(&pages, 0) < frame(0x400) && pages.frames_kept() > 0);
+    taken.into_iter().flatten().for_each(|range| pages.free_exact(range).unwrap());
+    for _ in 0..400 {
+        assert!(pages.alloc(order(1), AllocFlags::NO_WAIT).unwrap() >= frame(0x400));
+    }
+    pages.verify().unwrap();
+}
+
+#[test]
+fn an_allocation_grows_by_what_its_own_cpu_keeps_where_the_zone_has_nothing_else_to_spare() {
+    let pages = listed();
+    let block = take(&pages, 0);
+    let zone = pages.zones().last().unwrap();
+    for _ in zone.watermarks.min..zone.available_frames {
+        pages.alloc_exact(1, AllocFlags::NO_FALLBACK).unwrap();
+    }
+    let grown = pages.resize(FrameRange::from_len(block, 1).unwrap(), 2).unwrap();
+    assert_eq!((grown.start(), grown.frames()), (block, 2));
+    pages.verify().unwrap();
+}
+
+#[test]
+fn blocks_that_go_back_are_forgotten_before_damage_among_them_is_reported() {
+    let pages = listed();
+    take(&pages, 0);
+    let is_kept = |&frame: &Frame| matches!(pages.lookup(frame), FrameState::Cached { .. });
+    let kept = Vec::from_iter((0x10..0x4000).map(frame).filter(is_kept));
+    {
+        let mut zone = pages.zone(pages.setup.get().unwrap(), kept[20]);
+        let buddy = zone.buddy_of(kept[20]).unwrap();
+        let at = kept[20].checked_offset_from(buddy.cover().start()).unwrap();
+        buddy.states().of_frames()[at].store(0xff, Ordering::Relaxed);
+    }
+    // The hook panics: each drain gets a batch further.
+    let drain = || catch_unwind(AssertUnwindSafe(|| pages.drain_local()));
+    while drain().is_err() {}
+    assert_eq!(pages.frames_kept(), 0);
 }
 
 proptest! {
