@@ -48,7 +48,8 @@ pub(crate) struct Books {
     queue: Mapped<Held>,
     first: usize,
     held_bytes: usize,
-    /// Of blocks that are entered, and of those for which there was room before they are.
+    /// Set aside for blocks that are not entered yet.
+    aside_bytes: usize,
     pub(crate) live_bytes: usize,
     pub(crate) peak_bytes: usize,
     pub(crate) allocations: usize,
@@ -66,6 +67,7 @@ pub(crate) static BOOKS: Lock<Books> = unsafe {
             queue: Mapped::new(),
             first: 0,
             held_bytes: 0,
+            aside_bytes: 0,
             live_bytes: 0,
             peak_bytes: 0,
             allocations: 0,
@@ -77,24 +79,33 @@ pub(crate) static BOOKS: Lock<Books> = unsafe {
 impl Books {
     /// Sets so many bytes aside for a new block that takes the place of one of `replaced` bytes; `false` if the limit leaves no room for them.
     pub(crate) fn set_aside(&mut self, bytes: usize, replaced: usize, limit_bytes: usize) -> bool {
-        let live_bytes = self.live_bytes.saturating_sub(replaced).saturating_add(bytes);
-        let has_room = live_bytes <= limit_bytes;
+        let taken_bytes = (self.live_bytes + self.aside_bytes).checked_add(bytes);
+        let has_room =
+            taken_bytes.is_some_and(|taken| taken.saturating_sub(replaced) <= limit_bytes);
         if has_room {
-            self.live_bytes = self.live_bytes.saturating_add(bytes);
+            self.aside_bytes += bytes;
         }
         has_room
     }
 
     /// Takes back that bytes were set aside.
     pub(crate) fn put_back(&mut self, bytes: usize) {
-        self.live_bytes = self.live_bytes.saturating_sub(bytes);
+        self.aside_bytes -= bytes;
     }
 
     /// Notes a new block, whose bytes were set aside.
     pub(crate) fn enter(&mut self, block: Block) {
-        self.blocks.insert(block);
+        self.aside_bytes -= block.bytes;
+        self.insert(block);
         self.allocations += 1;
         self.peak_bytes = self.peak_bytes.max(self.live_bytes);
+    }
+
+    /// Without memory for it a block is not known: its free finds nothing to count either.
+    fn insert(&mut self, block: Block) {
+        if self.blocks.insert(block) {
+            self.live_bytes += block.bytes;
+        }
     }
 
     /// Forgets a block; what was known of it.
@@ -128,9 +139,8 @@ impl Books {
 
     /// Takes back that a block was forgotten.
     pub(crate) fn reenter(&mut self, block: Block) {
-        self.blocks.insert(block);
+        self.insert(block);
         self.frees -= 1;
-        self.live_bytes += block.bytes;
     }
 
     /// Gives a block a name, if it is known, or if `bytes` says how many it has.

@@ -54,6 +54,12 @@ pub unsafe extern "C" fn free(block: *mut c_void) {
 /// `calloc`, C11 7.22.3.2.
 #[unsafe(no_mangle)]
 pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+    zeroed(count, size)
+}
+
+/// See [`calloc`].
+#[inline(always)]
+pub(crate) fn zeroed(count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
         Some(bytes) => serve::allocate_zeroed("calloc", bytes),
         None => serve::out_of_memory(),
@@ -112,6 +118,16 @@ pub unsafe extern "C" fn posix_memalign(
     alignment: usize,
     size: usize,
 ) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { put_aligned(block, alignment, size) }
+}
+
+/// See [`posix_memalign`].
+///
+/// # Safety
+///
+/// As there.
+pub(crate) unsafe fn put_aligned(block: *mut *mut c_void, alignment: usize, size: usize) -> c_int {
     if !alignment.is_power_of_two() || alignment < size_of::<*mut c_void>() {
         return libc::EINVAL;
     }
@@ -128,19 +144,29 @@ pub unsafe extern "C" fn posix_memalign(
 /// `valloc`, BSD.
 #[unsafe(no_mangle)]
 pub extern "C" fn valloc(size: usize) -> *mut c_void {
+    paged(size)
+}
+
+/// See [`valloc`].
+pub(crate) fn paged(size: usize) -> *mut c_void {
     aligned("valloc", PAGE_BYTES, size)
 }
 
 /// `pvalloc`, GNU: whole pages.
 #[unsafe(no_mangle)]
 pub extern "C" fn pvalloc(size: usize) -> *mut c_void {
+    pages(size)
+}
+
+/// See [`pvalloc`].
+pub(crate) fn pages(size: usize) -> *mut c_void {
     match size.max(1).checked_next_multiple_of(PAGE_BYTES) {
         Some(bytes) => aligned("pvalloc", PAGE_BYTES, bytes),
         None => serve::out_of_memory(),
     }
 }
 
-fn aligned(call: &'static str, alignment: usize, size: usize) -> *mut c_void {
+pub(crate) fn aligned(call: &'static str, alignment: usize, size: usize) -> *mut c_void {
     if !alignment.is_power_of_two() {
         errno::set(libc::EINVAL);
         return core::ptr::null_mut();

@@ -348,9 +348,9 @@ pub(crate) fn trim() -> usize {
     arenas::trim() + KMEM.trim()
 }
 
-/// Before the process is copied: nobody is inside the heap after this.
-pub(crate) fn before_fork() {
-    KMEM.before_fork();
+/// Before the process is copied: nobody is inside the heap after this, unless it answers `false`.
+pub(crate) fn try_before_fork() -> bool {
+    KMEM.try_before_fork()
 }
 
 /// In the process that was copied.

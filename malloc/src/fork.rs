@@ -10,6 +10,8 @@ use core::cell::Cell;
 use crate::lock::OWNERS;
 use crate::signals::Mask;
 use crate::{engine, log};
+use kmem::Platform;
+use kmem::host::HostPlatform;
 
 unsafe extern "C" {
     fn pthread_atfork(
@@ -66,9 +68,18 @@ unsafe extern "C" fn prepare() {
     // What has gathered is written once, not by both processes.
     log::flush();
     streams::lock();
-    BLOCKED.0.set(Some(Mask::block_all()));
-    OWNERS.take_for_fork();
-    engine::before_fork();
+    // A thread that holds a lock may be stopped by a signal until this thread has got it, too: collectors of garbage do so.
+    loop {
+        let mask = Mask::block_all();
+        if OWNERS.try_take_for_fork() {
+            if engine::try_before_fork() {
+                return BLOCKED.0.set(Some(mask));
+            }
+            OWNERS.give_after_fork();
+        }
+        mask.restore();
+        HostPlatform::new().relax();
+    }
 }
 
 unsafe extern "C" fn parent() {
@@ -81,7 +92,12 @@ unsafe extern "C" fn parent() {
 unsafe extern "C" fn child() {
     // SAFETY: the C library calls this in the copy alone, by its only thread.
     unsafe { engine::after_fork_in_child() };
+    let has_log = OWNERS.log.is_forks();
     OWNERS.give_after_fork();
+    if has_log {
+        // What other threads have added since it was written is the parent's to write.
+        log::forget();
+    }
     BLOCKED.restore();
     // The C library's own child has done so already where it had threads.
     streams::reset();

@@ -1,20 +1,22 @@
 //! Names under which the GNU C library has the same functions once more, for programs that replace `malloc` themselves and call what was
 //! there before, and `mallinfo`, which `mallinfo2` has replaced.
+//!
+//! Nothing here calls an exported function: in such a program that is the program's own, which would call these again.
 
 use core::ffi::{c_int, c_void};
 
-use crate::c;
+use crate::{c, report, serve};
 
 /// As [`c::malloc`].
 #[unsafe(no_mangle)]
 pub extern "C" fn __libc_malloc(size: usize) -> *mut c_void {
-    c::malloc(size)
+    serve::allocate_bytes("malloc", size)
 }
 
 /// As [`c::calloc`].
 #[unsafe(no_mangle)]
 pub extern "C" fn __libc_calloc(count: usize, size: usize) -> *mut c_void {
-    c::calloc(count, size)
+    c::zeroed(count, size)
 }
 
 /// As [`c::realloc`].
@@ -25,7 +27,7 @@ pub extern "C" fn __libc_calloc(count: usize, size: usize) -> *mut c_void {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __libc_realloc(block: *mut c_void, size: usize) -> *mut c_void {
     // SAFETY: the caller's promise.
-    unsafe { c::realloc(block, size) }
+    unsafe { serve::reallocate("realloc", block, size) }
 }
 
 /// As [`c::free`].
@@ -36,25 +38,25 @@ pub unsafe extern "C" fn __libc_realloc(block: *mut c_void, size: usize) -> *mut
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __libc_free(block: *mut c_void) {
     // SAFETY: the caller's promise.
-    unsafe { c::free(block) }
+    unsafe { serve::free("free", block) }
 }
 
 /// As [`c::memalign`].
 #[unsafe(no_mangle)]
 pub extern "C" fn __libc_memalign(alignment: usize, size: usize) -> *mut c_void {
-    c::memalign(alignment, size)
+    c::aligned("memalign", alignment, size)
 }
 
 /// As [`c::valloc`].
 #[unsafe(no_mangle)]
 pub extern "C" fn __libc_valloc(size: usize) -> *mut c_void {
-    c::valloc(size)
+    c::paged(size)
 }
 
 /// As [`c::pvalloc`].
 #[unsafe(no_mangle)]
 pub extern "C" fn __libc_pvalloc(size: usize) -> *mut c_void {
-    c::pvalloc(size)
+    c::pages(size)
 }
 
 /// As [`c::posix_memalign`].
@@ -69,7 +71,7 @@ pub unsafe extern "C" fn __posix_memalign(
     size: usize,
 ) -> c_int {
     // SAFETY: the caller's promise.
-    unsafe { c::posix_memalign(block, alignment, size) }
+    unsafe { c::put_aligned(block, alignment, size) }
 }
 
 /// The GNU C library's `struct mallinfo`: [`Info`], with what is too large for an `int` cut to the largest one.
@@ -80,7 +82,7 @@ pub struct ShortInfo([c_int; 10]);
 /// `mallinfo`, SVID.
 #[unsafe(no_mangle)]
 pub extern "C" fn mallinfo() -> ShortInfo {
-    let info = c::mallinfo2();
+    let info = report::info();
     let all = [
         info.arena,
         info.ordblks,

@@ -37,12 +37,20 @@ impl Owners {
         [&self.books, &self.log, &self.arena]
     }
 
-    /// Takes all locks that this thread does not hold: before a fork.
-    pub(crate) fn take_for_fork(&self) {
-        self.all().iter().for_each(|owner| owner.is_forks.store(owner.acquire(), Relaxed));
+    /// Takes all locks that this thread does not hold, before a fork; `false`, and nothing has changed, if another thread holds one.
+    pub(crate) fn try_take_for_fork(&self) -> bool {
+        let is_taken = self.all().iter().all(|owner| {
+            let is_forks = owner.try_acquire();
+            owner.is_forks.store(is_forks, Relaxed);
+            is_forks || owner.is_held()
+        });
+        if !is_taken {
+            self.give_after_fork();
+        }
+        is_taken
     }
 
-    /// Gives back what [`take_for_fork`](Self::take_for_fork) took: after the fork, in both processes.
+    /// Gives back what [`try_take_for_fork`](Self::try_take_for_fork) took: after the fork, in both processes.
     pub(crate) fn give_after_fork(&self) {
         for owner in self.all().iter().rev() {
             if owner.is_forks.swap(false, Relaxed) {
@@ -59,15 +67,29 @@ impl Owner {
 
     /// Waits for the lock; `false` if this thread holds it.
     fn acquire(&self) -> bool {
-        let this = this_thread();
-        if self.thread.load(Relaxed) == this {
+        if self.is_held() {
             return false;
         }
-        // Acquire pairs with the Release in `release`.
-        while self.thread.compare_exchange_weak(0, this, Acquire, Relaxed).is_err() {
+        while !self.try_acquire() {
             HostPlatform::new().relax();
         }
         true
+    }
+
+    /// Takes the lock if nobody holds it.
+    fn try_acquire(&self) -> bool {
+        // Acquire pairs with the Release in `release`.
+        self.thread.compare_exchange(0, this_thread(), Acquire, Relaxed).is_ok()
+    }
+
+    /// Whether this thread holds the lock.
+    fn is_held(&self) -> bool {
+        self.thread.load(Relaxed) == this_thread()
+    }
+
+    /// Whether a fork has taken the lock.
+    pub(crate) fn is_forks(&self) -> bool {
+        self.is_forks.load(Relaxed)
     }
 
     /// Frees the lock, which this thread has acquired.
@@ -109,7 +131,7 @@ impl<T> Lock<T> {
 
     /// Whether this thread holds the lock.
     pub(crate) fn is_held(&self) -> bool {
-        self.owner.thread.load(Relaxed) == this_thread()
+        self.owner.is_held()
     }
 }
 

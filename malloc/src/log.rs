@@ -63,6 +63,11 @@ pub(crate) fn record(message: fmt::Arguments<'_>) {
     });
 }
 
+/// Forgets what has gathered.
+pub(crate) fn forget() {
+    LOG.with(|log| log.buffer.clear());
+}
+
 /// Writes what has gathered.
 pub(crate) fn flush() {
     LOG.with(|log| {

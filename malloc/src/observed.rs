@@ -42,6 +42,7 @@ fn allocate_within_limit(
 ) -> Option<NonNull<u8>> {
     let bytes = request.bytes();
     let grown = request.grown_by(red_zone_bytes(options))?;
+    grown.layout()?;
     BOOKS.with(|books| books.set_aside(bytes, replaced, options.limit_bytes)).filter(|&is| is)?;
     let block = engine::allocate_slowly(grown).or_else(|| {
         empty_quarantine(0);
@@ -92,12 +93,12 @@ pub(crate) unsafe fn free(options: &Options, call: &'static str, block: NonNull<
         Some(Ok(known)) => known,
         None => None,
     };
-    note(options, call, known.map_or(0, |known| known.bytes), address);
     let Some(Block { bytes, .. }) = known else {
-        // From before the environment was read, or wrong: the engine knows.
+        // From before the environment was read, or noted as freed when it could not be, or wrong: the engine knows.
         // SAFETY: the caller's promise.
         return unsafe { free_to_engine(block) };
     };
+    note(options, call, bytes, address);
     if options.red_zones.is_yes()
         // SAFETY: blocks in the books were allocated with a red zone behind their bytes.
         && let Err(violation) = unsafe { check_red_zone(block, bytes) }

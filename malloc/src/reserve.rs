@@ -4,7 +4,7 @@
 //! programs do all the same. What it asks for comes out of a reserve that only grows, without a lock; what it frees is put on a
 //! list, and freed by the next call that can.
 //!
-//! One mapping holds all of it: the records, a page that nobody can reach, and the blocks.
+//! One mapping holds the records, a page that nobody can reach, and the blocks.
 //!
 //! # Invariants
 //!
@@ -44,12 +44,6 @@ const BLOCKS: usize = size_of::<Records>() + PAGE_BYTES;
 struct Records {
     /// Bytes of blocks that have been handed out.
     used: AtomicUsize,
-    /// How many blocks wait to be freed.
-    waiting: AtomicUsize,
-    /// None waits from this place on.
-    high: AtomicUsize,
-    /// Blocks to be freed later.
-    deferred: [AtomicPtr<u8>; MAX_WAITING],
     /// One for each quantum.
     cells: [AtomicU32; BLOCK_BYTES / QUANTUM],
 }
@@ -122,30 +116,45 @@ impl Reserve {
         // SAFETY: the block lies within the room that this call alone was given.
         Some(unsafe { self.0.add(BLOCKS + offset) })
     }
+}
 
-    fn defer(self, block: NonNull<u8>) {
-        let Records { deferred, waiting, high, .. } = self.records();
-        let first = waiting.load(Relaxed);
+/// Blocks to be freed later. Not in the mapping: it may be refused.
+struct Deferred {
+    /// How many there are.
+    waiting: AtomicUsize,
+    /// None waits from this place on.
+    high: AtomicUsize,
+    places: [AtomicPtr<u8>; MAX_WAITING],
+}
+
+static DEFERRED: Deferred = Deferred {
+    waiting: AtomicUsize::new(0),
+    high: AtomicUsize::new(0),
+    places: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_WAITING],
+};
+
+impl Deferred {
+    fn put(&self, block: NonNull<u8>) {
+        let first = self.waiting.load(Relaxed);
         for place in (0..MAX_WAITING).map(|step| (first + step) % MAX_WAITING) {
             let empty = ptr::null_mut();
-            if deferred[place].compare_exchange(empty, block.as_ptr(), AcqRel, Relaxed).is_ok() {
-                high.fetch_max(place + 1, Relaxed);
-                waiting.fetch_add(1, Relaxed);
+            if self.places[place].compare_exchange(empty, block.as_ptr(), AcqRel, Relaxed).is_ok() {
+                self.high.fetch_max(place + 1, Relaxed);
+                self.waiting.fetch_add(1, Relaxed);
                 return;
             }
         }
     }
 
     #[cold]
-    fn search_deferred(self) -> Option<NonNull<u8>> {
-        let Records { deferred, waiting, high, .. } = self.records();
-        let end = high.load(Relaxed);
-        let take = |place: usize| NonNull::new(deferred[place].swap(ptr::null_mut(), AcqRel));
+    fn take(&self) -> Option<NonNull<u8>> {
+        let end = self.high.load(Relaxed);
+        let take = |place: usize| NonNull::new(self.places[place].swap(ptr::null_mut(), AcqRel));
         // Whoever put one behind the end meanwhile was seen in `waiting`.
         let places = (0..end).rev().chain(end..MAX_WAITING);
         let (place, found) = places.into_iter().find_map(|place| Some((place, take(place)?)))?;
-        let _ = high.compare_exchange(end, place.min(end), Relaxed, Relaxed);
-        waiting.fetch_sub(1, Relaxed);
+        let _ = self.high.compare_exchange(end, place.min(end), Relaxed, Relaxed);
+        self.waiting.fetch_sub(1, Relaxed);
         Some(found)
     }
 }
@@ -187,14 +196,11 @@ fn live_bytes(block: NonNull<u8>, cell: Option<u32>) -> Result<usize, Violation<
 /// Has a block freed later; lost if too many wait already.
 #[cold]
 pub(crate) fn defer(block: NonNull<u8>) {
-    if let Some(reserve) = begin() {
-        reserve.defer(block);
-    }
+    DEFERRED.put(block);
 }
 
 /// A block that was to be freed later.
 #[inline]
 pub(crate) fn take_deferred() -> Option<NonNull<u8>> {
-    let reserve = reserve()?;
-    if reserve.records().waiting.load(Relaxed) == 0 { None } else { reserve.search_deferred() }
+    if DEFERRED.waiting.load(Relaxed) == 0 { None } else { DEFERRED.take() }
 }

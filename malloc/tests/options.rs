@@ -160,6 +160,23 @@ fn a_limit_holds_for_threads_at_once_and_lets_blocks_shrink() {
 }
 
 #[test]
+fn a_limit_does_not_drift_where_the_books_cannot_grow() {
+    let mut limited = preloaded("sh");
+    limited.args(["-c", "ulimit -v 100000; exec $0"]).arg(build("drift.c", &[]));
+    assert_eq!(stdout(&run(limited.env("KMEM_LIMIT", "10M"))), "ok\n");
+}
+
+#[test]
+fn what_no_block_can_have_is_not_counted() {
+    let program = build("too_large.c", &[]);
+    let mut command = preloaded(program);
+    let message = stderr(&run(command.env("KMEM_LEAKS", "1").env("KMEM_STATS", "1")));
+    assert!(message.contains("1 blocks, 1000 bytes not freed"), "{message}");
+    let peak = message.lines().find(|line| line.contains("peak asked for")).expect("a peak");
+    assert!(peak.split_whitespace().nth(3).is_some_and(|kib| kib.len() < 4), "{message}");
+}
+
+#[test]
 fn who_reads_the_log_sees_no_address_allocated_twice() {
     let program = build("moves.c", &[]);
     for engine in ["slab", "best"] {

@@ -93,6 +93,29 @@ fn what_signal_handlers_free_is_freed_however_much_it_is() {
 }
 
 #[test]
+fn a_program_may_have_its_own_malloc_on_top() {
+    assert_eq!(stdout(&run(&mut preloaded(build("own_names.c", &[])))), "ok\n");
+}
+
+#[test]
+fn threads_may_be_stopped_by_signals_while_one_forks() {
+    for track in ["0", "1"] {
+        let output = run(preloaded(build("stopped.c", &[])).env("KMEM_TRACK", track));
+        assert_eq!(stdout(&output), "ok\n");
+    }
+}
+
+#[test]
+fn a_limit_that_is_none_is_no_limit() {
+    let program = build("rounds.c", &[]);
+    for limit in ["35184372088832", "70368744177664", "1152921504606846976"] {
+        let mut limited = preloaded("prlimit");
+        let output = run(limited.arg(format!("--as={limit}")).arg(&program).args(["3", "100"]));
+        assert_eq!(stdout(&output), "ok\n", "{limit}");
+    }
+}
+
+#[test]
 fn exceptions_cross_threads() {
     let program = build("exceptions.cc", &[]);
     let with_kmem = run(&mut preloaded(&program));

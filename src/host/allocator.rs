@@ -225,6 +225,13 @@ impl MmapAllocator {
         slot::resume();
     }
 
+    /// As [`before_fork`](Self::before_fork), for a caller whom no signal reaches: a thread that is stopped by one, inside a lock, may go on only when
+    /// the caller has got it, too. `false`, and nothing has changed, says to let signals in and to try again.
+    #[must_use]
+    pub fn try_before_fork(&self) -> bool {
+        slot::try_quiesce()
+    }
+
     /// To be called in the copy. What lay in the magazines of the other threads is lost to it.
     ///
     /// # Safety

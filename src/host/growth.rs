@@ -61,10 +61,21 @@ impl Growth {
 
     /// Reserves the first span and sets the page allocator up over it.
     fn begin(&mut self, host: &HostFrames, needed: usize) -> Option<()> {
-        let pages = &host.pages;
         let least = needed.checked_add(span::reach_bytes() / METADATA_PART)?;
         let mut span = Span::reserve(least, usize::MAX, 0)?;
         host.advise(&span);
+        let Some(opened_bytes) = Self::set_up(host, &mut span, needed) else {
+            span.give_up();
+            return None;
+        };
+        self.span = span;
+        self.opened_bytes += opened_bytes;
+        Some(())
+    }
+
+    /// Sets the page allocator up over the first span; how many bytes of it were opened.
+    fn set_up(host: &HostFrames, span: &mut Span, needed: usize) -> Option<usize> {
+        let pages = &host.pages;
         let rest = span.rest();
         pages.platform().place_around(rest.start);
         // Later spans go below this one.
@@ -95,9 +106,7 @@ impl Growth {
             // SAFETY: the page allocator's records live as long as it does, and it lies beside the directory. There is one window for all memory.
             unsafe { host.directory.begin(start, first, records) };
         }
-        self.span = span;
-        self.opened_bytes += range.len_bytes() as usize;
-        Some(())
+        Some(range.len_bytes() as usize)
     }
 
     /// Opens the next `bytes` bytes of the span and adds them.

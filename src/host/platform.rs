@@ -17,7 +17,10 @@ const WINDOW_END: u64 = 256 << 30;
 /// Where in the window the first range of addresses lies: high, since the system places mappings downwards.
 const FIRST: u64 = 188 << 30;
 
-/// The most that one range of addresses has, in bytes.
+/// The most that all ranges of addresses have together, in bytes,
+pub(super) const MAX_BYTES: usize = (WINDOW_END - WINDOW_START) as usize;
+
+/// and the most that one has.
 pub(super) const MAX_SPAN_BYTES: usize = 64 << 30;
 
 const _: () = assert!(FIRST + Order::MAX.len_bytes() + MAX_SPAN_BYTES as u64 <= WINDOW_END);

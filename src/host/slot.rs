@@ -307,22 +307,40 @@ pub(super) fn ever_held() -> impl Iterator<Item = CpuId> {
 
 /// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or [`resume_alone`].
 pub(super) fn quiesce() {
+    while !try_quiesce() {
+        system::yield_now();
+    }
+}
+
+/// How often a thread that forks lets others run before it gives up for now.
+const YIELDS_TO_QUIESCE: usize = 1000;
+
+/// As [`quiesce`]; `false`, and nothing has changed, if that would take long.
+pub(super) fn try_quiesce() -> bool {
     // If this thread shares its slot, none of the others with it is anywhere in kmem from here on.
     enter();
-    while IS_FORKING.swap(true, Ordering::SeqCst) {
+    if IS_FORKING.swap(true, Ordering::SeqCst) {
         // Another thread forks.
-        system::yield_now();
+        leave();
+        return false;
     }
     if HAS_BARRIERS.load(Ordering::SeqCst) {
         send_barriers();
     }
     let own = usize::from(index());
     // A handler that forks on top of an allocation has locks itself; nothing can be done about those.
+    let mut yields = 0;
     for cpu in ever_held().filter(|cpu| cpu.index() != own) {
         while INSIDE[cpu.index()].0.load(Ordering::SeqCst) {
+            if yields == YIELDS_TO_QUIESCE {
+                resume();
+                return false;
+            }
+            yields += 1;
             system::yield_now();
         }
     }
+    true
 }
 
 /// Ends what [`quiesce`] began.

@@ -10,7 +10,7 @@ use core::ptr::{self, NonNull};
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
 
-use super::platform::MAX_SPAN_BYTES;
+use super::platform::{MAX_BYTES, MAX_SPAN_BYTES};
 use super::system;
 use crate::frame::{FRAME_SIZE, Frame, Order};
 
@@ -193,7 +193,8 @@ fn wish_bytes() -> usize {
 /// How much all spans together can be expected to have: as much as the process may have addresses, where that is limited, for one span is a
 /// part of it.
 pub(super) fn reach_bytes() -> usize {
-    limit(Resource::As).unwrap_or(0).min(written_bytes()) & !(GRAIN_BYTES - 1)
+    let addresses = limit(Resource::As).unwrap_or(0).min(MAX_BYTES);
+    addresses.min(written_bytes()) & !(GRAIN_BYTES - 1)
 }
 
 /// Of how much memory the metadata may be laid out at once: what may be written to is limited apart, and at first that is the metadata.

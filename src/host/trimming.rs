@@ -4,7 +4,8 @@
 //!
 //! An object that a thread has at hand may be the last of its slab, which stays for it and keeps the frames around it apart. So when
 //! memory could not be given back for this, or much less is used than once, magazines are to be emptied first: a **reclaim** is due.
-//! From then on until frames are taken again is an **ebb**: less lies at hand, and smaller pieces go back.
+//! From then on until frames are taken again is an **ebb**: less lies at hand, and smaller pieces go back. The next may begin when the
+//! trim delay has passed since.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
@@ -50,6 +51,8 @@ pub(super) struct Trimming {
     least_after_reclaim: AtomicUsize,
     /// See the module's documentation.
     is_ebbing: AtomicBool,
+    /// When the last ebb ended, in milliseconds of the system's clock.
+    rose_at: AtomicU64,
     delay_ms: AtomicU64,
 }
 
@@ -62,6 +65,7 @@ impl Trimming {
             most_used: AtomicUsize::new(0),
             least_after_reclaim: AtomicUsize::new(0),
             is_ebbing: AtomicBool::new(false),
+            rose_at: AtomicU64::new(0),
             delay_ms: AtomicU64::new(TRIM_DELAY_MS),
         }
     }
@@ -81,12 +85,18 @@ impl Trimming {
             self.most_used.store(used, Relaxed);
         }
         let is_scattered = is_much(left_dirty * FRAME_SIZE, opened_bytes);
-        if is_ebb || is_scattered {
-            let is_most_idle = is_ebb || left_dirty > used / 8;
+        let may_ebb = !self.rose_lately();
+        if is_ebb && may_ebb || is_scattered {
+            let is_most_idle = may_ebb && (is_ebb || left_dirty > used / 8);
             let least = if is_most_idle { LEAST_EBB_RUN } else { LEAST_OLD_RUN };
             self.least_after_reclaim.store(least, Relaxed);
-            self.is_ebbing.store(true, Relaxed);
+            self.is_ebbing.store(may_ebb, Relaxed);
         }
+    }
+
+    /// Whether an ebb ended before the delay was over: in a program whose needs rise and fall the next soon would.
+    fn rose_lately(&self) -> bool {
+        now().saturating_sub(self.rose_at.load(Relaxed)) < self.delay_ms.load(Relaxed)
     }
 
     /// Whether there is an ebb.
@@ -100,6 +110,7 @@ impl Trimming {
     pub(super) fn rises(&self) {
         if self.is_ebbing() {
             self.is_ebbing.store(false, Relaxed);
+            self.rose_at.store(now(), Relaxed);
         }
     }
 
@@ -206,6 +217,12 @@ mod tests {
         trimming.rises();
         assert!(!trimming.is_ebbing());
         assert_eq!(trimming.due(7 * MIB, 1 << 30), None);
+        // The next comes when the delay is over.
+        trimming.done(2 * MIB, 20 * MIB, 1 << 30);
+        assert!(!trimming.is_ebbing());
+        trimming.set_delay(Duration::ZERO);
+        trimming.done(2 * MIB, 2 * MIB, 1 << 30);
+        assert!(trimming.is_ebbing());
     }
 
     #[test]
