@@ -21,7 +21,7 @@ use crate::{errno, serve};
 /// A page of the machine, for `valloc` and `pvalloc`.
 const PAGE_BYTES: usize = 4096;
 
-// The two functions that programs call most begin at cache lines, whatever else changes: elsewhere they take up to a twelfth more time.
+// The two functions that programs call most begin at cache lines, whatever else changes: how long they take would depend on it.
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
     ".pushsection .text.kmem_malloc,\"ax\",@progbits",

@@ -226,23 +226,24 @@ pub(crate) unsafe fn reallocate(
     request: Request,
 ) -> Moved {
     let address = old.addr().get();
-    match BOOKS.with(|books| books.holds(address)) {
-        Some(false) => {}
-        Some(true) => return Err(Violation::new(Rule::NotAllocated, address)),
-        None => {
-            let Some(grown) = request.grown_by(red_zone_bytes(options)) else { return Ok(None) };
-            // SAFETY: the caller's promise.
-            return unsafe { engine::move_to_reserve(old, grown) };
-        }
-    }
-    if options.touch() == Touch::Notes
-        && let Some(Some(known)) = BOOKS.with(|books| books.leave(address))
-    {
+    // Where nothing is done to blocks but noting they stay where they can.
+    let stays = options.touch() == Touch::Notes;
+    let known = BOOKS.with(|books| match books.holds(address) {
+        true => Err(Violation::new(Rule::NotAllocated, address)),
+        false if stays => Ok(books.leave(address)),
+        false => Ok(books.blocks.get(address).copied()),
+    });
+    let Some(known) = known else {
+        let Some(grown) = request.grown_by(red_zone_bytes(options)) else { return Ok(None) };
+        // SAFETY: the caller's promise.
+        return unsafe { engine::move_to_reserve(old, grown) };
+    };
+    let known = known?;
+    if stays && let Some(known) = known {
         // SAFETY: the caller's promise.
         return unsafe { reallocate_noted(options, call, old, known, request) };
     }
     // Blocks whose bytes are filled or guarded always move.
-    let known = BOOKS.with(|books| books.blocks.get(address).copied()).flatten();
     let (kept_bytes, replaced, name) = match known {
         Some(known) => (known.bytes, known.bytes, known.name),
         // SAFETY: the caller's promise.

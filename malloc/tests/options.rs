@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use support::{build, preloaded, run, stderr, stdout};
 
@@ -94,8 +94,7 @@ fn leaks_are_grouped_by_name_and_size() {
 
 #[test]
 fn the_log_has_a_line_for_every_call() {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("calls.log");
-    let _ = fs::remove_file(&path);
+    let path = log_path("calls.log");
     run(preloaded(build("names.c", &[])).env("KMEM_LOG", &path));
     let log = fs::read_to_string(&path).expect("the log");
     assert_eq!(log.matches("malloc_named 77 0x").count(), 3);
@@ -176,22 +175,40 @@ fn what_no_block_can_have_is_not_counted() {
     assert!(peak.split_whitespace().nth(3).is_some_and(|kib| kib.len() < 4), "{message}");
 }
 
+/// Where a program writes its log.
+fn log_path(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_file(&path);
+    path
+}
+
+/// Reads a log, as far as it is by one thread if that is named: each address is freed before it is allocated again.
+#[track_caller]
+fn assert_no_address_twice(path: &Path, thread: Option<&str>) {
+    let mut live = BTreeSet::new();
+    for line in fs::read_to_string(path).expect("the log").lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[0] {
+            _ if thread.is_some_and(|thread| thread != words[3]) || words[2] == "0x0" => {}
+            "free" => assert!(live.remove(words[2]), "{line}"),
+            _ => assert!(live.insert(String::from(words[2])), "{line}"),
+        }
+    }
+}
+
 #[test]
 fn who_reads_the_log_sees_no_address_allocated_twice() {
     let program = build("moves.c", &[]);
     for engine in ["slab", "best"] {
-        let name = format!("moves-{engine}.log");
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = fs::remove_file(&path);
+        let path = log_path(&format!("moves-{engine}.log"));
         run(preloaded(&program).env("KMEM_LOG", &path).env("KMEM_ENGINE", engine));
-        let mut live = BTreeSet::new();
-        for line in fs::read_to_string(&path).expect("the log").lines() {
-            let words: Vec<&str> = line.split(' ').collect();
-            match words[0] {
-                "free" => _ = live.remove(words[2]),
-                _ if words[2] == "0x0" => {}
-                _ => assert!(live.insert(String::from(words[2])), "{engine}: {line}"),
-            }
-        }
+        assert_no_address_twice(&path, None);
     }
+}
+
+#[test]
+fn what_is_logged_while_a_process_forks_is_written_once() {
+    let path = log_path("forks.log");
+    let output = run(preloaded(build("log_forks.c", &[])).env("KMEM_LOG", &path));
+    assert_no_address_twice(&path, Some(stdout(&output).trim()));
 }

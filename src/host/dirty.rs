@@ -97,8 +97,11 @@ impl Dirty {
     pub(super) fn mark(&self, range: FrameRange) {
         let mut added = 0;
         let (bits, _) = self.bits(range);
-        if !bits.is_empty() {
+        // Mostly these stay, and every free of frames comes here.
+        if bits.start < self.low.load(Relaxed) && !bits.is_empty() {
             self.low.fetch_min(bits.start, Relaxed);
+        }
+        if bits.end > self.high.load(Relaxed) {
             self.high.fetch_max(bits.end, Relaxed);
         }
         self.for_each(bits, |word, mask| {

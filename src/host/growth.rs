@@ -61,10 +61,11 @@ impl Growth {
 
     /// Reserves the first span and sets the page allocator up over it.
     fn begin(&mut self, host: &HostFrames, needed: usize) -> Option<()> {
-        let least = needed.checked_add(span::reach_bytes() / METADATA_PART)?;
+        let reach = span::reach_bytes();
+        let least = needed.checked_add(reach / METADATA_PART)?;
         let mut span = Span::reserve(least, usize::MAX, 0)?;
         host.advise(&span);
-        let Some(opened_bytes) = Self::set_up(host, &mut span, needed) else {
+        let Some(opened_bytes) = Self::set_up(host, &mut span, reach, needed) else {
             span.give_up();
             return None;
         };
@@ -73,14 +74,14 @@ impl Growth {
         Some(())
     }
 
-    /// Sets the page allocator up over the first span; how many bytes of it were opened.
-    fn set_up(host: &HostFrames, span: &mut Span, needed: usize) -> Option<usize> {
+    /// Sets the page allocator up over the first span, with metadata for `reach` bytes; how many bytes of it were opened.
+    fn set_up(host: &HostFrames, span: &mut Span, reach: usize, needed: usize) -> Option<usize> {
         let pages = &host.pages;
         let rest = span.rest();
         pages.platform().place_around(rest.start);
         // Later spans go below this one.
         let most = rest.len().saturating_add(pages.platform().room_below(rest.start));
-        let reach = span::reach_bytes().clamp(rest.len(), most).min(rest.end);
+        let reach = reach.clamp(rest.len(), most).min(rest.end);
         let provision = pages.platform().frames(rest.end - reach, rest.end)?;
         let metadata = reach / METADATA_PART;
         let first = metadata.checked_add(needed.max(STEP_BYTES))?.min(rest.len());

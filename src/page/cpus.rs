@@ -265,9 +265,9 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Gives all blocks back to their zone; `false` if some are left, by a request that may not wait.
     fn empty(&self, lists: Inside<'_>, flags: AllocFlags) -> bool {
-        let mut batch = [Frame::ZERO; MAX_BATCH];
         for index in ListIndex::all() {
             while lists.len(index) > 0 {
+                let mut batch = [Frame::ZERO; MAX_BATCH];
                 let len = lists.newest(index, &mut batch);
                 let blocks = batch.get(..len).unwrap_or_default();
                 let Ok(given) = self.give_cached(blocks, index.order(), flags) else {
