@@ -51,7 +51,7 @@ pub(super) struct Trimming {
     least_after_reclaim: AtomicUsize,
     /// See the module's documentation.
     is_ebbing: AtomicBool,
-    /// When the last ebb ended, in milliseconds of the system's clock.
+    /// When the last ebb ended, in milliseconds of the system's clock, which may have begun with the machine; 0 if none has.
     rose_at: AtomicU64,
     delay_ms: AtomicU64,
 }
@@ -96,7 +96,8 @@ impl Trimming {
 
     /// Whether an ebb ended before the delay was over: in a program whose needs rise and fall the next soon would.
     fn rose_lately(&self) -> bool {
-        now().saturating_sub(self.rose_at.load(Relaxed)) < self.delay_ms.load(Relaxed)
+        let rose_at = self.rose_at.load(Relaxed);
+        rose_at != 0 && now().saturating_sub(rose_at) < self.delay_ms.load(Relaxed)
     }
 
     /// Whether there is an ebb.
