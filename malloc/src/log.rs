@@ -19,11 +19,19 @@ const BUFFER_BYTES: usize = 32 << 10;
 
 struct Log {
     file: Option<Descriptor>,
-    buffer: Text<BUFFER_BYTES>,
+    /// Apart from the rest, which does not begin as zero: so it takes no room in the library's file, nor in the memory of programs
+    /// without a log.
+    buffer: &'static mut Text<BUFFER_BYTES>,
 }
 
-// SAFETY: the owner is the log's.
-static LOG: Lock<Log> = unsafe { Lock::new(&OWNERS.log, Log { file: None, buffer: Text::new() }) };
+static LOG: Lock<Log> = {
+    static mut BUFFER: Text<BUFFER_BYTES> = Text::new();
+    let buffer = &raw mut BUFFER;
+    // SAFETY: nothing else names it.
+    let buffer = unsafe { &mut *buffer };
+    // SAFETY: the owner is the log's.
+    unsafe { Lock::new(&OWNERS.log, Log { file: None, buffer }) }
+};
 
 /// Begins the log.
 pub(crate) fn open(path: &CStr) {

@@ -80,6 +80,23 @@ fn little_that_may_be_written_to_is_the_programs() {
 }
 
 #[test]
+fn what_few_programs_run_is_not_in_the_memory_of_others() {
+    let text = stdout(&run(preloaded("cat").arg("/proc/self/smaps")));
+    let is_head = |line: &str| line.split(' ').next().is_some_and(|word| word.contains('-'));
+    let mut in_code = false;
+    let mut resident = Vec::new();
+    for line in text.lines() {
+        if is_head(line) {
+            in_code = line.contains(" r-xp ") && line.ends_with("libkmem_malloc.so");
+        } else if in_code && let Some(size) = line.strip_prefix("Rss:") {
+            resident.push(size.trim());
+        }
+    }
+    assert_eq!(resident.len(), 2, "`rare.ld` makes two mappings of code\n{text}");
+    assert!(resident.contains(&"0 kB"), "of both mappings of code some is there: {resident:?}");
+}
+
+#[test]
 fn a_limit_below_what_is_there_already_costs_no_content() {
     let program = build("late_limit.c", &[]);
     for resource in ["0", "1"] {
