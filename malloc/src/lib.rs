@@ -24,6 +24,7 @@ mod blocks;
 pub mod c;
 mod engine;
 mod errno;
+mod exit;
 mod fork;
 pub mod gnu;
 mod lock;

@@ -10,6 +10,7 @@ use crate::mapped::Mapped;
 use crate::mode;
 use crate::names::Name;
 use crate::observed;
+use crate::options::Options;
 use crate::table::{Record, Table};
 use crate::text::{STDERR, line, say};
 use kmem::arena::{SegmentInfo, SegmentState};
@@ -339,20 +340,15 @@ fn process() -> libc::pid_t {
     unsafe { libc::getpid() }
 }
 
-/// Runs when the program ends, after its own handlers: the library is loaded first and so ends last.
-extern "C" fn at_exit() {
-    if let mode::Mode::Observed(options) = mode::mode() {
-        log::flush();
-        if options.leaks.is_yes() {
-            leaks();
-        }
-        if options.statistics.is_yes() {
-            statistics();
-        }
-        observed::check_all();
+/// What was asked for when the program ends.
+#[inline(never)]
+pub(crate) fn at_exit(options: &Options) {
+    log::flush();
+    if options.leaks.is_yes() {
+        leaks();
     }
+    if options.statistics.is_yes() {
+        statistics();
+    }
+    observed::check_all();
 }
-
-#[used]
-#[unsafe(link_section = ".fini_array")]
-static AT_EXIT: extern "C" fn() = at_exit;
