@@ -360,14 +360,6 @@ impl<'r> Slab<'r> {
         self.here().entry_at(object, index)
     }
 
-    /// Which object an entry is of, if it is one of this slab's.
-    #[inline]
-    pub(super) fn index_of_entry(self, entry: Entry) -> Option<usize> {
-        let states = self.states();
-        let index = (entry.state.as_ptr() as usize).wrapping_sub(states.as_ptr() as usize);
-        (index < states.len()).then_some(index)
-    }
-
     /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and hands them to
     /// `sink`. An object whose byte contradicts its bit is taken out and handed to nobody. The caller holds the cache's lock.
     ///
@@ -391,13 +383,15 @@ impl<'r> Slab<'r> {
                 // Of bits beyond the last object there are no bytes.
                 let bytes = states.get(index..states.len().min(index + run)).unwrap_or(&[]);
                 damaged += run - bytes.len();
+                left -= bytes.len();
                 let mut object = self.object(index);
                 for byte in bytes {
                     if byte.load(Relaxed) == IN_SLAB {
                         byte.store(state, Relaxed);
                         sink(Entry { object, state: NonNull::from(byte).cast() });
-                        left -= 1;
                     } else {
+                        core::hint::cold_path();
+                        left += 1;
                         damaged += 1;
                     }
                     // SAFETY: the next object's address, or the one behind the last object: both lie in the slab's
@@ -480,6 +474,13 @@ impl Objects<'_> {
     pub(super) fn index_at(&self, address: usize) -> Option<usize> {
         // Whatever lies outside the slab, or inside an object, is far beyond the last index.
         let index = self.stride.divide_exactly(address.wrapping_sub(self.base));
+        (index < self.states.len()).then_some(index)
+    }
+
+    /// Which object an entry is of, if it is one of this slab's.
+    #[inline(always)]
+    pub(super) fn index_of_entry(&self, entry: Entry) -> Option<usize> {
+        let index = entry.state.addr().get().wrapping_sub(self.states.as_ptr().addr());
         (index < self.states.len()).then_some(index)
     }
 

@@ -1,16 +1,15 @@
 //! What lies idle goes back: from magazines and shelves to the slabs, and from empty slabs to the source.
 
 use core::iter;
-use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
-use super::descriptor::CACHED;
+use super::descriptor::{CACHED, Entry};
 use super::find::find;
 use super::inside::Inside;
 use super::lifecycle::Lifecycle;
 use super::lists::{Filling, Lists};
-use super::magazine::{self, Magazine};
+use super::magazine::Magazine;
 use super::shelf::Shelf;
 use crate::lock::IrqLock;
 use crate::page::FrameSource;
@@ -29,40 +28,35 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// Puts the rounds of a magazine back into their slabs. Neighbours in a magazine are often neighbours in a slab: that one
     /// is found, and sorted into its list, once for all of them.
     pub(super) fn empty(&self, lists: &mut Lists, magazine: &Magazine, rounds: u32) {
-        let Some(entries) = NonNull::new(magazine.entries(self.platform())) else { return };
-        let mut round = 0;
-        while round < rounds {
-            // SAFETY: the caller owns the magazine, and it has so many rounds.
-            let first = unsafe { magazine::read(entries, round) };
+        // SAFETY: the caller owns the magazine, and it has so many rounds.
+        let mut rest = unsafe { magazine.as_slice(self.platform(), rounds) };
+        while let Some(&first) = rest.first() {
             let Some(slab) = find(self.source, first.object) else {
-                let address = first.object.as_ptr() as usize;
-                super::corrupted(self.platform(), address, Some(self.name));
-                round += 1;
+                self.report_lost(first);
+                rest = &rest[1..];
                 continue;
             };
             let mut filling = Filling::new(slab);
-            let mut put = 0;
-            while round + put < rounds {
-                // SAFETY: as above.
-                let entry = unsafe { magazine::read(entries, round + put) };
-                if !filling.put(self.platform(), entry) {
-                    break;
-                }
-                put += 1;
-            }
+            let stop = rest.iter().position(|&entry| !filling.put(self.platform(), entry));
             lists.finish(self.platform(), filling);
+            let mut put = stop.unwrap_or(rest.len());
             if put == 0 {
                 if first.state().load(Relaxed) == CACHED {
                     // It is another slab's: one of the two records is wrong.
-                    let address = first.object.as_ptr() as usize;
-                    super::corrupted(self.platform(), address, Some(self.name));
+                    self.report_lost(first);
                 } else {
                     self.report_twice(first);
                 }
                 put = 1;
             }
-            round += put;
+            rest = &rest[put..];
         }
+    }
+
+    /// The records say of an object in a magazine that it is none of the cache's.
+    #[cold]
+    fn report_lost(&self, entry: Entry) {
+        super::corrupted(self.platform(), entry.object.addr().get(), Some(self.name));
     }
 
     /// Puts the rounds of a slot's magazines back into their slabs: all that a remote does in a slot (`slot`, invariant 1).

@@ -8,7 +8,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use super::descriptor::{CACHED, Entry, IN_SLAB, Slab};
+use super::descriptor::{CACHED, Entry, IN_SLAB, Objects, Slab};
 use super::way::Way;
 use crate::page::records::NONE;
 use crate::platform::{CpuId, Platform};
@@ -83,6 +83,8 @@ impl Fill {
 /// Neighbours' bits go into the free set together: see [`flush`](Self::flush).
 pub(super) struct Filling<'s> {
     slab: Slab<'s>,
+    /// Where its objects are, at hand.
+    here: Objects<'s>,
     before: Fill,
     objects: usize,
     /// Bits of the word `word` of the free set that are still to be set.
@@ -92,13 +94,13 @@ pub(super) struct Filling<'s> {
 
 impl<'s> Filling<'s> {
     pub(super) fn new(slab: Slab<'s>) -> Self {
-        Self { slab, before: Fill::of(slab), objects: 0, bits: 0, word: 0 }
+        Self { slab, here: slab.here(), before: Fill::of(slab), objects: 0, bits: 0, word: 0 }
     }
 
     /// Puts an object back; `false`, and nothing has changed, if it is not in a magazine, or none of this slab's.
     #[inline(always)]
     pub(super) fn put<P: Platform>(&mut self, platform: &P, entry: Entry) -> bool {
-        let Some(index) = self.slab.index_of_entry(entry) else { return false };
+        let Some(index) = self.here.index_of_entry(entry) else { return false };
         let state = entry.state();
         if state.load(Relaxed) != CACHED {
             return false;

@@ -5,6 +5,7 @@
 //! the depot, or is part of a stock; its owner there says how many rounds it holds.
 
 use core::ptr::NonNull;
+use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::descriptor::Entry;
@@ -27,7 +28,8 @@ pub(super) const MAX_ROUNDS: u32 = rounds_for(0);
 /// CPU stays small.
 pub(super) const fn rounds_for(object_bytes: usize) -> u32 {
     let granules = match object_bytes {
-        0..=64 => 15,
+        0..=32 => 31,
+        33..=64 => 15,
         65..=256 => 8,
         257..=1024 => 4,
         1025..=4096 => 2,
@@ -81,6 +83,20 @@ impl Magazine {
     /// Where its entries lie.
     pub(super) fn entries<P: Platform>(&self, platform: &P) -> *mut Entry {
         entries(platform, self.id)
+    }
+
+    /// Its first entries.
+    ///
+    /// # Safety
+    ///
+    /// It has so many rounds.
+    pub(super) unsafe fn as_slice<P: Platform>(&self, platform: &P, rounds: u32) -> &[Entry] {
+        if self.is_none() {
+            return &[];
+        }
+        // SAFETY: the caller's promise; entries below the rounds have been written, and are not written again while the owner
+        // lends the magazine.
+        unsafe { slice::from_raw_parts(self.entries(platform), rounds as usize) }
     }
 
     fn header<P: Platform>(&self, platform: &P) -> &Header {

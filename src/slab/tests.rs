@@ -115,9 +115,9 @@ fn colours_spread_first_objects_over_the_cache() {
 
 #[test]
 fn ordinary_rounds_fill_their_records() {
-    for bytes in [1, 64, 65, 256, 257, 1024, 1025, 4096, 4097, 65536] {
+    for bytes in [1, 32, 33, 64, 65, 256, 257, 1024, 1025, 4096, 4097, 65536] {
         let rounds = super::magazine::rounds_for(bytes);
-        assert!((3..=64).contains(&rounds));
+        assert!((3..=128).contains(&rounds));
         assert!(super::magazine::magazine_bytes(rounds).is_multiple_of(8));
     }
 }
