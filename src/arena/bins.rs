@@ -9,7 +9,7 @@ use super::segment::{BY_POLICY, Pool, Slot};
 /// Segments of the list just too low to be sure of that are looked at before a request is refused.
 pub(super) const PROBES: usize = 16;
 
-const LISTS: usize = u64::BITS as usize;
+pub(super) const LISTS: usize = u64::BITS as usize;
 const NEXT: usize = 0;
 const PREVIOUS: usize = 1;
 

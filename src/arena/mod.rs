@@ -48,6 +48,7 @@
 //! 6. An allocated or cached segment is in its hash chain; no other is.
 //! 7. Under First and Next each node knows the longest available segment below it.
 //! 8. Every record is the ring's, a border's, a segment's or spare, and the totals agree.
+//! 9. A cached segment is in the quantum cache of its length; no other is.
 //!
 //! # How it works, and what it costs
 //!

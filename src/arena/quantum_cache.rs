@@ -3,6 +3,8 @@
 //! A cached segment stays in every structure as if it were allocated, so taking and giving one
 //! touches its record and the head of a list, and nothing else.
 
+use core::iter::successors;
+
 use super::segment::{BY_POLICY, Kind, Pool, Slot};
 
 /// Multiples of the quantum that can be cached.
@@ -56,6 +58,18 @@ impl QuantumCaches {
             }
             _ => false,
         }
+    }
+
+    /// Segments that the cache of `quanta` (from 1 up) counts.
+    pub(super) fn kept(&self, quanta: u64) -> usize {
+        self.stacks[quanta as usize - 1].len as usize
+    }
+
+    /// The segments in the cache of `quanta` (from 1 up), the one last given back first.
+    pub(super) fn stack_of(&self, pool: &Pool<'_>, quanta: u64) -> impl Iterator<Item = Slot> {
+        let top = self.stacks[quanta as usize - 1].top;
+        let some = |slot: Slot| (!slot.is_nil()).then_some(slot);
+        successors(some(top), move |&slot| some(pool[slot].links[BY_POLICY].parent))
     }
 
     #[inline]

@@ -5,6 +5,7 @@ extern crate alloc;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
+use std::time::{Duration, Instant};
 
 use super::segment::{BY_ADDRESS, BY_POLICY, Kind, Slot};
 use super::*;
@@ -377,13 +378,62 @@ fn damage_to_the_structure_of_a_fit_is_seen() {
                 assert!(arena.verify().is_err(), "{fit:?}: in no structure");
                 arena.index.admit(&mut arena.pool, slot);
             }
-            arena.pool[slot].links[BY_POLICY].children[0].0 ^= 5;
-            if fit != Fit::Instant {
-                assert!(arena.verify().is_err(), "{fit:?}: {links:?}");
+            for child in 0..2 {
+                arena.pool[slot].links[BY_POLICY].children[child].0 ^= 5;
+                assert!(arena.verify().is_err(), "{fit:?}: {child} of {links:?}");
+                arena.pool[slot].links[BY_POLICY].children[child].0 ^= 5;
+                arena.verify().unwrap();
             }
-            arena.pool[slot].links[BY_POLICY].children[0].0 ^= 5;
+        }
+    }
+}
+
+#[test]
+fn damage_to_hash_chains_and_quantum_caches_is_seen() {
+    let mut pool = [Segment::SPARE; 32];
+    let config = Config { cached_quanta: 2, ..Config::new("cached", 8, Fit::Instant) };
+    let mut arena = Arena::new(config, &mut pool).unwrap();
+    arena.add(0..0x100).unwrap();
+    let starts: Vec<u64> = (0..12).map(|_| arena.alloc(8).unwrap()).collect();
+    starts[..6].iter().for_each(|&start| arena.free(start, 8).unwrap());
+    arena.verify().unwrap();
+    let met: Vec<_> = arena.pool.ring().map(|(slot, segment)| (slot, segment.kind)).collect();
+    for (slot, kind) in met {
+        let damages: &[fn(&mut Segment)] = match kind {
+            Kind::Cached => &[
+                |s| s.chain[0].0 ^= 1,
+                |s| s.chain[1].0 ^= 1,
+                |s| s.links[BY_POLICY].parent.0 ^= 1,
+            ],
+            Kind::Allocated => &[|s| s.chain[0].0 ^= 1, |s| s.chain[1].0 ^= 1],
+            _ => &[],
+        };
+        for damage in damages {
+            let before = arena.pool[slot];
+            damage(&mut arena.pool[slot]);
+            assert!(arena.verify().is_err(), "{before:?} as {:?}", arena.pool[slot]);
+            arena.pool[slot] = before;
             arena.verify().unwrap();
         }
+    }
+    // Out of its cache, but not handed out.
+    let slot = arena.caches.pop(&mut arena.pool, 1).unwrap();
+    arena.pool[slot].kind = Kind::Cached;
+    assert!(arena.verify().is_err());
+}
+
+/// A walk along the list for each of its members takes more than a minute here, one walk a moment.
+#[test]
+fn to_verify_long_lists_takes_no_longer_than_to_walk_them() {
+    const SEGMENTS: u64 = 200_000;
+    for fit in FITS {
+        let mut pool = vec![Segment::SPARE; segments_needed(1, SEGMENTS as usize)];
+        let mut arena = arena_over(fit, &mut pool, 0..SEGMENTS * 8);
+        (0..SEGMENTS).for_each(|_| _ = arena.alloc(8).unwrap());
+        (0..SEGMENTS).step_by(2).for_each(|unit| arena.free(unit * 8, 8).unwrap());
+        let begin = Instant::now();
+        arena.verify().unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(10), "{fit:?}: {:?}", begin.elapsed());
     }
 }
 

@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-use super::bins::Bins;
+use super::bins::{Bins, LISTS};
 use super::policy::Fit;
 use super::segment::{BY_ADDRESS, BY_POLICY, Kind, Origin, Pool, Segment, Slot};
 use super::show::Stats;
-use super::{Arena, Source};
+use super::{Arena, MAX_CACHED_QUANTA, Source};
 
 /// The invariant of the [module](super) that does not hold, and where that showed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,6 +30,17 @@ impl core::error::Error for Corruption {}
 
 fn expect(holds: bool, invariant: u8, at: u64, expected: &'static str) -> Result<(), Corruption> {
     if holds { Ok(()) } else { Err(Corruption { invariant, at, expected }) }
+}
+
+/// Segments of each sort that the walk along the ring has met.
+#[derive(Default)]
+struct Met {
+    available: usize,
+    /// Allocated and cached.
+    taken: usize,
+    cached: usize,
+    /// Those of `taken` that the hash chains met so far hold.
+    chained: usize,
 }
 
 /// The run that the walk along the ring is in.
@@ -58,6 +69,7 @@ impl<S: Source> Arena<'_, S> {
             }
         }
         let (mut counted, mut records) = (Stats::default(), 0);
+        let mut met = Met::default();
         let mut previous = Slot::NIL;
         let mut run = RunSoFar { head: Slot::NIL, missing: 0 };
         for (slot, segment) in pool.ring() {
@@ -65,6 +77,10 @@ impl<S: Source> Arena<'_, S> {
             self.verify_order(previous, slot)?;
             run = self.verify_run(run, slot)?;
             self.verify_membership(slot)?;
+            met.available += usize::from(segment.is_available());
+            met.taken += usize::from(is_taken(segment));
+            met.cached += usize::from(segment.kind == Kind::Cached);
+            met.chained += self.verify_chain(slot, pool.len() - met.chained)?;
             match segment.kind {
                 Kind::Available => counted.available += segment.len,
                 Kind::Allocated => counted.allocated += segment.len,
@@ -74,6 +90,11 @@ impl<S: Source> Arena<'_, S> {
             }
             previous = slot;
         }
+        expect(met.chained == met.taken, 6, 0, "each allocated segment in its hash chain")?;
+        if self.index.fit == Fit::Instant {
+            self.verify_bins(met.available)?;
+        }
+        self.verify_caches(met.cached)?;
         expect(pool[Slot::NIL].before == previous, 4, 0, "a closed ring")?;
         self.verify_run(run, Slot::NIL)?;
         let last_kind = pool[previous].kind;
@@ -129,19 +150,10 @@ impl<S: Source> Arena<'_, S> {
         Ok(RunSoFar { head: slot, missing: segment.members.saturating_sub(1) })
     }
 
-    /// Invariants 5 to 7 for one segment.
+    /// Invariants 5 and 7 for one segment, where trees hold them.
     fn verify_membership(&self, slot: Slot) -> Result<(), Corruption> {
         let (pool, segment) = (&self.pool, &self.pool[slot]);
         let at = segment.start;
-        if matches!(segment.kind, Kind::Allocated | Kind::Cached) {
-            let mut link = pool[self.starts.bucket(at)].bucket;
-            let mut steps = 0;
-            while link != slot && !link.is_nil() && steps < pool.len() {
-                link = pool[link].chain[0];
-                steps += 1;
-            }
-            expect(link == slot, 6, at, "an allocated segment in its hash chain")?;
-        }
         match self.index.fit {
             Fit::First | Fit::Next => {
                 let [left, right] = segment.links[BY_ADDRESS].children;
@@ -149,22 +161,82 @@ impl<S: Source> Arena<'_, S> {
                 let largest = below.max(segment.available_len());
                 expect(segment.largest() == largest, 7, at, "the longest segment below")
             }
-            _ if !segment.is_available() => Ok(()),
-            Fit::Instant => {
-                let list = Bins::list_of(segment.len);
-                let marked = self.index.bins.occupied() & 1 << list != 0;
-                let listed =
-                    self.index.bins.list(pool, list).take(pool.len()).any(|other| other == slot);
-                expect(marked && listed, 5, at, "an available segment in its list")
-            }
-            Fit::Best | Fit::Worst => {
+            Fit::Best | Fit::Worst if segment.is_available() => {
                 let next = self.index.by_len.successor(pool, slot);
                 let key = |segment: &Segment| (segment.len, segment.start);
                 let ordered = next.is_nil() || key(segment) < key(&pool[next]);
                 expect(ordered, 5, at, "the tree by length in order")
             }
+            // The lists are walked once each, not once for each of their members.
+            Fit::Instant | Fit::Best | Fit::Worst => Ok(()),
         }
     }
+
+    /// Invariant 6 for the hash chain that begins with `slot`, and how long it is: 0 if none does,
+    /// at most `most`.
+    fn verify_chain(&self, slot: Slot, most: usize) -> Result<usize, Corruption> {
+        let pool = &self.pool;
+        let bucket = self.starts.bucket(pool[slot].start);
+        if pool[bucket].bucket != slot {
+            return Ok(0);
+        }
+        let (mut link, mut previous, mut members) = (slot, Slot::NIL, 0);
+        while !link.is_nil() {
+            let segment = &pool[link];
+            let belongs = is_taken(segment) && self.starts.bucket(segment.start) == bucket;
+            expect(belongs, 6, segment.start, "allocated segments alone in a hash chain")?;
+            expect(segment.chain[1] == previous, 6, segment.start, "hash links that agree")?;
+            expect(members < most, 6, segment.start, "a hash chain that ends")?;
+            (link, previous, members) = (segment.chain[0], link, members + 1);
+        }
+        Ok(members)
+    }
+
+    /// Invariant 5 for the lists of Instant: each holds available segments of its lengths only, so
+    /// if all together are as many as there are, none is missing.
+    fn verify_bins(&self, available: usize) -> Result<(), Corruption> {
+        let (pool, bins) = (&self.pool, &self.index.bins);
+        let mut listed = 0;
+        for list in 0..LISTS {
+            let mut previous = Slot::NIL;
+            for slot in bins.list(pool, list).take(pool.len()) {
+                let segment = &pool[slot];
+                let belongs = segment.is_available() && Bins::list_of(segment.len) == list;
+                expect(belongs, 5, segment.start, "available segments of its lengths in a list")?;
+                let back = segment.links[BY_POLICY].children[1];
+                expect(back == previous, 5, segment.start, "list links that agree")?;
+                previous = slot;
+                listed += 1;
+            }
+            let marked = bins.occupied() & 1 << list != 0;
+            expect(marked != previous.is_nil(), 5, 0, "a mark for each list with segments")?;
+        }
+        expect(listed == available, 5, 0, "each available segment in its list")
+    }
+
+    /// Invariant 9, in the same way.
+    fn verify_caches(&self, cached: usize) -> Result<(), Corruption> {
+        let pool = &self.pool;
+        let mut kept = 0;
+        for quanta in 1..=MAX_CACHED_QUANTA as u64 {
+            let mut members = 0;
+            // One more than it counts, so that one that is too long shows.
+            let counted = self.caches.kept(quanta);
+            for slot in self.caches.stack_of(pool, quanta).take(counted + 1) {
+                let segment = &pool[slot];
+                let belongs = segment.kind == Kind::Cached && segment.len == quanta * self.quantum;
+                expect(belongs, 9, segment.start, "cached segments of one length in a stack")?;
+                members += 1;
+            }
+            expect(members == counted, 9, 0, "as many segments as a quantum cache counts")?;
+            kept += members;
+        }
+        expect(kept == cached, 9, 0, "each cached segment in its quantum cache")
+    }
+}
+
+fn is_taken(segment: &Segment) -> bool {
+    matches!(segment.kind, Kind::Allocated | Kind::Cached)
 }
 
 /// Invariant 4 for one node of a tree: links that agree, colours, and black nodes above it.
