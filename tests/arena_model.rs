@@ -577,6 +577,20 @@ fn cached_agrees(fit: Fit, cached_quanta: usize, steps: Vec<Step>) -> Result<(),
                 prop_assert!(matches!(again, Err(FreeError::NotAllocated { .. })), "{again:?}");
                 model.live.remove(&start);
             }
+            Step::Resize { nth, len } if len > 0 => {
+                let Some(nth) = nth.checked_rem(model.live.len()) else { continue };
+                let (&start, &old) = model.live.iter().nth(nth).unwrap();
+                let behind = model.available().into_iter().find(|range| range.start == start + old);
+                let room = behind.map_or(start + old, |range| range.end) - start;
+                let rounded = len.next_multiple_of(QUANTUM);
+                let answer = arena.resize(start, len);
+                if rounded > room {
+                    prop_assert_eq!(answer, Err(ResizeError::Blocked { room }));
+                } else {
+                    prop_assert_eq!(answer, Ok(rounded));
+                    model.live.insert(start, rounded);
+                }
+            }
             Step::GrowPool { more } => {
                 let records = arena.segments_used().1 + more + 1;
                 prop_assert!(arena.grow_pool(vec![Segment::SPARE; records].leak()).is_ok());

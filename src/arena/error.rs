@@ -151,7 +151,7 @@ pub enum FreeError {
     },
 }
 
-/// Why a segment kept its length. The arena is unchanged.
+/// Why a segment kept its length.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ResizeError {

@@ -1,7 +1,7 @@
 //! Growth of what an arena has: a larger pool for its records, and longer or shorter segments.
 
 use super::hash::Starts;
-use super::segment::{Kind, Segment};
+use super::segment::{Kind, Segment, Slot};
 use super::{Arena, ConfigError, ResizeError, Source};
 
 impl<'m, S: Source> Arena<'m, S> {
@@ -38,11 +38,25 @@ impl<'m, S: Source> Arena<'m, S> {
     ///
     /// # Errors
     ///
-    /// [`ResizeError`]; the arena is unchanged.
+    /// [`ResizeError`]; the arena is unchanged, except that cached segments may have merged.
     pub fn resize(&mut self, start: u64, len: u64) -> Result<u64, ResizeError> {
         let slot = self.allocated_at(start).map_err(ResizeError::Free)?;
         let len = self.round_up(len).map_err(ResizeError::Alloc)?;
-        let Segment { len: old, after, origin, .. } = self.pool[slot];
+        let refused = match self.resize_in_place(slot, len) {
+            Ok(()) => return Ok(len),
+            Err(refused) => refused,
+        };
+        if self.stats.cached == 0 {
+            return Err(refused);
+        }
+        // What lies behind may be a cached segment, and each of them holds a record.
+        self.drain_caches();
+        self.resize_in_place(slot, len).map(|()| len)
+    }
+
+    /// Gives `slot`, an allocated segment, `len` integers, a multiple of the quantum.
+    fn resize_in_place(&mut self, slot: Slot, len: u64) -> Result<(), ResizeError> {
+        let Segment { start, len: old, after, origin, .. } = self.pool[slot];
         let (pool, index) = (&mut self.pool, &mut self.index);
         let behind = if pool[after].is_available() { pool[after].len } else { 0 };
         if len > old && len - old > behind {
@@ -52,7 +66,7 @@ impl<'m, S: Source> Arena<'m, S> {
             return Err(ResizeError::NoSegments { pool: pool.len() });
         }
         if len == old {
-            return Ok(len);
+            return Ok(());
         }
         let rest = old + behind - len;
         pool[slot].len = len;
@@ -68,6 +82,6 @@ impl<'m, S: Source> Arena<'m, S> {
         }
         self.stats.allocated = self.stats.allocated - old + len;
         self.stats.available = self.stats.available + old - len;
-        Ok(len)
+        Ok(())
     }
 }

@@ -484,6 +484,30 @@ fn a_resize_of_what_is_no_segment_is_refused() {
 }
 
 #[test]
+fn a_resize_takes_what_quantum_caches_keep() {
+    for fit in FITS {
+        let mut pool = [Segment::SPARE; 6];
+        let config = Config { cached_quanta: 1, ..Config::new("cached", 8, fit) };
+        let mut arena = Arena::new(config, &mut pool).unwrap();
+        arena.add(0..64).unwrap();
+        let starts = [16, 8, 8, 32].map(|len| arena.alloc(len).unwrap());
+        assert_eq!(starts, [0, 16, 24, 32]);
+        arena.free(16, 8).unwrap();
+        assert_eq!(arena.resize(0, 40), Err(ResizeError::Blocked { room: 24 }), "{fit:?}");
+        assert_eq!(arena.alloc(8), Ok(16));
+        arena.free(16, 8).unwrap();
+        assert_eq!(arena.resize(0, 24), Ok(24), "{fit:?}: what lay behind");
+        arena.verify().unwrap();
+        assert_eq!(arena.resize(0, 16), Ok(16));
+        assert_eq!(arena.alloc(8), Ok(16));
+        [16, 24].iter().for_each(|&start| arena.free(start, 8).unwrap());
+        assert_eq!(arena.segments_used(), (6, 6));
+        assert_eq!(arena.resize(32, 8), Ok(8), "{fit:?}: one record for two that merge");
+        arena.verify().unwrap();
+    }
+}
+
+#[test]
 fn an_arena_in_a_grown_pool_goes_on_where_it_was() {
     for fit in FITS {
         let mut pools = [vec![Segment::SPARE; 8], vec![Segment::SPARE; 64]];
