@@ -119,10 +119,11 @@ fn a_map_shows_what_each_stretch_is_used_for() {
     pages.claim(frames(0x300, 0x310)).unwrap();
     pages.claim(frames(0x340, 0x342)).unwrap();
     pages.claim(frames(0x350, 0x35c)).unwrap();
+    pages.claim(frames(0x370, 0x378)).unwrap();
     let range = FrameRange::new(frame(0xe0), frame(0x400)).unwrap();
     let text = HeapMap::new(&pages, range, 50).to_string();
     // Sixteen frames a character: two of the hole, sixteen available, one reserved ...
-    let cells = "  ................R...............F...:+..........";
+    let cells = "  ................R...............F...:+.:........";
     assert_eq!(text, format!("0x0000000e0000 |{cells}|\n"));
 }
 
