@@ -44,3 +44,11 @@ fn a_day_is_drawn_cell_by_cell_and_frame_by_frame() {
     assert_eq!(rectangles("heap_map.svg"), in_maps + background_and_legend);
     assert!(rectangles("occupancy.svg") >= day.samples.len() * USES.len());
 }
+
+#[test]
+fn the_key_of_a_printed_map_explains_each_use() {
+    let key = draw::key();
+    for known in USES.into_iter().chain([':', '+']) {
+        assert_eq!(key.matches(&format!("\n  {known}  ")).count(), 1, "{known}: {key}");
+    }
+}

@@ -17,6 +17,8 @@ pub(crate) const SAMPLES: usize = 240;
 const CALLS: usize = 400;
 /// Cells of a map.
 const CELLS: usize = 1024;
+/// What a cell stands for.
+pub(crate) const CELL_KIB: usize = (MEMORY_BYTES / CELLS) >> 10;
 /// The order of a block of 2 MiB.
 const HUGE: Order = Order::new(9).expect("an order");
 

@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (when, map) in &day.maps {
         println!("Memory {when}:\n{map}");
     }
+    println!("{}", draw::key());
     draw::maps(MAPS, &day.maps)?;
     draw::over_time(OCCUPANCY, &day)?;
     println!("drawn: {MAPS}\ndrawn: {OCCUPANCY}");
