@@ -6,9 +6,10 @@ mod programs;
 use std::env;
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
+use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use kernel_test_list::{Clock, Machine};
 use lexopt::prelude::*;
 use xtask::image::Kernel;
@@ -17,7 +18,9 @@ use xtask::{counts, image, project_root, qemu, setup};
 
 const HELP: &str = "\
 cargo xtask setup                    install what kernel and tests need, or name it
-cargo xtask run [-m MIB] [--smp N]   boot the demonstration in QEMU (128 MiB, 1 CPU)
+cargo xtask run [-m MIB] [--smp N] [--icount]
+                                     boot the demonstration in QEMU (128 MiB, 1 CPU; by --icount
+                                     on a clock that counts instructions)
 cargo xtask test [ARGUMENTS]         run all tests; ARGUMENTS go to `cargo test`
 cargo xtask accept                   record how many instructions operations take now
 cargo xtask preload PROGRAM [ARGUMENTS]
@@ -84,17 +87,21 @@ fn help_or_refuse(argument: lexopt::Arg<'_>) -> Result<Chore> {
     }
 }
 
+/// The number that an option takes.
+fn number<T: FromStr>(arguments: &mut lexopt::Parser, takes: &str) -> Result<T> {
+    let value = arguments.value()?.string()?;
+    value.parse().map_err(|_| anyhow!("{takes}, not {value:?}"))
+}
+
 fn parse_machine(arguments: &mut lexopt::Parser) -> Result<Chore> {
     let mut machine = kernel_test_list::M128;
     while let Some(argument) = arguments.next()? {
         match argument {
             Short('m') | Long("memory") => {
-                machine.memory_mib =
-                    arguments.value()?.parse().context("-m takes a number of MiB")?;
+                machine.memory_mib = number(arguments, "-m takes a number of MiB")?;
             }
             Long("smp") => {
-                machine.cpus =
-                    arguments.value()?.parse().context("--smp takes a number of CPUs")?;
+                machine.cpus = number(arguments, "--smp takes a number of CPUs")?;
             }
             Long("icount") => machine.clock = Clock::Instructions,
             other => return help_or_refuse(other),
@@ -123,7 +130,7 @@ fn parse_programs(arguments: &mut lexopt::Parser) -> Result<Chore> {
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("rounds") => {
-                request.rounds = arguments.value()?.parse().context("--rounds takes a number")?;
+                request.rounds = number(arguments, "--rounds takes a number")?;
                 ensure!(request.rounds > 0, "--rounds takes at least 1");
             }
             Value(name) => request.only.push(name.string()?),
@@ -214,6 +221,8 @@ mod tests {
             let expected = format!("--smp takes 1 to 16 CPUs, not {cpus}");
             assert_eq!(refusal(&format!("run --smp {cpus}")), expected);
         }
+        assert_eq!(refusal("run -m much"), "-m takes a number of MiB, not \"much\"");
+        assert_eq!(refusal("run --smp=-1"), "--smp takes a number of CPUs, not \"-1\"");
     }
 
     #[test]

@@ -200,7 +200,8 @@ pub(crate) fn run(root: &Path, request: &Request) -> Result<ExitCode> {
     if let Some(unknown) =
         request.only.iter().find(|name| PROGRAMS.iter().all(|p| p.name != **name))
     {
-        bail!("{unknown} is none of the programs");
+        let known: Vec<_> = PROGRAMS.iter().map(|program| program.name).collect();
+        bail!("{unknown} is none of the programs: {}", known.join(", "));
     }
     let library = preload::build(root)?;
     let mut measured = Vec::new();
