@@ -2,7 +2,9 @@
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
+use std::format;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::string::ToString;
 use std::vec::Vec;
 
 use super::descriptor::{self, Slab};
@@ -71,6 +73,31 @@ fn slabs_are_no_larger_than_waste_and_number_demand() {
         let it = geometry(bytes, 8, CacheFlags::empty());
         assert_eq!((it.order.get(), it.objects), (order, objects), "{bytes} bytes");
     }
+}
+
+#[test]
+fn slabs_are_what_the_document_says() {
+    let document = include_str!("../../docs/slab.md");
+    let (_, table) = document.split_once("used of the slab's record |").expect("the table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let [_, size, frames, objects, left_over, record, _] = cells[..] else { panic!("{row}") };
+        let it = geometry(size.parse().expect("a size"), 1, CacheFlags::empty());
+        let slab_bytes = it.order.len_bytes() as usize;
+        let rest = slab_bytes - it.objects * it.stride;
+        let permille = (rest * 1000 + slab_bytes / 2) / slab_bytes;
+        let share = match (permille / 10, permille % 10) {
+            (0, 0) => "0 %".to_string(),
+            (whole, tenths) => format!("{whole}.{tenths} %"),
+        };
+        let record_bytes = format!("{} bytes", descriptor::record_bytes(it.objects));
+        let found = [it.order.frames().to_string(), it.objects.to_string(), share, record_bytes];
+        assert_eq!(found, [frames, objects, left_over, record], "{row}");
+        count += 1;
+    }
+    assert_eq!(count, 5);
 }
 
 #[test]
