@@ -7,6 +7,21 @@
 //! | [`ZoneSummary`] | fill, watermarks and fragmentation of each zone | a table |
 //! | [`HeapMap`] | what every stretch of frames is used for | a map of characters |
 //!
+//! ```
+//! use kmem::report::{Buddyinfo, HeapMap, Slabinfo, ZoneSummary};
+//! use kmem::{Heap, PageAllocator, Platform};
+//!
+//! fn show<P: Platform>(pages: &PageAllocator<P>, heap: &Heap<'_, PageAllocator<P>>) -> String {
+//!     let mut text = format!("{}{}", Buddyinfo(pages), ZoneSummary(pages));
+//!     // Caches of one's own are shown by their `stats`, too.
+//!     text += &Slabinfo(heap.cache_stats()).to_string();
+//!     for zone in pages.zones() {
+//!         text += &HeapMap::new(pages, zone.cover, 256).to_string();
+//!     }
+//!     text
+//! }
+//! ```
+//!
 //! The two Linux formats are there for tools and eyes that read them already; `buddyinfo` merely has
 //! more columns, since kmem's orders go further.
 //!
