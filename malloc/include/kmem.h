@@ -24,14 +24,16 @@ void *malloc_name(void *block, const char *name);
 void *malloc_named(size_t size, const char *name);
 
 /*
- * Prints every live block to `file`, the lowest address first, in one line each:
+ * Prints every live block to `file`, the lowest address first, in one line each, and how many there are:
  *
- *     address            bytes   class  thread  name
- *     0x7f2a9c001040        24      32    4711  "node"
+ *     address                 bytes        class    thread  name
+ *     0x7f2a9c001040             32           32      4711  "node"
+ *     0x7f2a9c002000            512          512         -  -
+ *     2 blocks, 544 bytes
  *
  * `bytes` is what was asked for where blocks are tracked (KMEM_TRACK=1, or any option that observes calls),
- * otherwise the usable size. What is not known is shown as `-`. Under an arena engine (KMEM_ENGINE) its spans follow,
- * with what is available in each:
+ * otherwise the usable size; `class` is the length of the block that serves it. What is not known is shown as `-`.
+ * Under an arena engine (KMEM_ENGINE) its spans follow, with what is available in each:
  *
  *     span 0x7f2a9c000000
  *       0x7f2a9c001060-0x7f2a9c040000       258976 available

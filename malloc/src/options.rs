@@ -199,7 +199,7 @@ const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "KMEM_QUARANTINE",
-        takes: "BYTES",
+        takes: "BYTES[K|M|G]",
         does: "keep so much of what was freed back, and check that nobody writes to it",
         set: |options, value| {
             options.quarantine_bytes = bytes(value)?;
@@ -221,7 +221,7 @@ const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "KMEM_LIMIT",
-        takes: "BYTES",
+        takes: "BYTES[K|M|G]",
         does: "how much may be in use: requests beyond fail",
         set: |options, value| {
             options.limit_bytes = bytes(value)?;
@@ -335,7 +335,7 @@ fn list() {
         let mut usage = crate::text::Line::new();
         let _ = core::fmt::write(&mut usage, format_args!("{name}={takes}"));
         let usage = core::str::from_utf8(usage.as_bytes()).unwrap_or(name);
-        say(STDERR, format_args!("  {usage:<46} {does}"));
+        say(STDERR, format_args!("  {usage:<48} {does}"));
     }
 }
 

@@ -13,11 +13,14 @@ use support::{build, preloaded, run, stderr, stdout};
 fn help_lists_every_variable() {
     let output = run(preloaded("/bin/echo").env("KMEM_HELP", "1"));
     for name in [
+        "KMEM_HELP",
         "KMEM_ENGINE",
         "KMEM_STATS",
         "KMEM_LEAKS",
+        "KMEM_TRACK",
         "KMEM_LOG",
         "KMEM_SCRIBBLE",
+        "KMEM_ZERO_ON_FREE",
         "KMEM_RED_ZONES",
         "KMEM_QUARANTINE",
         "KMEM_ON_ERROR",
@@ -29,6 +32,24 @@ fn help_lists_every_variable() {
     ] {
         assert!(stderr(&output).contains(name), "{name}: {}", stderr(&output));
     }
+    // What each does stands in one column.
+    let usage = stderr(&output);
+    let variables: Vec<_> = usage.lines().filter(|line| line.starts_with("  ")).collect();
+    let width = variables.iter().map(|line| line[2..].find(' ').expect("a space")).max();
+    let column = 2 + width.expect("a variable") + 1;
+    for line in variables {
+        assert!(line[..column].ends_with(' ') && !line[column..].starts_with(' '), "{line}");
+    }
+}
+
+#[test]
+fn numbers_of_bytes_may_have_a_unit() {
+    for value in ["1000000", "1000k", "900M", "1G"] {
+        let output = run(preloaded("/bin/echo").arg("fine").env("KMEM_LIMIT", value));
+        assert_eq!((stdout(&output).as_str(), stderr(&output).as_str()), ("fine\n", ""), "{value}");
+    }
+    let output = run(preloaded("/bin/echo").env("KMEM_LIMIT", "1T"));
+    assert!(stderr(&output).contains("KMEM_LIMIT takes BYTES[K|M|G], not \"1T\""));
 }
 
 #[test]
