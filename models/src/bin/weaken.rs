@@ -1,5 +1,5 @@
 //! Weakens every memory ordering of the files under the model checker, one at a time, and expects
-//! the models to fail: `cargo run -p kmem-models --bin weaken`.
+//! the models to fail: `cargo run --release -p kmem-models --bin weaken`.
 
 #[allow(dead_code, reason = "the other user of this file needs the rest")]
 #[path = "../../weakenings.rs"]
