@@ -10,14 +10,20 @@
 use std::ops::Range;
 use std::ptr;
 
-use kmem::arena::{Arena, Config, Constraint, Fit, Segment};
+use kmem::arena::{AllocError, Arena, Config, Constraint, Fit, Segment};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
 pub(crate) const PAGE: usize = 4096;
 pub(crate) const WORD: usize = 8;
 
 const RESERVE: usize = 8 << 30;
-const RECORDS: usize = 1 << 18;
+/// Records of mappings to begin with: enough for the 10,000 blocks of the ladder's table to be mappings each.
+const RECORDS: usize = 1 << 15;
+
+/// So many records. They are never given back: few ladders need more than they begin with.
+fn records(count: usize) -> &'static mut [Segment] {
+    vec![Segment::SPARE; count].leak()
+}
 
 /// The system as one manager sees it, and what it has asked of it.
 pub(crate) struct System {
@@ -40,10 +46,8 @@ impl System {
             unsafe { mmap_anonymous(ptr::null_mut(), RESERVE, ProtFlags::empty(), flags) };
         let base = reserve.expect("addresses to reserve").expose_provenance();
         let middle = base + RESERVE / 2;
-        // Never given back: a ladder has a dozen systems.
-        let records = vec![Segment::SPARE; RECORDS].leak();
         let config = Config::new("mappings", PAGE as u64, Fit::First);
-        let mut mappings = Arena::new(config, records).expect("a sound configuration");
+        let mut mappings = Arena::new(config, records(RECORDS)).expect("a sound configuration");
         mappings.add(middle as u64..(base + RESERVE) as u64).expect("an empty arena");
         let reserve = base..base + RESERVE;
         Self { heap: base..base, reserve, mappings, mapped: 0, calls: 0, peak: 0 }
@@ -79,7 +83,12 @@ impl System {
     pub(crate) fn map(&mut self, len: usize, align: usize) -> Option<usize> {
         self.calls += 1;
         let constraint = Constraint { align: align as u64, ..Constraint::NONE };
-        let at = self.mappings.alloc_constrained(len as u64, &constraint).ok()? as usize;
+        let mut at = self.mappings.alloc_constrained(len as u64, &constraint);
+        if let Err(AllocError::NoSegments { pool }) = at {
+            self.mappings.grow_pool(records(2 * pool)).expect("a larger pool");
+            at = self.mappings.alloc_constrained(len as u64, &constraint);
+        }
+        let at = at.ok()? as usize;
         let len = len.next_multiple_of(PAGE);
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::FIXED;

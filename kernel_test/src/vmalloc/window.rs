@@ -47,7 +47,8 @@ impl Window {
     /// Nobody else maps anything there or lays tables at the same time, and nothing is mapped there.
     pub(crate) unsafe fn new(pages: Range<u64>) -> Result<Self, AllocError> {
         let covered_by_a_table = FRAME_SIZE * 512;
-        for address in pages.clone().step_by(covered_by_a_table) {
+        let first = pages.start - pages.start % covered_by_a_table as u64;
+        for address in (first..pages.end).step_by(covered_by_a_table) {
             let mut table = root();
             for shift in &LEVELS[..3] {
                 let entry = entry_of(table, address, *shift);
