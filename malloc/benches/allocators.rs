@@ -1,7 +1,7 @@
 //! kmem's malloc beside the C library's and five others, on the workloads of `workloads.c`, in one run.
 //!
 //! ```text
-//! cargo bench -p kmem-malloc                         all workloads, all allocators, 3 rounds: about three minutes
+//! cargo bench -p kmem-malloc                         all workloads, all allocators, 3 rounds: about two minutes
 //! cargo bench -p kmem-malloc -- --quick              a quarter of each workload, once
 //! cargo bench -p kmem-malloc -- --rounds 9 ints pipe
 //! cargo bench -p kmem-malloc -- --only glibc,kmem
