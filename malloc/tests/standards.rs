@@ -99,6 +99,12 @@ fn what_few_programs_run_is_not_in_the_memory_of_others() {
 }
 
 #[test]
+fn a_backtrace_goes_through_the_library() {
+    let output = run(&mut preloaded(build("backtrace.c", &[])));
+    assert_eq!(stdout(&output), "ok\n", "{}", stderr(&output));
+}
+
+#[test]
 fn a_limit_below_what_is_there_already_costs_no_content() {
     let program = build("late_limit.c", &[]);
     for resource in ["0", "1"] {
