@@ -5,7 +5,9 @@ fn main() {
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // The order of the code. `rust-lld` gives each part a mapping; GNU's linker leaves them in one, where it does no harm.
     let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-T,{here}/rare.ld");
+    // Not behind `-Wl`, which splits at commas: a path may have some.
+    println!("cargo::rustc-cdylib-link-arg=-T");
+    println!("cargo::rustc-cdylib-link-arg={here}/rare.ld");
     println!("cargo::rerun-if-changed=rare.ld");
     println!("cargo::rerun-if-changed=build.rs");
 }
