@@ -22,6 +22,8 @@ const READING: u8 = 2;
 const OBSERVED: u8 = 3;
 /// As `PLAIN`, but some blocks have names, or an arena serves.
 const NAMED: u8 = 4;
+/// The environment has been read, and nobody has called since.
+const READ: u8 = 5;
 
 static MODE: AtomicU8 = AtomicU8::new(UNREAD);
 
@@ -57,7 +59,7 @@ pub(crate) fn mode() -> Mode {
     match MODE.load(Acquire) {
         OBSERVED => Mode::Observed(options()),
         NAMED => Mode::Named,
-        UNREAD => settle(),
+        UNREAD | READ => settle(),
         _ => Mode::Plain,
     }
 }
@@ -79,26 +81,33 @@ pub(crate) fn note_names() {
     }
 }
 
-/// Reads the environment, if it is there yet.
+/// Does what the environment asks for, if it is there yet.
 fn settle() -> Mode {
-    if MODE.compare_exchange(UNREAD, READING, Acquire, Relaxed).is_err() {
+    let before = MODE.load(Relaxed);
+    if !matches!(before, UNREAD | READ)
+        || MODE.compare_exchange(before, READING, Acquire, Relaxed).is_err()
+    {
         return Mode::Plain;
     }
     engine::hold_hits_back();
-    let Some(options) = options::read() else {
-        MODE.store(UNREAD, Release);
-        return Mode::Plain;
-    };
-    // SAFETY: this thread alone moved `MODE` to `READING`.
-    unsafe { *OPTIONS.0.get() = options };
+    if before == UNREAD {
+        let Some(options) = options::read() else {
+            MODE.store(UNREAD, Release);
+            return Mode::Plain;
+        };
+        // SAFETY: this thread alone moved `MODE` to `READING`.
+        unsafe { *OPTIONS.0.get() = options };
+    }
+    // SAFETY: written above, or by `at_start`; nobody writes any more.
+    let options = unsafe { &*OPTIONS.0.get() };
     stop::install();
     fork::install();
-    engine::configure(&options);
+    engine::configure(options);
     if let Some(path) = options.log {
         log::open(path);
     }
     // Release pairs with the Acquires of readers: the options are written.
-    let mode_byte = match (is_observed(&options), arenas::is_chosen()) {
+    let mode_byte = match (is_observed(options), arenas::is_chosen()) {
         (true, _) => OBSERVED,
         (false, true) => NAMED,
         (false, false) => PLAIN,
@@ -109,6 +118,23 @@ fn settle() -> Mode {
     MODE.store(mode_byte, Release);
     mode()
 }
+
+/// Runs before `main`, which may clear the environment. What the options ask for is done at the first call: it may take memory.
+extern "C" fn at_start() {
+    if MODE.compare_exchange(UNREAD, READING, Acquire, Relaxed).is_err() {
+        return;
+    }
+    let mode_byte = options::read().map_or(UNREAD, |options| {
+        // SAFETY: this thread alone moved `MODE` to `READING`.
+        unsafe { *OPTIONS.0.get() = options };
+        READ
+    });
+    MODE.store(mode_byte, Release);
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = at_start;
 
 fn is_observed(options: &Options) -> bool {
     let wishes = [

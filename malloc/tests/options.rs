@@ -53,6 +53,13 @@ fn numbers_of_bytes_may_have_a_unit() {
 }
 
 #[test]
+fn what_is_asked_for_holds_also_where_the_program_clears_its_environment_first() {
+    let output = run(preloaded(build("cleared.c", &[])).env("KMEM_STATS", "1"));
+    let message = format!("statistics of process {}", stdout(&output));
+    assert!(stderr(&output).contains(&message), "{}", stderr(&output));
+}
+
+#[test]
 fn a_wrong_value_gets_one_line_and_the_default() {
     for (name, value) in [
         ("KMEM_STATS", "maybe"),
