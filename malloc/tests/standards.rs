@@ -113,6 +113,15 @@ fn a_limit_below_what_is_there_already_costs_no_content() {
 }
 
 #[test]
+fn blocks_keep_their_contents_where_the_system_has_no_mapping_left() {
+    let program = build("many_mappings.c", &[]);
+    for spare in 0..12 {
+        let output = run(preloaded(&program).arg(spare.to_string()));
+        assert_eq!(stdout(&output), "ok\n", "{spare}");
+    }
+}
+
+#[test]
 fn what_signal_handlers_free_is_freed_however_much_it_is() {
     assert_eq!(stdout(&run(preloaded(build("handlers.c", &[])).arg("many"))), "ok\n");
 }

@@ -6,7 +6,9 @@
 
 use core::ops::Range;
 use core::ptr::{self, NonNull};
+use core::slice;
 
+use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
 
@@ -137,7 +139,7 @@ pub(super) unsafe fn purge(start: *mut u8, bytes: usize) -> bool {
 const DONTUNMAP: MremapFlags = MremapFlags::from_bits_retain(4);
 
 /// Makes the addresses `to` mean what `from` means, and `from` zero; `false`, and `from` has not changed, if the system refuses, or if it
-/// would. `to` may be zero then.
+/// would. What `to` holds then is undefined.
 ///
 /// # Safety
 ///
@@ -147,14 +149,55 @@ pub(super) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> boo
     if limit(Resource::As).is_some() || limit(Resource::Data).is_some() {
         return false;
     }
+    // What is not zero in `to` from here on was moved there.
+    // SAFETY: the caller says that this is a mapping of ours and that nobody cares for its content.
+    if !unsafe { purge(to, bytes) } {
+        return false;
+    }
     let flags = MremapFlags::MAYMOVE | DONTUNMAP;
     // SAFETY: the caller says that both are mappings of ours; `from` stays mapped.
     let moved = unsafe { mm::mremap_fixed(from.cast(), bytes, bytes, flags, to.cast()) };
     if moved.is_err() {
-        // SAFETY: the caller says that this is a mapping of ours and that nobody cares for its content.
-        unsafe { map_anew(to, bytes) };
+        // SAFETY: the caller says that both are mappings of ours; `to` was zero.
+        unsafe { move_back(from, to, bytes) };
     }
     moved.is_ok()
+}
+
+/// Undoes a move that the system gave up: since Linux 6.17 what was moved before may be several mappings, of which it moves one after
+/// the other, and those that it has moved stay moved. It may have left a hole where it meant to move the next.
+///
+/// # Safety
+///
+/// Both were opened and have `bytes` bytes; nobody else uses them; all of `to` was zero before.
+#[cold]
+unsafe fn move_back(from: *mut u8, to: *mut u8, bytes: usize) {
+    const ZEROS: [u8; FRAME_SIZE] = [0; FRAME_SIZE];
+    let mut hole_bytes = 0;
+    for offset in (0..bytes).step_by(FRAME_SIZE) {
+        // SAFETY: the caller says that both have so many bytes, whole pages, and that they are ours; what is read is mapped.
+        unsafe {
+            let (from, to) = (from.add(offset), to.add(offset));
+            if !is_mapped(to) {
+                hole_bytes += FRAME_SIZE;
+                continue;
+            }
+            if slice::from_raw_parts(to, FRAME_SIZE) != ZEROS {
+                from.copy_from_nonoverlapping(to, FRAME_SIZE);
+            }
+            map_anew(to.sub(hole_bytes), hole_bytes);
+        }
+        hole_bytes = 0;
+    }
+    // SAFETY: as above.
+    unsafe { map_anew(to.add(bytes - hole_bytes), hole_bytes) };
+}
+
+/// Whether anything is mapped at a page.
+fn is_mapped(page: *mut u8) -> bool {
+    // SAFETY: this is how pages are treated anyway, and it changes no content.
+    let told = unsafe { mm::madvise(page.cast(), FRAME_SIZE, Advice::Normal) };
+    told != Err(Errno::NOMEM)
 }
 
 /// Maps `bytes` bytes from `start` on, zero, whether or not anything is mapped there. Ends the process if that cannot be: the addresses
@@ -165,6 +208,9 @@ pub(super) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> boo
 /// They were opened, and nobody cares for what is in them.
 #[cold]
 unsafe fn map_anew(start: *mut u8, bytes: usize) {
+    if bytes == 0 {
+        return;
+    }
     let access = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
     // SAFETY: the caller says that the addresses are ours.
