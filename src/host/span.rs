@@ -10,10 +10,9 @@ use core::slice;
 
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
-use rustix::process::{Resource, getrlimit};
 
 use super::platform::{MAX_BYTES, MAX_SPAN_BYTES};
-use super::system;
+use super::system::{self, Limit, limit};
 use crate::frame::{FRAME_SIZE, Frame, Order};
 
 /// What a span's ends, and those of what is opened of it, are multiples of: a huge page of the machine,
@@ -146,7 +145,7 @@ const DONTUNMAP: MremapFlags = MremapFlags::from_bits_retain(4);
 /// Both were opened and have `bytes` bytes; nobody else uses them or cares for what is in `to`.
 pub(super) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
     // The system takes away what lies at `to` before it looks at limits. Of them a process may be beyond, since it got one later.
-    if limit(Resource::As).is_some() || limit(Resource::Data).is_some() {
+    if limit(Limit::Addresses).is_some() || limit(Limit::Data).is_some() {
         return false;
     }
     // What is not zero in `to` from here on was moved there.
@@ -232,26 +231,20 @@ pub(super) fn map_zeroed(bytes: usize) -> Option<NonNull<u8>> {
 
 /// How much is reserved at a time, if it can be had.
 fn wish_bytes() -> usize {
-    let part = limit(Resource::As).map_or(MAX_SPAN_BYTES, |bytes| bytes / LIMITED_PART);
+    let part = limit(Limit::Addresses).map_or(MAX_SPAN_BYTES, |bytes| bytes / LIMITED_PART);
     part.min(written_bytes()).clamp(GRAIN_BYTES, MAX_SPAN_BYTES) & !(GRAIN_BYTES - 1)
 }
 
 /// How much all spans together can be expected to have: as much as the process may have addresses, where that is limited, for one span is a
 /// part of it.
 pub(super) fn reach_bytes() -> usize {
-    let addresses = limit(Resource::As).unwrap_or(0).min(MAX_BYTES);
+    let addresses = limit(Limit::Addresses).unwrap_or(0).min(MAX_BYTES);
     addresses.min(written_bytes()) & !(GRAIN_BYTES - 1)
 }
 
 /// Of how much memory the metadata may be laid out at once: what may be written to is limited apart, and at first that is the metadata.
 fn written_bytes() -> usize {
-    limit(Resource::Data)
-        .map_or(usize::MAX, |bytes| (bytes / LIMITED_PART).saturating_mul(DATA_TIMES))
-}
-
-/// A limit that the process has, in bytes.
-fn limit(resource: Resource) -> Option<usize> {
-    Some(usize::try_from(getrlimit(resource).current?).unwrap_or(usize::MAX))
+    limit(Limit::Data).map_or(usize::MAX, |bytes| (bytes / LIMITED_PART).saturating_mul(DATA_TIMES))
 }
 
 /// Reserves `bytes` bytes that end at `below`, if nothing lies there; says where they start.

@@ -15,8 +15,21 @@ struct Timespec {
 
 const CLOCK_MONOTONIC_COARSE: c_int = 6;
 
+/// What the system may limit, as Linux numbers it.
+#[derive(Clone, Copy)]
+pub(super) enum Limit {
+    /// What the process may write to.
+    Data = 2,
+    /// Its addresses.
+    Addresses = 9,
+}
+
+/// No limit.
+const UNLIMITED: u64 = u64::MAX;
+
 unsafe extern "C" {
     fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int;
+    fn getrlimit(resource: c_int, limits: *mut [u64; 2]) -> c_int;
     #[link_name = "abort"]
     fn c_abort() -> !;
     fn write(file: c_int, bytes: *const c_void, len: usize) -> isize;
@@ -63,6 +76,15 @@ impl fmt::Write for Line {
         self.len += len;
         Ok(())
     }
+}
+
+/// A limit that the process has, in bytes; `None` where there is none, and where the system does not say. `rustix` takes it that it does.
+pub(super) fn limit(of: Limit) -> Option<usize> {
+    let mut soft_and_hard = [UNLIMITED; 2];
+    // SAFETY: the call fills both, or leaves them.
+    let is_told = unsafe { getrlimit(of as c_int, &mut soft_and_hard) } == 0;
+    let bytes = soft_and_hard[0];
+    (is_told && bytes != UNLIMITED).then_some(usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
 /// Time since some moment, cheaply: to within a tick of the system.
