@@ -324,8 +324,9 @@ pub(super) fn try_quiesce() -> bool {
         leave();
         return false;
     }
-    if HAS_BARRIERS.load(Ordering::SeqCst) {
-        send_barriers();
+    if HAS_BARRIERS.load(Ordering::SeqCst) && !send_barriers() {
+        // A sandbox that was entered later refuses them. What other processors have stored arrives by itself meanwhile.
+        system::nap();
     }
     let own = usize::from(index());
     // A handler that forks on top of an allocation has locks itself; nothing can be done about those.

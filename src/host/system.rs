@@ -39,8 +39,7 @@ unsafe extern "C" {
 pub(super) fn yield_now() {
     static YIELDS: AtomicU32 = AtomicU32::new(0);
     if YIELDS.fetch_add(1, Relaxed) % YIELDS_A_NAP == YIELDS_A_NAP - 1 {
-        // By the system call itself: the C library's function is a point of cancellation.
-        let _ = thread::nanosleep(&NAP);
+        nap();
     } else {
         thread::sched_yield();
     }
@@ -51,6 +50,12 @@ const YIELDS_A_NAP: u32 = 64;
 
 /// so short.
 const NAP: thread::Timespec = thread::Timespec { tv_sec: 0, tv_nsec: 50_000 };
+
+/// Lets a moment pass.
+pub(super) fn nap() {
+    // By the system call itself: the C library's function is a point of cancellation.
+    let _ = thread::nanosleep(&NAP);
+}
 
 /// Ends the process, with one line on standard error.
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
