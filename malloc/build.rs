@@ -3,7 +3,7 @@
 fn main() {
     // Threads that end call into it, also after a `dlclose`.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
-    // The order of the code. `rust-lld` gives each part a mapping; GNU's linker leaves them in one, where it does no harm.
+    // The order of the code.
     let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     // Not behind `-Wl`, which splits at commas: a path may have some.
     println!("cargo::rustc-cdylib-link-arg=-T");
