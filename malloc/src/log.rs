@@ -76,7 +76,8 @@ pub(crate) fn forget() {
     LOG.with(|log| log.buffer.clear());
 }
 
-/// Writes what has gathered.
+/// Writes what has gathered. Inlined because every fork begins with it, and the rest of this module few programs run (`rare.ld`).
+#[inline(always)]
 pub(crate) fn flush() {
     LOG.with(|log| {
         if let Some(file) = log.file {
