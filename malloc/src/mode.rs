@@ -10,7 +10,7 @@ use core::sync::atomic::{
 
 use crate::arenas;
 use crate::options::{self, Options, Wish};
-use crate::{engine, fork, log, stop};
+use crate::{engine, fork, stop};
 
 /// Nothing was asked for.
 const PLAIN: u8 = 0;
@@ -103,9 +103,6 @@ fn settle() -> Mode {
     stop::install();
     fork::install();
     engine::configure(options);
-    if let Some(path) = options.log {
-        log::open(path);
-    }
     // Release pairs with the Acquires of readers: the options are written.
     let mode_byte = match (is_observed(options), arenas::is_chosen()) {
         (true, _) => OBSERVED,
@@ -124,12 +121,11 @@ extern "C" fn at_start() {
     if MODE.compare_exchange(UNREAD, READING, Acquire, Relaxed).is_err() {
         return;
     }
-    let mode_byte = options::read().map_or(UNREAD, |options| {
-        // SAFETY: this thread alone moved `MODE` to `READING`.
-        unsafe { *OPTIONS.0.get() = options };
-        READ
-    });
-    MODE.store(mode_byte, Release);
+    // By now the C library knows its environment: where there is none, others have cleared it.
+    let options = options::read().unwrap_or(Options::DEFAULT);
+    // SAFETY: this thread alone moved `MODE` to `READING`.
+    unsafe { *OPTIONS.0.get() = options };
+    MODE.store(READ, Release);
 }
 
 #[used]
@@ -146,7 +142,7 @@ fn is_observed(options: &Options) -> bool {
         options.red_zones,
     ];
     wishes.contains(&Wish::Yes)
-        || options.log.is_some()
+        || options.log
         || options.quarantine_bytes > 0
         || options.limit_bytes != usize::MAX
 }

@@ -331,7 +331,7 @@ fn red_zone_bytes(options: &Options) -> usize {
 }
 
 fn note(options: &Options, call: &str, bytes: usize, address: usize) {
-    if options.log.is_some() {
+    if options.log {
         errno::keeping(|| log::record(format_args!("{call} {bytes} {address:#x} {}", thread())));
     }
 }

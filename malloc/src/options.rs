@@ -6,6 +6,7 @@
 use core::ffi::CStr;
 use core::time::Duration;
 
+use crate::log;
 use crate::text::{STDERR, say};
 use kmem::arena::Fit;
 
@@ -59,7 +60,7 @@ pub(crate) struct Options {
     pub(crate) limit_bytes: usize,
     pub(crate) purge_delay: Duration,
     pub(crate) huge_pages: Wish,
-    pub(crate) log: Option<&'static CStr>,
+    pub(crate) log: bool,
 }
 
 /// What an option does to the blocks themselves.
@@ -86,7 +87,7 @@ impl Options {
         limit_bytes: usize::MAX,
         purge_delay: Duration::from_millis(500),
         huge_pages: Wish::No,
-        log: None,
+        log: false,
     };
 
     /// What these options do to blocks.
@@ -166,7 +167,9 @@ const VARIABLES: &[Variable] = &[
             if value.is_empty() {
                 return None;
             }
-            options.log = Some(value);
+            // Opened here, and its name not kept: the program may overwrite its environment.
+            log::open(value);
+            options.log = true;
             Some(())
         },
     },

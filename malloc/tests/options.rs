@@ -54,9 +54,13 @@ fn numbers_of_bytes_may_have_a_unit() {
 
 #[test]
 fn what_is_asked_for_holds_also_where_the_program_clears_its_environment_first() {
-    let output = run(preloaded(build("cleared.c", &[])).env("KMEM_STATS", "1"));
+    let log = log_path("cleared");
+    let program = build("cleared.c", &[]);
+    let output = run(preloaded(program).env("KMEM_STATS", "1").env("KMEM_LOG", &log));
     let message = format!("statistics of process {}", stdout(&output));
     assert!(stderr(&output).contains(&message), "{}", stderr(&output));
+    let lines = fs::read_to_string(log).expect("a log");
+    assert!(lines.lines().any(|line| line.starts_with("malloc 100 ")), "{lines}");
 }
 
 #[test]
