@@ -436,3 +436,35 @@ fn every_call_survives_every_failing_request() {
         with_every_request_failing(flags, |cache| cache.reserve(100, NONE).is_ok());
     }
 }
+
+#[test]
+fn what_lies_behind_a_lost_object_in_a_magazine_goes_back_to_its_slab() {
+    let frames = Frames::new(64);
+    let cache = Cache::new(&frames, "lost", 1024, 8, CacheFlags::empty());
+    // Enough calls for the CPU to have magazines, and then two slabs.
+    (0..100).for_each(|_| {
+        let object = cache.alloc(NONE).expect("memory");
+        // SAFETY: ours, and not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+    });
+    cache.shrink();
+    let objects: Vec<_> = (0..8).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    let slab_of = |object: NonNull<u8>| object.as_ptr() as usize / 4096;
+    let is_lost = |object: &NonNull<u8>| slab_of(*object) == slab_of(objects[0]);
+    assert_eq!(objects.iter().filter(|object| is_lost(object)).count(), 4);
+    // A lost one at the bottom, and in between.
+    for index in [0, 4, 1, 5, 2, 3, 6, 7] {
+        // SAFETY: ours, and not used any more.
+        unsafe { cache.free(objects[index]) }.expect("allocated");
+    }
+    frames.without_owner(objects[0].as_ptr(), || {
+        let mut given = 0;
+        let mut told = violations_during(|| given = cache.shrink());
+        told.sort_unstable_by_key(|&(_, address)| address);
+        let lost = objects.iter().filter(|object| is_lost(object));
+        let expected: Vec<_> =
+            lost.map(|object| (Rule::Corrupted, object.as_ptr() as usize)).collect();
+        assert_eq!(told, expected);
+        assert_eq!(given, 1, "the other slab is whole");
+    });
+}

@@ -196,6 +196,8 @@ pub(crate) struct Frames {
     blocks: Mutex<Blocks>,
     /// If takers keep their records together.
     records: Option<Records>,
+    /// The frame, counted from the first, whose owner record is lost.
+    lost: AtomicUsize,
     /// Requests until one fails; negative for never.
     fuse: AtomicI64,
     pub(crate) requests: AtomicUsize,
@@ -226,6 +228,7 @@ impl Frames {
                 hint: 0,
             }),
             records: None,
+            lost: AtomicUsize::new(usize::MAX),
             fuse: AtomicI64::new(-1),
             requests: AtomicUsize::new(0),
             patient: AtomicUsize::new(0),
@@ -242,6 +245,15 @@ impl Frames {
     pub(crate) fn synchronizing(mut self) -> Self {
         self.machine.synchronizes = true;
         self
+    }
+
+    /// While `action` runs, the frame that `address` lies in has no owner record.
+    pub(crate) fn without_owner(&self, address: *const u8, action: impl FnOnce()) {
+        let phys = self.machine.virt_to_phys(address).expect("an address of the machine");
+        let frame = Frame::containing(phys).expect("a frame");
+        self.lost.store(frame.number() - FIRST_FRAME, Ordering::Relaxed);
+        action();
+        self.lost.store(usize::MAX, Ordering::Relaxed);
     }
 
     /// Lets `requests` requests succeed and fails the one behind them, and only that one.
@@ -365,7 +377,8 @@ unsafe impl FrameSource for Frames {
     }
 
     fn owner(&self, frame: Frame) -> Option<&OwnerRecord> {
-        self.owners.get(frame.number().checked_sub(FIRST_FRAME)?)
+        let index = frame.number().checked_sub(FIRST_FRAME)?;
+        self.owners.get(index).filter(|_| index != self.lost.load(Ordering::Relaxed))
     }
 
     fn records(&self) -> Option<&Records> {
