@@ -116,7 +116,8 @@ fn settle() -> Mode {
     mode()
 }
 
-/// Runs before `main`, which may clear the environment. What the options ask for is done at the first call: it may take memory.
+/// Runs before `main`, which may clear the environment. But for the log, which is opened here, what the options ask for is done at the first
+/// call: it may take memory.
 extern "C" fn at_start() {
     if MODE.compare_exchange(UNREAD, READING, Acquire, Relaxed).is_err() {
         return;
