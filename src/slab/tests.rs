@@ -10,8 +10,9 @@ use std::vec::Vec;
 use super::descriptor::{self, Slab};
 use super::find::{find, named, named_from, origin};
 use super::geometry::{Geometry, MAX_OBJECT_BYTES, MAX_OBJECTS, Stride};
-use super::{CacheFlags, ObjectError, RawCache, lookup};
+use super::{CacheFlags, ObjectError, RawCache, lookup, magazine};
 use crate::memory_map::{Region, RegionKind};
+use crate::page::records::GRANULE;
 use crate::page::{AllocError, AllocFlags, PageAllocator};
 use crate::platform::Platform;
 use crate::test_support::{Machine, frames};
@@ -141,11 +142,23 @@ fn colours_spread_first_objects_over_the_cache() {
 }
 
 #[test]
-fn ordinary_rounds_fill_their_records() {
-    for bytes in [1, 32, 33, 64, 65, 256, 257, 1024, 1025, 4096, 4097, 65536] {
-        let rounds = super::magazine::rounds_for(bytes);
-        assert!((3..=128).contains(&rounds));
-        assert!(super::magazine::magazine_bytes(rounds).is_multiple_of(8));
+fn magazines_fill_their_records_and_have_the_rounds_that_the_document_says() {
+    let document = include_str!("../../docs/slab.md");
+    let (_, table) = document.split_once("| rounds in a magazine |").expect("the table");
+    let rows: Vec<_> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 6);
+    let mut first = 1;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let last = cells[1].strip_prefix("up to ").map(|size| size.parse().expect("a size"));
+        let last = last.unwrap_or(MAX_OBJECT_BYTES);
+        for bytes in [first, last] {
+            let rounds = magazine::rounds_for(bytes);
+            assert_eq!(rounds.to_string(), cells[2], "{bytes} bytes");
+            let used = magazine::magazine_bytes(rounds);
+            assert_eq!(used.next_multiple_of(GRANULE), used, "nothing is left over");
+        }
+        first = last + 1;
     }
 }
 
