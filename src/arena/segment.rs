@@ -316,6 +316,8 @@ impl Index<Slot> for Pool<'_> {
 
     #[inline]
     fn index(&self, slot: Slot) -> &Segment {
+        #[cfg(test)]
+        super::tests::count_read();
         &self.records[slot.0 as usize]
     }
 }

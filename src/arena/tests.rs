@@ -8,9 +8,19 @@ mod sources;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use super::segment::{Kind, Slot};
 use super::*;
+
+std::thread_local! {
+    /// How often this thread looked at a record.
+    static READS: Cell<u64> = const { Cell::new(0) };
+}
+
+pub(super) fn count_read() {
+    READS.set(READS.get() + 1);
+}
 
 const FITS: [Fit; 5] = [Fit::Instant, Fit::Best, Fit::First, Fit::Next, Fit::Worst];
 
