@@ -165,6 +165,22 @@ fn libraries_come_and_go() {
     assert_eq!(stdout(&output), "ok\n");
 }
 
+#[test]
+fn a_filter_may_refuse_what_the_allocator_asks_of_the_system() {
+    let [launcher, standards, torture] =
+        ["refused.c", "standards.c", "torture.c"].map(|source| build(source, &[]));
+    for call in ["madvise", "membarrier", "mremap", "nanosleep", "prlimit64", "sched_yield"] {
+        let output = run(preloaded(&launcher).arg(call).arg(&standards));
+        assert_eq!(stdout(&output), "ok\n", "{call}");
+    }
+    // What threads wait by.
+    for call in ["membarrier", "nanosleep", "sched_yield"] {
+        for what in ["threads", "fork"] {
+            run(preloaded(&launcher).arg(call).arg(&torture).arg(what));
+        }
+    }
+}
+
 /// Runs a program that prints the KiB that were resident at the most and that are at last: of those at most so many percent may be left.
 #[track_caller]
 fn goes_back(program: &mut Command, percent: i64) {
