@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread_local;
 use std::vec::Vec;
 
@@ -10,6 +11,12 @@ use crate::frame::{FRAME_SIZE, Frame, FrameRange, PhysAddr};
 use crate::memory_map::Region;
 use crate::page::{InitOptions, PageAllocator};
 use crate::platform::{CpuId, IrqState, MAX_CPUS, Pinning, Platform};
+
+/// The hook for violations belongs to the whole process: of the tests that set one, or have violations, one runs at a time.
+pub(crate) fn alone_with_hook() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Frames that lie somewhere in the test's own memory.
 struct Window {

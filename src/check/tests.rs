@@ -1,17 +1,11 @@
 use std::panic::{UnwindSafe, catch_unwind};
 use std::string::{String, ToString};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Detail, Rule, Violation, set_hook, violation};
 use crate::frame::Order;
 use crate::platform::CpuId;
-
-/// The hook belongs to the whole process: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::test_support::alone_with_hook;
 
 fn message_of(f: impl FnOnce() + UnwindSafe) -> String {
     let payload = catch_unwind(f).expect_err("it must stop");
@@ -52,7 +46,7 @@ fn a_violation_is_one_line_that_names_the_object_and_the_rule() {
 
 #[test]
 fn without_a_hook_a_violation_stops_with_its_line() {
-    let _alone = alone();
+    let _alone = alone_with_hook();
     let found = Violation::new(Rule::Reserved, 0xf000);
     assert_eq!(message_of(|| violation(&found)), found.to_string());
 }
@@ -60,7 +54,7 @@ fn without_a_hook_a_violation_stops_with_its_line() {
 #[test]
 fn a_hook_that_returns_lets_the_kernel_go_on() {
     static SEEN: AtomicUsize = AtomicUsize::new(0);
-    let _alone = alone();
+    let _alone = alone_with_hook();
     set_hook(Some(|found| {
         SEEN.fetch_add(found.address, Ordering::Relaxed);
     }));
@@ -73,7 +67,7 @@ fn a_hook_that_returns_lets_the_kernel_go_on() {
 #[test]
 fn a_violation_inside_the_hook_stops_and_the_next_is_reported_again() {
     static SEEN: AtomicUsize = AtomicUsize::new(0);
-    let _alone = alone();
+    let _alone = alone_with_hook();
     set_hook(Some(|found| {
         SEEN.fetch_add(1, Ordering::Relaxed);
         if found.rule == Rule::Corrupted {
@@ -90,7 +84,7 @@ fn a_violation_inside_the_hook_stops_and_the_next_is_reported_again() {
 #[test]
 fn hooks_of_two_cpus_do_not_stop_each_other() {
     static SEEN: AtomicUsize = AtomicUsize::new(0);
-    let _alone = alone();
+    let _alone = alone_with_hook();
     set_hook(Some(|found| {
         SEEN.fetch_add(1, Ordering::Relaxed);
         if found.cpu == CpuId::BOOT {

@@ -455,8 +455,11 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// Reports an object that is in a magazine although it is not free.
     #[cold]
     pub(super) fn report_twice(&self, entry: Entry) {
-        let error = refusal(entry.state().load(Relaxed));
-        let error = if error == ObjectError::Corrupted { error } else { ObjectError::NotAllocated };
+        let error = match entry.state().load(Relaxed) {
+            // It lay in two magazines, and was handed out of the other.
+            USER => ObjectError::NotAllocated,
+            state => refusal(state),
+        };
         let cpu = self.platform().cpu_id();
         violation(&error.violation(entry.object, self.name).on_cpu(cpu));
     }

@@ -1,21 +1,23 @@
 //! What cannot be seen from outside: geometry, and records that are damaged on purpose.
 
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::format;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::string::ToString;
 use std::vec::Vec;
 
 use super::descriptor::{self, Slab};
+use super::drain::Others;
 use super::find::{find, named, named_from, origin};
 use super::geometry::{Geometry, MAX_OBJECT_BYTES, MAX_OBJECTS, Stride};
 use super::{CacheFlags, ObjectError, RawCache, lookup, magazine};
+use crate::check::{self, Rule};
 use crate::memory_map::{Region, RegionKind};
 use crate::page::records::GRANULE;
 use crate::page::{AllocError, AllocFlags, PageAllocator};
 use crate::platform::Platform;
-use crate::test_support::{Machine, frames};
+use crate::test_support::{Machine, alone_with_hook, frames};
 
 const NONE: AllocFlags = AllocFlags::empty();
 
@@ -211,6 +213,7 @@ fn a_damaged_state_is_refused_when_it_is_touched() {
 
 #[test]
 fn an_object_whose_bit_and_state_disagree_is_reported_and_not_handed_out() {
+    let _alone = alone_with_hook();
     damaged(|cache, slab, objects| {
         // The bit of an object in use, as if it were free.
         slab.bits()[0].fetch_or(1, Relaxed);
@@ -225,6 +228,33 @@ fn an_object_whose_bit_and_state_disagree_is_reported_and_not_handed_out() {
         let freed = catch_unwind(AssertUnwindSafe(|| unsafe { cache.free(objects[0]) }));
         assert!(freed.is_err(), "the default hook stops");
     });
+}
+
+#[test]
+fn what_lies_behind_an_object_that_is_in_a_magazine_and_not_free_goes_back() {
+    static FOUND: AtomicUsize = AtomicUsize::new(0);
+    let _alone = alone_with_hook();
+    let pages = pages();
+    let cache = RawCache::new(&pages, "twice", 64, 8, CacheFlags::empty());
+    let objects: Vec<_> = (0..50).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    let slab = find(&pages, objects[0]).expect("a slab");
+    for &object in &objects {
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+    }
+    let is_kept = |state: &&AtomicU8| state.load(Relaxed) == descriptor::CACHED;
+    assert!(slab.states().iter().filter(is_kept).count() > 40);
+    let odd = &slab.states()[slab.index_at(objects[40].addr().get()).expect("an object")];
+    assert_eq!(odd.load(Relaxed), descriptor::CACHED);
+    odd.store(descriptor::USER, Relaxed);
+    check::set_hook(Some(|violation| {
+        assert_eq!(violation.rule, Rule::NotAllocated);
+        FOUND.fetch_add(1, Relaxed);
+    }));
+    cache.drain(Others::Ask);
+    check::set_hook(None);
+    assert_eq!(FOUND.load(Relaxed), 1);
+    assert_eq!(slab.available(), slab.objects() - 1, "all others are in their slab");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::page::cpus::Cpus;
 use crate::page::frame_lists::FrameLists;
 use crate::page::{AllocError, FreeError};
 use crate::platform::CpuId;
-use crate::test_support::frame;
+use crate::test_support::{alone_with_hook, frame};
 
 /// The small machine with lists.
 const LISTED: InitOptions = InitOptions { cpu_lists: CpuLists::Keep, ..SMALL };
@@ -291,6 +291,7 @@ fn blocks_that_go_back_are_forgotten_before_damage_among_them_is_reported() {
         let at = kept[20].checked_offset_from(buddy.cover().start()).unwrap();
         buddy.states().of_frames()[at].store(0xff, Ordering::Relaxed);
     }
+    let _alone = alone_with_hook();
     // The hook panics: each drain gets a batch further, and there are no more than this.
     for _ in 0..kept.len() {
         let _ = catch_unwind(AssertUnwindSafe(|| pages.drain_local()));
