@@ -233,6 +233,8 @@ macro_rules! kernel_tests {
                 object_refill: &[COUNTED], Counted;
                 object_alloc_worst_of_1000: &[COUNTED], Counted;
                 object_free_worst_of_1000: &[COUNTED], Counted;
+                small_object_alloc_worst_of_1000: &[COUNTED], Counted;
+                small_object_free_worst_of_1000: &[COUNTED], Counted;
                 heap_alloc_hit: &[COUNTED], Counted;
                 heap_free_hit: &[COUNTED], Counted;
                 heap_run_pair: &[COUNTED], Counted;

@@ -229,12 +229,18 @@ pub(super) fn give_2_mib_amid_taken_ones_of_256_gib() {
     report(instructions);
 }
 
-fn cache_of_64_bytes() -> RawCache<'static, PageAllocator<Pc>> {
-    RawCache::new(&PAGES, "counted", 64, 8, CacheFlags::empty())
+/// What most gates count is of such objects.
+const USUAL_BYTES: usize = 64;
+
+/// Of such objects magazines have most rounds, and slabs most objects of those with such magazines.
+const SMALL_BYTES: usize = 16;
+
+fn cache_of(object_bytes: usize) -> RawCache<'static, PageAllocator<Pc>> {
+    RawCache::new(&PAGES, "counted", object_bytes, 8, CacheFlags::empty())
 }
 
 fn count_object_hits() -> (u64, u64) {
-    let cache = cache_of_64_bytes();
+    let cache = cache_of(USUAL_BYTES);
     count_warm(
         #[inline(always)]
         || cache.alloc(ANY).expect("memory"),
@@ -272,20 +278,36 @@ fn worst_free(cache: &RawCache<'static, PageAllocator<Pc>>, objects: &mut Object
 }
 
 /// Slabs are made on the way.
-pub(super) fn object_alloc_worst_of_1000() {
-    report(worst_alloc(&cache_of_64_bytes(), &mut Vec::with_capacity(1_000)));
+fn worst_alloc_of_1000(object_bytes: usize) -> u64 {
+    worst_alloc(&cache_of(object_bytes), &mut Vec::with_capacity(1_000))
 }
 
 /// Magazines go to the depot on the way, and slabs back to the page allocator.
-pub(super) fn object_free_worst_of_1000() {
-    let (cache, mut objects) = (cache_of_64_bytes(), Vec::with_capacity(1_000));
+fn worst_free_of_1000(object_bytes: usize) -> u64 {
+    let (cache, mut objects) = (cache_of(object_bytes), Vec::with_capacity(1_000));
     worst_alloc(&cache, &mut objects);
-    report(worst_free(&cache, &mut objects));
+    worst_free(&cache, &mut objects)
+}
+
+pub(super) fn object_alloc_worst_of_1000() {
+    report(worst_alloc_of_1000(USUAL_BYTES));
+}
+
+pub(super) fn object_free_worst_of_1000() {
+    report(worst_free_of_1000(USUAL_BYTES));
+}
+
+pub(super) fn small_object_alloc_worst_of_1000() {
+    report(worst_alloc_of_1000(SMALL_BYTES));
+}
+
+pub(super) fn small_object_free_worst_of_1000() {
+    report(worst_free_of_1000(SMALL_BYTES));
 }
 
 /// The magazines are refilled on the way, from slabs that are there.
 pub(super) fn object_refill() {
-    let (cache, mut objects) = (cache_of_64_bytes(), Vec::with_capacity(1_000));
+    let (cache, mut objects) = (cache_of(USUAL_BYTES), Vec::with_capacity(1_000));
     worst_alloc(&cache, &mut objects);
     // One in two, so that no slab goes.
     let mut rest = objects.split_off(500);
