@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;
-use kmem::arena::{Arena, Config, Constraint, Fit, Segment};
+use kmem::arena::{Arena, Config, ConfigError, Constraint, Fit, ResizeError, Segment};
 
 /// One call; numbers pick among what there is.
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -14,6 +14,10 @@ pub enum Call {
     Free { nth: u8 },
     FreeAny { start: u16, len: u16 },
     DrainCaches,
+    FreeAt { start: u16 },
+    Resize { nth: u8, len: u16 },
+    ResizeAny { start: u16, len: u16 },
+    GrowPool,
 }
 
 const FITS: [Fit; 5] = [Fit::Instant, Fit::Best, Fit::First, Fit::Next, Fit::Worst];
@@ -22,8 +26,13 @@ const QUANTUM: u64 = 8;
 /// The longest range.
 const LONGEST: u16 = 2048;
 
+/// Records of the arena: too few for the worst input, so that running out of them is met too; and after the pool has grown.
+const RECORDS: [usize; 2] = [200, 240];
+
 struct Model<'m> {
     arena: Arena<'m>,
+    /// The pool to grow to, once.
+    larger: Option<&'m mut [Segment]>,
     added: Vec<bool>,
     taken: BTreeMap<u64, u64>,
 }
@@ -76,9 +85,8 @@ impl Model<'_> {
                 }
             }
             Call::Free { nth } => {
-                let Some(nth) = usize::from(nth).checked_rem(self.taken.len()) else { return };
-                let Some((&start, &len)) = self.taken.iter().nth(nth) else { return };
-                self.taken.remove(&start);
+                let Some(start) = self.nth_taken(nth) else { return };
+                let len = self.taken.remove(&start).expect("taken");
                 self.arena.free(start, len).expect("allocated");
             }
             Call::FreeAny { start, len } => {
@@ -91,6 +99,49 @@ impl Model<'_> {
                 }
             }
             Call::DrainCaches => self.arena.drain_caches(),
+            Call::FreeAt { start } => {
+                let start = u64::from(start);
+                assert_eq!(self.arena.free_at(start).ok(), self.taken.remove(&start), "{start}");
+            }
+            Call::Resize { nth, len } => {
+                if let Some(start) = self.nth_taken(nth) {
+                    self.resize(start, u64::from(len % LONGEST));
+                }
+            }
+            Call::ResizeAny { start, len } => {
+                self.resize(u64::from(start), u64::from(len % LONGEST));
+            }
+            Call::GrowPool => {
+                if let Some(larger) = self.larger.take() {
+                    let smaller = self.arena.grow_pool(larger).expect("it is larger");
+                    assert_eq!(smaller.len(), RECORDS[0]);
+                    let as_small = self.arena.grow_pool(smaller);
+                    assert!(matches!(as_small, Err(ConfigError::PoolTooSmall { .. })));
+                }
+            }
+        }
+    }
+
+    /// Where some range begins that is taken.
+    fn nth_taken(&self, nth: u8) -> Option<u64> {
+        let nth = usize::from(nth).checked_rem(self.taken.len())?;
+        self.taken.keys().nth(nth).copied()
+    }
+
+    fn resize(&mut self, start: u64, len: u64) {
+        let old = self.taken.get(&start).copied();
+        match (self.arena.resize(start, len), old) {
+            (Ok(len), Some(_)) => {
+                self.taken.remove(&start);
+                self.took(start, len);
+            }
+            (Err(ResizeError::Blocked { room }), Some(old)) => {
+                assert!((old..len.next_multiple_of(QUANTUM)).contains(&room), "{room}");
+            }
+            (Err(ResizeError::NoSegments { .. }), Some(old)) => assert!(len < old),
+            (Err(ResizeError::Alloc(_)), Some(_)) => assert_eq!(len, 0),
+            (Err(ResizeError::Free(_)), None) => {}
+            (answer, old) => panic!("{answer:?} for {start}, which has {old:?}, to have {len}"),
         }
     }
 }
@@ -102,11 +153,10 @@ pub fn run(bytes: &[u8]) {
         cached_quanta: if first % 2 == 0 { 0 } else { 4 },
         ..Config::new("fuzzed", QUANTUM, FITS[usize::from(first / 2) % FITS.len()])
     };
-    // Too few for the worst input, so that running out of them is met too.
-    let mut pool = [Segment::SPARE; 200];
+    let (mut pool, mut larger) = ([Segment::SPARE; RECORDS[0]], [Segment::SPARE; RECORDS[1]]);
     let arena = Arena::new(config, &mut pool).expect("a good configuration");
     let added = vec![false; (usize::from(u16::MAX) + usize::from(LONGEST)) / QUANTUM as usize + 1];
-    let mut model = Model { arena, added, taken: BTreeMap::new() };
+    let mut model = Model { arena, larger: Some(&mut larger), added, taken: BTreeMap::new() };
     for call in super::decode(calls) {
         model.call(call);
         model.arena.verify().expect("sound after each call");
