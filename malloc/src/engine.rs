@@ -348,6 +348,11 @@ pub(crate) fn trim() -> usize {
     arenas::trim() + KMEM.trim()
 }
 
+/// From now on it is this library's to tell kmem of forks: to be called before the first request.
+pub(crate) fn leave_forks_to_caller() {
+    KMEM.leave_forks_to_caller();
+}
+
 /// Before the process is copied: nobody is inside the heap after this, unless it answers `false`.
 pub(crate) fn try_before_fork() -> bool {
     KMEM.try_before_fork()

@@ -44,6 +44,7 @@ mod streams {
 /// Registered with the first allocation, so that these run last before a fork and first after it: handlers of
 /// others may allocate.
 pub(crate) fn install() {
+    engine::leave_forks_to_caller();
     // SAFETY: the handlers stay as long as the library.
     unsafe { pthread_atfork(prepare, parent, child) };
 }

@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 use core::time::Duration;
 
 use super::frames::HostFrames;
-use super::{local, slot, thread};
+use super::{fork, local, slot, thread};
 use crate::buddy::{AllocError, Corruption};
 use crate::frame::FRAME_SIZE;
 use crate::heap::{Heap, HeapFault, HeapFreeError, HeapStats, ReallocError, SizeClass};
@@ -214,8 +214,14 @@ impl MmapAllocator {
         thread::is_locking()
     }
 
+    /// Leaves it to the caller to make the three calls below at each `fork`. Otherwise kmem has the C library make them, from the first
+    /// request on. To be called before that.
+    pub fn leave_forks_to_caller(&self) {
+        fork::leave_to_caller();
+    }
+
     /// To be called before the process is copied by `fork`: from its return on no other thread is where
-    /// the copy could not go on. One of the two calls below must follow.
+    /// the copy could not go on. One of the two calls below must follow. Nests.
     pub fn before_fork(&self) {
         slot::quiesce();
     }

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use super::ahead::Ahead;
 use super::directory::Directory;
 use super::dirty::Dirty;
+use super::fork;
 use super::kept::Kept;
 use super::platform::HostPlatform;
 use super::recent::Recent;
@@ -202,6 +203,7 @@ impl HostFrames {
         frames: usize,
         request: impl Fn() -> Result<T, AllocError>,
     ) -> Result<T, AllocError> {
+        fork::watch();
         with_lock(&self.growth, |growth| {
             let mut keeps_runs = true;
             loop {

@@ -48,7 +48,8 @@
 //!
 //! *fork.* Every lock is taken between `irq_save` and `irq_restore`, so a thread says there that it uses one, and whoever forks
 //! waits until none does. The child forgets what lay in the magazines of threads that it does not have, and opens those from which such a
-//! thread kept others while it emptied them.
+//! thread kept others while it emptied them. The C library is told at the first request to see to it at each fork (`fork.rs`), unless
+//! the caller does.
 //!
 //! *Signals.* A handler that interrupts a hit finds the slot busy and takes the shared path. One that interrupts the holder of a
 //! lock must not: [`MmapAllocator::is_interrupted`] tells, and `malloc/` has a reserve for it.
@@ -67,6 +68,7 @@ mod ahead;
 mod allocator;
 mod directory;
 mod dirty;
+mod fork;
 mod frames;
 mod growth;
 mod kept;

@@ -48,8 +48,11 @@ static TAKEN: [AtomicU64; WORDS] = {
 /// The thread inside [`SHARED`], by the address of its `Thread`; 0 for none.
 static SHARED_OWNER: AtomicUsize = AtomicUsize::new(0);
 
-/// Set while a process is copied.
-static IS_FORKING: AtomicBool = AtomicBool::new(false);
+/// The thread that copies the process, by the address of its `Thread`; 0 while none does.
+static FORKER: AtomicUsize = AtomicUsize::new(0);
+
+/// How many calls of [`quiesce`] are open inside that thread's outermost.
+static NESTED_FORKS: AtomicUsize = AtomicUsize::new(0);
 
 /// A slot's thread uses a lock of kmem. In a line of its own, since it is written by that thread alone.
 #[repr(align(64))]
@@ -279,12 +282,26 @@ pub(super) fn enter_locks() {
         } else {
             inside.store(true, Ordering::SeqCst);
         }
-        while IS_FORKING.load(Ordering::SeqCst) {
-            inside.store(false, Ordering::Release);
-            system::yield_now();
-            inside.store(true, Ordering::SeqCst);
+        if FORKER.load(Ordering::SeqCst) != 0 {
+            wait_for_fork(inside);
         }
     }
+}
+
+/// Waits until no other thread copies the process. The one that does goes on: handlers of others may allocate in between.
+#[cold]
+#[inline(never)]
+fn wait_for_fork(inside: &AtomicBool) {
+    while FORKER.load(Ordering::SeqCst) != 0 && !is_forking() {
+        inside.store(false, Ordering::Release);
+        system::yield_now();
+        inside.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Whether this thread is between [`quiesce`] and what ends it.
+pub(super) fn is_forking() -> bool {
+    FORKER.load(Ordering::Relaxed) == token()
 }
 
 /// Undoes one [`enter_locks`].
@@ -305,7 +322,7 @@ pub(super) fn ever_held() -> impl Iterator<Item = CpuId> {
     (0..local::begun()).chain([SLOTS - 1]).filter_map(CpuId::new)
 }
 
-/// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or [`resume_alone`].
+/// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or [`resume_alone`]. Nests.
 pub(super) fn quiesce() {
     while !try_quiesce() {
         system::yield_now();
@@ -317,9 +334,13 @@ const YIELDS_TO_QUIESCE: usize = 1000;
 
 /// As [`quiesce`]; `false`, and nothing has changed, if that would take long.
 pub(super) fn try_quiesce() -> bool {
+    if is_forking() {
+        NESTED_FORKS.fetch_add(1, Ordering::Relaxed);
+        return true;
+    }
     // If this thread shares its slot, none of the others with it is anywhere in kmem from here on.
     enter();
-    if IS_FORKING.swap(true, Ordering::SeqCst) {
+    if FORKER.compare_exchange(0, token(), Ordering::SeqCst, Ordering::SeqCst).is_err() {
         // Another thread forks.
         leave();
         return false;
@@ -346,7 +367,11 @@ pub(super) fn try_quiesce() -> bool {
 
 /// Ends what [`quiesce`] began.
 pub(super) fn resume() {
-    IS_FORKING.store(false, Ordering::SeqCst);
+    let nested = NESTED_FORKS.load(Ordering::Relaxed);
+    if let Some(fewer) = nested.checked_sub(1) {
+        return NESTED_FORKS.store(fewer, Ordering::Relaxed);
+    }
+    FORKER.store(0, Ordering::SeqCst);
     leave();
 }
 
