@@ -122,3 +122,17 @@ fn the_report_shows_what_there_is() {
     assert!(stats.objects >= 100 && stats.live_bytes() <= stats.held_bytes());
     assert!(KMEM.cache_stats().any(|cache| cache.objects_active >= 100));
 }
+
+/// Two versions may be linked into one program: no symbol of both may have the same name.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn what_a_thread_keeps_is_named_after_the_version() {
+    let program = std::fs::read(std::env::current_exe().expect("a path")).expect("readable");
+    let [major, minor, patch] = [
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        env!("CARGO_PKG_VERSION_MINOR"),
+        env!("CARGO_PKG_VERSION_PATCH"),
+    ];
+    let name = ["kmem", "thread", major, minor, patch].join("_");
+    assert!(program.windows(name.len()).any(|bytes| bytes == name.as_bytes()), "{name}");
+}

@@ -42,15 +42,31 @@ mod imp {
     use super::{Row, Thread, UNASSIGNED};
     use crate::host::local::EMPTY;
 
+    /// The variable's name, with what stands around it. Two versions of kmem may be linked into one program.
+    macro_rules! named {
+        ($before:literal, $after:literal) => {
+            concat!(
+                $before,
+                "kmem_thread_",
+                env!("CARGO_PKG_VERSION_MAJOR"),
+                "_",
+                env!("CARGO_PKG_VERSION_MINOR"),
+                "_",
+                env!("CARGO_PKG_VERSION_PATCH"),
+                $after
+            )
+        };
+    }
+
     // What every thread begins with: a `Thread` that is not nested and has no slot.
     global_asm!(
         ".pushsection .tdata.kmem_thread,\"awT\",@progbits",
         ".balign 16",
-        ".globl kmem_thread",
-        ".hidden kmem_thread",
-        ".type kmem_thread, @object",
-        ".size kmem_thread, 24",
-        "kmem_thread:",
+        named!(".globl ", ""),
+        named!(".hidden ", ""),
+        named!(".type ", ", @object"),
+        named!(".size ", ", 24"),
+        named!("", ":"),
         ".quad 0",
         ".quad {unassigned}",
         ".quad {row}",
@@ -74,7 +90,7 @@ mod imp {
         // the variable's distance from it.
         unsafe {
             asm!(
-                "mov {address}, qword ptr [rip + kmem_thread@GOTTPOFF]",
+                named!("mov {address}, qword ptr [rip + ", "@GOTTPOFF]"),
                 "add {address}, qword ptr fs:[0]",
                 address = out(reg) address,
                 options(pure, readonly, nostack),
@@ -91,7 +107,7 @@ mod imp {
         // SAFETY: as in `this`: it reads the variable's field.
         unsafe {
             asm!(
-                "mov {offset}, qword ptr [rip + kmem_thread@GOTTPOFF]",
+                named!("mov {offset}, qword ptr [rip + ", "@GOTTPOFF]"),
                 "movzx {slot:e}, word ptr fs:[{offset} + 8]",
                 offset = out(reg) _,
                 slot = lateout(reg) slot,
@@ -108,7 +124,7 @@ mod imp {
         // SAFETY: as in `this`: it reads the variable's field.
         unsafe {
             asm!(
-                "mov {row}, qword ptr [rip + kmem_thread@GOTTPOFF]",
+                named!("mov {row}, qword ptr [rip + ", "@GOTTPOFF]"),
                 "mov {row}, qword ptr fs:[{row} + 16]",
                 row = out(reg) row,
                 options(pure, readonly, nostack, preserves_flags),
