@@ -74,7 +74,7 @@ pub unsafe extern "C" fn __posix_memalign(
     unsafe { c::put_aligned(block, alignment, size) }
 }
 
-/// The GNU C library's `struct mallinfo`: [`Info`], with what is too large for an `int` cut to the largest one.
+/// The GNU C library's `struct mallinfo`: [`Info`](crate::Info), with what is too large for an `int` cut to the largest one.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ShortInfo([c_int; 10]);
