@@ -4,6 +4,9 @@
 
 #![cfg(feature = "mmap")]
 
+#[path = "support/example.rs"]
+mod example;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -28,10 +31,6 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}\n{text}", output.status);
 }
 
-/// The profile that these tests are built with, so that nothing is built anew, and its folder.
-const PROFILE: (&str, &str) =
-    if cfg!(debug_assertions) { ("dev", "debug") } else { ("release", "release") };
-
 /// A compiler and its options: the language of the test.
 const C: &[&str] = &["cc", "-std=gnu11"];
 const CPP: &[&str] = &["g++", "-std=gnu++17", "-x", "c++"];
@@ -40,12 +39,7 @@ const CPP: &[&str] = &["g++", "-std=gnu++17", "-x", "c++"];
 fn test_in_c_and_cpp(example: &str, test: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let target = scratch.parent().expect("a target directory");
-    run(Command::new(env!("CARGO"))
-        .current_dir(root)
-        .args(["build", "--profile", PROFILE.0, "--features", "mmap", "--example", example])
-        .arg("--target-dir")
-        .arg(target));
+    let library = example::build(example, &format!("lib{example}.a"));
 
     let guards: Vec<String> = GUARDED.iter().map(|name| format!("-Wl,--wrap={name}")).collect();
     for language in [C, CPP] {
@@ -62,7 +56,7 @@ fn test_in_c_and_cpp(example: &str, test: &str) {
             .args(&language[1..])
             .arg(root.join("examples").join(example).join(test).with_extension("c"))
             .args(["-x", "none"])
-            .arg(target.join(PROFILE.1).join("examples").join(format!("lib{example}.a"))));
+            .arg(&library));
         run(&mut Command::new(program));
     }
 }

@@ -68,6 +68,7 @@ mod ahead;
 mod allocator;
 mod directory;
 mod dirty;
+mod ending;
 mod fork;
 mod frames;
 mod growth;

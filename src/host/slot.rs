@@ -15,14 +15,14 @@
 //! 3. A thread's slot changes only outside every pair of `enter` and `leave`.
 
 use core::cell::Cell;
-use core::ffi::{c_int, c_uint, c_void};
+use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::thread::{self, Thread, UNASSIGNED};
-use super::{local, system};
+use super::{ending, local, system};
 use crate::page::records::{GRANULE, MAX_GRANULES};
 use crate::platform::{CpuId, MAX_CPUS};
 
@@ -63,54 +63,17 @@ static INSIDE: [Inside; MAX_CPUS] = [const { Inside(AtomicBool::new(false)) }; M
 /// Whether whoever forks sends barriers.
 static HAS_BARRIERS: AtomicBool = AtomicBool::new(false);
 
-/// The key whose destructor hands a thread's slot back, plus one; 0 before there is one.
-static KEY: AtomicU32 = AtomicU32::new(0);
-
-/// The C library runs destructors of keys in so many rounds; the slot goes back in the last.
-const ROUNDS: usize = 4;
-
-unsafe extern "C" {
-    fn pthread_key_create(
-        key: *mut c_uint,
-        destructor: Option<unsafe extern "C" fn(*mut c_void)>,
-    ) -> c_int;
-    fn pthread_setspecific(key: c_uint, value: *const c_void) -> c_int;
-}
-
 /// Runs in a thread that ends, `round` counting from 1: other destructors may still allocate and free, so it asks to be
 /// called again until the last round.
 unsafe extern "C" fn hand_back_at_last(round: *mut c_void) {
     let round = round.addr();
-    if round < ROUNDS && arm(round + 1) {
+    if round < ending::ROUNDS && ending::arm(hand_back_at_last, round + 1) {
         return;
     }
     // What the C library still allocates or frees for the thread goes by the shared slot.
     let this = thread::this();
     this.row.set(&raw const local::EMPTY);
     hand_back(this.slot.swap(SHARED, Ordering::Relaxed));
-}
-
-/// Has [`hand_back_at_last`] called when this thread ends; whether it will be.
-fn arm(round: usize) -> bool {
-    let Some(key) = key() else { return false };
-    // SAFETY: the key exists; the value is a number that nobody follows as a pointer.
-    unsafe { pthread_setspecific(key, ptr::without_provenance(round)) == 0 }
-}
-
-fn key() -> Option<c_uint> {
-    if let Some(key) = KEY.load(Ordering::Acquire).checked_sub(1) {
-        return Some(key);
-    }
-    let mut key = 0;
-    // SAFETY: the destructor is a function of this library, which is not unloaded.
-    if unsafe { pthread_key_create(&mut key, Some(hand_back_at_last)) } != 0 {
-        return None;
-    }
-    // Of two threads that make a key at the same time, one's is used.
-    match KEY.compare_exchange(0, key + 1, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Some(key),
-        Err(first) => Some(first - 1),
-    }
 }
 
 /// This thread's slot, taken now if it has none.
@@ -159,7 +122,7 @@ fn assign() -> u16 {
         hand_back(slot);
         return earlier;
     }
-    if slot != SHARED && !arm(1) {
+    if slot != SHARED && !ending::arm(hand_back_at_last, 1) {
         place.store(SHARED, Ordering::Relaxed);
         hand_back(slot);
         return SHARED;
