@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use kmem::platform::MAX_CPUS;
 use kmem::slab::{CacheFault, CacheFlags, RawCache};
 use kmem::{AllocFlags, CpuId};
 
@@ -155,6 +156,25 @@ fn batches_and_drains_neither_lose_nor_double_objects() {
         // SAFETY: not used any more.
         unsafe { cache.free_many(&objects) }.expect("allocated");
     });
+}
+
+#[test]
+fn of_a_cpu_that_the_machine_does_not_have_there_is_nothing_to_forget() {
+    let frames = Frames::with_cpus(256, 2);
+    let cache = RawCache::new(&frames, "two", 64, 8, CacheFlags::empty());
+    let objects: Vec<_> = (0..100).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    for object in objects {
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+    }
+    let before = cache.stats();
+    assert!(before.objects_cached > 0, "the running CPU has a slot, so there is a table of them");
+    for cpu in (2..MAX_CPUS).filter_map(CpuId::new) {
+        // SAFETY: nothing runs there.
+        unsafe { cache.abandon_cpu(cpu) };
+    }
+    assert_eq!(cache.stats(), before);
+    cache.verify().expect("sound");
 }
 
 #[test]

@@ -104,18 +104,18 @@ impl Cpus {
         platform.cpu_count().min(MAX_CPUS)
     }
 
-    /// The CPU's cell in the table.
+    /// The cell in the table of a CPU that the machine has.
     #[inline]
     fn cell(&self, cpu: CpuId) -> &AtomicPtr<Slot> {
         // Acquire, for the Release in `add_table`: the cells are written.
         let table = self.table.load(Acquire);
         // SAFETY: the table is that of `NO_SLOTS`, which has a cell for every `CpuId`, or that
-        // of `add_table`, which has one for each CPU below the platform's `cpu_count`, and
-        // every `cpu_id` is below it. It lives as long as the cache.
+        // of `add_table`, which has one for each CPU below the platform's `cpu_count`: callers ask for
+        // the running CPU's, or have compared. It lives as long as the cache.
         unsafe { &*table.add(cpu.index()) }
     }
 
-    /// The CPU's slot, or [`ABSENT`].
+    /// The slot of a CPU that the machine has, or [`ABSENT`].
     #[inline]
     fn at(&self, cpu: CpuId) -> &Slot {
         // SAFETY: cells lead to `ABSENT` or to a slot that `add_slot` has written, which lives
@@ -124,12 +124,6 @@ impl Cpus {
     }
 
     /// The CPU's slot, which lives as long as the cache, if it has one.
-    #[cfg(feature = "mmap")]
-    pub(super) fn local(&self, cpu: CpuId) -> Option<NonNull<Slot>> {
-        Some(self.at(cpu)).filter(|slot| slot.is_present()).map(NonNull::from)
-    }
-
-    /// The CPU's slot, if it has one.
     pub(super) fn slot<P: Platform>(&self, platform: &P, cpu: CpuId) -> Option<&Slot> {
         (cpu.index() < Self::len(platform)).then(|| self.at(cpu)).filter(|slot| slot.is_present())
     }
@@ -345,9 +339,8 @@ impl Cpus {
     }
 
     /// Makes the slot of a CPU that has none any more ready for another: without magazines.
-    pub(super) fn abandon(&self, cpu: CpuId) {
-        let slot = self.at(cpu);
-        if slot.is_present() {
+    pub(super) fn abandon<P: Platform>(&self, platform: &P, cpu: CpuId) {
+        if let Some(slot) = self.slot(platform, cpu) {
             slot.forget();
             self.has_lost.store(true, Relaxed);
         }
@@ -360,9 +353,8 @@ impl Cpus {
 
     /// Lets a CPU into its slot again, from which a remote kept it that is not there any more.
     #[cfg(feature = "mmap")]
-    pub(super) fn readmit(&self, cpu: CpuId) {
-        let slot = self.at(cpu);
-        if slot.is_present() {
+    pub(super) fn readmit<P: Platform>(&self, platform: &P, cpu: CpuId) {
+        if let Some(slot) = self.slot(platform, cpu) {
             slot.gate().readmit();
         }
     }

@@ -150,13 +150,13 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     ///
     /// As there.
     pub unsafe fn abandon_cpu(&self, cpu: CpuId) {
-        self.cpus.abandon(cpu);
+        self.cpus.abandon(self.platform(), cpu);
     }
 
     /// Lets a CPU use its magazines again, from which another kept it that is not there any more.
     #[cfg(feature = "mmap")]
     pub(crate) fn readmit_cpu(&self, cpu: CpuId) {
-        self.cpus.readmit(cpu);
+        self.cpus.readmit(self.platform(), cpu);
     }
 
     /// Empties every magazine and gives its memory back.

@@ -298,7 +298,10 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// The slot of a CPU for as long as the cache lives, if it has one and hits need look at nothing else.
     #[cfg(feature = "mmap")]
     pub(crate) fn local_slot(&self, cpu: CpuId) -> Option<NonNull<Slot>> {
-        if self.flags.intersects(WATCHED) { None } else { self.cpus.local(cpu) }
+        if self.flags.intersects(WATCHED) {
+            return None;
+        }
+        self.cpus.slot(self.platform(), cpu).map(NonNull::from)
     }
 
     /// Gives the running CPU a slot if the cache is used often enough.
