@@ -146,7 +146,8 @@ impl<'s, S: FrameSource> Heap<'s, S> {
             && let Some(object) = cache.alloc_hit()
         {
             if flags.contains(AllocFlags::ZERO) {
-                cache.clear(object);
+                // SAFETY: just allocated, from this cache.
+                unsafe { cache.clear(object) };
             }
             return Ok(NonNull::slice_from_raw_parts(object, class.bytes()));
         }

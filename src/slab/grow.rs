@@ -73,8 +73,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         self.prepare(slab);
         if L::CONSTRUCTS {
             for index in 0..slab.objects() {
-                let object = slab.object(index);
-                self.lifecycle.construct(object).map_err(ConstructError::Constructor)?;
+                // SAFETY: the slab is new: its objects are nobody's, and none is made twice.
+                let made = unsafe { self.lifecycle.construct(slab.object(index)) };
+                made.map_err(ConstructError::Constructor)?;
                 unfinished.constructed = index + 1;
             }
         }
@@ -129,7 +130,8 @@ impl<S: FrameSource, L: Lifecycle> Drop for Unfinished<'_, '_, '_, S, L> {
         let _memory = Memory { cache: self.cache, record: self.record, block: self.block };
         if let Some(slab) = self.slab {
             for index in 0..self.constructed {
-                self.cache.lifecycle.destruct(slab.object(index));
+                // SAFETY: so many were made, and all of them are in the slab, which is in no list.
+                unsafe { self.cache.lifecycle.destruct(slab.object(index)) };
             }
         }
     }

@@ -64,19 +64,26 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 
     /// Readies an object for its user; whether it may have it.
+    ///
+    /// # Safety
+    ///
+    /// It is one of this cache that was just allocated: nobody else knows it.
     #[inline]
-    pub(super) fn hand_out(&self, object: NonNull<u8>, flags: AllocFlags) -> bool {
+    pub(super) unsafe fn hand_out(&self, object: NonNull<u8>, flags: AllocFlags) -> bool {
         if self.flags.contains(CacheFlags::POISON) || flags.contains(AllocFlags::ZERO) {
-            return self.hand_out_checked(object, flags);
+            // SAFETY: the caller's promise.
+            return unsafe { self.hand_out_checked(object, flags) };
         }
         true
     }
 
-    fn hand_out_checked(&self, object: NonNull<u8>, flags: AllocFlags) -> bool {
+    /// # Safety
+    ///
+    /// As [`hand_out`](Self::hand_out).
+    unsafe fn hand_out_checked(&self, object: NonNull<u8>, flags: AllocFlags) -> bool {
         let bytes = self.object_bytes();
         if self.poisons() {
-            // SAFETY: the object was just allocated and is so long; nobody else knows it.
-            // `prepare` or `take_back` has written it.
+            // SAFETY: the caller's promise; an object is so long, and `prepare` or `take_back` has written it.
             let written = unsafe { first_other(object, bytes, self.pattern()) };
             if let Some((offset, value)) = written {
                 self.report_write(object, offset as isize, value);
@@ -89,15 +96,20 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             }
         }
         if flags.contains(AllocFlags::ZERO) {
-            self.clear(object);
+            // SAFETY: the caller's promise.
+            unsafe { self.clear(object) };
         }
         true
     }
 
-    /// Zeroes an object that was just allocated, unless it holds a value.
-    pub(crate) fn clear(&self, object: NonNull<u8>) {
+    /// Zeroes an object, unless it holds a value.
+    ///
+    /// # Safety
+    ///
+    /// As [`hand_out`](Self::hand_out).
+    pub(crate) unsafe fn clear(&self, object: NonNull<u8>) {
         if !L::CONSTRUCTS {
-            // SAFETY: the object is so long; nobody else knows it.
+            // SAFETY: the caller's promise; an object is so long.
             unsafe { object.write_bytes(0, self.object_bytes()) };
         }
     }

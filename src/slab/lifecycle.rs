@@ -14,11 +14,19 @@ pub trait Lifecycle {
     /// Whether free objects hold a value: their bytes are then never filled, cleared or checked.
     const CONSTRUCTS: bool;
 
-    /// Makes the object at `object`.
-    fn construct(&self, object: NonNull<u8>) -> Result<(), Self::Error>;
+    /// Makes an object.
+    ///
+    /// # Safety
+    ///
+    /// `object` is one of a cache with this lifecycle, holds no value, and is the caller's alone.
+    unsafe fn construct(&self, object: NonNull<u8>) -> Result<(), Self::Error>;
 
-    /// Unmakes the object at `object`, which `construct` has made and nobody uses.
-    fn destruct(&self, object: NonNull<u8>);
+    /// Unmakes an object.
+    ///
+    /// # Safety
+    ///
+    /// [`construct`](Self::construct) has made it, and nobody uses it any more.
+    unsafe fn destruct(&self, object: NonNull<u8>);
 }
 
 /// Objects that are bytes, with undefined contents.
@@ -31,12 +39,12 @@ impl Lifecycle for Bytes {
     const CONSTRUCTS: bool = false;
 
     #[inline]
-    fn construct(&self, _object: NonNull<u8>) -> Result<(), Infallible> {
+    unsafe fn construct(&self, _object: NonNull<u8>) -> Result<(), Infallible> {
         Ok(())
     }
 
     #[inline]
-    fn destruct(&self, _object: NonNull<u8>) {}
+    unsafe fn destruct(&self, _object: NonNull<u8>) {}
 }
 
 /// Why a cache of constructed objects could not serve.

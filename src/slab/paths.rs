@@ -47,7 +47,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         match self.alloc_hit() {
             Some(object) => {
                 if flags.contains(AllocFlags::ZERO) {
-                    self.clear(object);
+                    // SAFETY: just allocated.
+                    unsafe { self.clear(object) };
                 }
                 Ok(object)
             }
@@ -87,7 +88,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                 None => self.alloc_shared(flags)?,
             };
             // An object that was written while it was free stays out of use.
-            if self.hand_out(object, flags) {
+            // SAFETY: just allocated.
+            if unsafe { self.hand_out(object, flags) } {
                 return Ok(object);
             }
         }
@@ -142,8 +144,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             taken += self.take_objects(&mut out[taken..], flags);
             if flags.contains(AllocFlags::ZERO) {
                 for slot in &out[..taken] {
-                    // SAFETY: the first `taken` slots have been written.
-                    self.clear(unsafe { slot.assume_init() });
+                    // SAFETY: the first `taken` slots have been written, with objects that were just allocated.
+                    unsafe { self.clear(slot.assume_init()) };
                 }
             }
         }
@@ -156,7 +158,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                 if let Ok(more) = self.grow(flags, left, USER, sink) {
                     for slot in &out[taken..taken + more] {
                         // SAFETY: `sink` has written as many slots as objects were taken.
-                        self.hand_out(unsafe { slot.assume_init() }, flags);
+                        unsafe { self.hand_out(slot.assume_init(), flags) };
                     }
                     taken += more;
                     continue;

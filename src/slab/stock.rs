@@ -63,7 +63,8 @@ impl<'c, S: FrameSource, L: Lifecycle> Stock<'c, S, L> {
         loop {
             let entry = self.pop()?;
             if let Some(object) = self.cache.leave(entry)
-                && self.cache.hand_out(object, AllocFlags::empty())
+                // SAFETY: set aside until now, so nobody knows it.
+                && unsafe { self.cache.hand_out(object, AllocFlags::empty()) }
             {
                 return Some(object);
             }

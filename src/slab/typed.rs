@@ -154,16 +154,15 @@ impl<T, E, F: Fn() -> Result<T, E>> Lifecycle for Constructed<T, E, F> {
 
     const CONSTRUCTS: bool = true;
 
-    fn construct(&self, object: NonNull<u8>) -> Result<(), E> {
+    unsafe fn construct(&self, object: NonNull<u8>) -> Result<(), E> {
         let value = (self.constructor)()?;
-        // SAFETY: `ObjectCache` makes caches with T's size and alignment only, and nobody knows
-        // the object yet.
+        // SAFETY: `ObjectCache` makes caches with T's size and alignment only; the rest is the caller's promise.
         unsafe { object.cast::<T>().write(value) };
         Ok(())
     }
 
-    fn destruct(&self, object: NonNull<u8>) {
-        // SAFETY: `construct` wrote a `T`, users get it as a `T` only, and now nobody uses it.
+    unsafe fn destruct(&self, object: NonNull<u8>) {
+        // SAFETY: the caller's promise: `construct` wrote a `T`, and users get it as a `T` only.
         unsafe { object.cast::<T>().drop_in_place() };
     }
 }
@@ -357,7 +356,8 @@ impl<T, S: FrameSource> SlabBox<'_, T, S> {
         let this = ManuallyDrop::new(this);
         // SAFETY: the box was the only owner, and does not drop the value any more.
         let value = unsafe { this.object.read() };
-        give_back(this.object.cast(), this.cache);
+        // SAFETY: as above.
+        unsafe { give_back(this.object.cast(), this.cache) };
         value
     }
 }
@@ -388,7 +388,8 @@ impl<T, S: FrameSource, L: Lifecycle> Drop for SlabBox<'_, T, S, L> {
 
         impl<S: FrameSource, L: Lifecycle> Drop for GiveBack<'_, '_, S, L> {
             fn drop(&mut self) {
-                give_back(self.0, self.1);
+                // SAFETY: the object of the box that goes.
+                unsafe { give_back(self.0, self.1) };
             }
         }
 
@@ -401,9 +402,13 @@ impl<T, S: FrameSource, L: Lifecycle> Drop for SlabBox<'_, T, S, L> {
 }
 
 /// Frees the object of a box that goes.
+///
+/// # Safety
+///
+/// The caller has owned it, and does not use it any more.
 #[inline]
-fn give_back<S: FrameSource, L: Lifecycle>(object: NonNull<u8>, cache: &RawCache<'_, S, L>) {
-    // SAFETY: the caller has owned the object and does not use it any more.
+unsafe fn give_back<S: FrameSource, L: Lifecycle>(object: NonNull<u8>, cache: &RawCache<'_, S, L>) {
+    // SAFETY: the caller's promise.
     if let Err(error) = unsafe { cache.free_object(object) } {
         violation(&error.violation(object, cache.name).on_cpu(cache.platform().cpu_id()));
     }
