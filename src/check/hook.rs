@@ -43,7 +43,7 @@ fn current() -> Option<Hook> {
     if pointer.is_null() {
         return None;
     }
-    // SAFETY: `set_hook` alone writes `HOOK`, and writes either null or a `Hook`.
+    // SAFETY: only `set_hook` and `set_platform_hook` write `HOOK`, and write either null or a `Hook`.
     Some(unsafe { mem::transmute::<*mut (), Hook>(pointer) })
 }
 

@@ -255,7 +255,9 @@ pub(super) fn with_lock<T, R>(mutex: &spin::Mutex<T>, work: impl FnOnce(&mut T) 
     result
 }
 
-// SAFETY: the page allocator keeps these promises; growing adds to it memory that nobody else has.
+// SAFETY: 1. The page allocator keeps that promise, and growing adds to it memory that nobody else has. Runs that came back and
+// were kept are taken from it and nobody's (`kept` and `recent`, invariants 1); of one that is lent its user has the beginning
+// (`kept`, invariant 3). 2. What is opened stays mapped (`Span::open`). 3. The page allocator's owner records.
 unsafe impl FrameSource for HostFrames {
     type Platform = HostPlatform;
 

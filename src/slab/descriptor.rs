@@ -95,10 +95,10 @@ pub(super) struct Entry {
 impl Entry {
     #[inline]
     pub(super) fn state(&self) -> &AtomicU8 {
-        // SAFETY: entries are made by `Slab::entry` alone, of an object of a slab; that slab's
-        // record lives while any of its objects is out of the slab, and entries are not kept
-        // longer than that (`lists.rs` releases only slabs all of whose objects are in the
-        // slab).
+        // SAFETY: entries are made here alone, by `Slab::take` and `Objects::entry_at`, with the address of an object's state byte in
+        // its slab's record. That record lives while any of its objects is out of the slab (`Lists::remove_empty` takes out only
+        // slabs that have all of theirs), and an entry is kept only as long as its object is. Whoever frees what is in its slab
+        // promises that this is not given back meanwhile.
         unsafe { self.state.cast::<AtomicU8>().as_ref() }
     }
 }

@@ -117,7 +117,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
 
     pub(super) fn give_magazine(&self, magazine: Magazine) {
         if !magazine.is_none() {
-            // SAFETY: the magazine was ours; its record came from `supply`.
+            // SAFETY: the magazine was ours; its record came from `new_magazine`.
             unsafe { self.records().give(self.source, magazine.into_id()) };
         }
     }
