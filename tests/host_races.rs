@@ -55,7 +55,8 @@ fn a_kept_run_that_somebody_uses_is_not_handed_on() {
         // SAFETY: the run was taken by this test.
         unsafe { frames.owner(run.start()).expect("a record").store(USED, Relaxed) };
     };
-    let is_taken = |run: FrameRange| frames.run_frames(run.start()) == Some(run.frames());
+    let is_taken =
+        |run: FrameRange| frames.run_of(run.start()).is_some_and(|(taken, _)| taken == run);
 
     // By the thread that keeps it.
     let run = take(20);

@@ -392,11 +392,6 @@ unsafe impl FrameSource for HostFrames {
         self.pages.records()
     }
 
-    #[inline]
-    fn run_frames(&self, head: Frame) -> Option<usize> {
-        self.pages.run_frames(head)
-    }
-
     fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)> {
         self.pages.run_of(frame)
     }

@@ -137,10 +137,6 @@ unsafe impl<S: FrameSource> FrameSource for FaultInjector<S> {
         self.source.owner(frame)
     }
 
-    fn run_frames(&self, head: Frame) -> Option<usize> {
-        self.source.run_frames(head)
-    }
-
     fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)> {
         self.source.run_of(frame)
     }

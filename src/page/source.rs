@@ -131,10 +131,6 @@ pub unsafe trait FrameSource: Sync {
         false
     }
 
-    /// How many frames the run or block has whose first frame is `head`; `None` if none starts
-    /// there.
-    fn run_frames(&self, head: Frame) -> Option<usize>;
-
     /// The allocated block or run that `frame` lies in, and whose it is: to say what is wrong with an address.
     fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)>;
 
@@ -217,11 +213,6 @@ unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
     #[inline]
     fn records(&self) -> Option<&Records> {
         Some(&self.records)
-    }
-
-    fn run_frames(&self, head: Frame) -> Option<usize> {
-        let setup = self.setup.get()?;
-        self.zone(setup, head).buddy_of(head)?.allocated_frames(head)
     }
 
     fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)> {

@@ -385,11 +385,6 @@ unsafe impl FrameSource for Frames {
         self.records.as_ref()
     }
 
-    fn run_frames(&self, head: Frame) -> Option<usize> {
-        let at = head.number().checked_sub(FIRST_FRAME)?;
-        self.blocks.lock().expect("lock").heads.get(&at).map(|&(frames, _)| frames)
-    }
-
     fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)> {
         let at = frame.number().checked_sub(FIRST_FRAME)?;
         let blocks = self.blocks.lock().expect("lock");

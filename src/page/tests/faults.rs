@@ -191,7 +191,7 @@ fn nothing_can_be_had_before_initialisation() {
     // SAFETY: refused before anything is touched.
     assert_eq!(unsafe { pages.add(range) }, Err(AddMemoryError::NotInitialized));
     assert_eq!(pages.lookup(frame(1)), FrameState::OutOfRange);
-    assert!(pages.owner(frame(1)).is_none() && pages.run_frames(frame(1)).is_none());
+    assert!(pages.owner(frame(1)).is_none() && pages.run_of(frame(1)).is_none());
     assert_eq!(pages.zones().count(), 0);
     assert_eq!((pages.frames_managed(), pages.frames_available(), pages.largest()), (0, 0, None));
     assert!(pages.verify().is_ok());

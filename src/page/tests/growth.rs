@@ -153,7 +153,7 @@ fn spans_that_share_a_group_of_frames_join_with_all_they_hold() {
     let normal = pages.stats(ZoneKind::Normal);
     assert_eq!((normal.spans, normal.cover), (2, frames(0x400, 0x3200)));
     for range in held {
-        assert_eq!(pages.run_frames(range.start()), Some(range.frames()));
+        assert_eq!(pages.run_of(range.start()).map(|(run, _)| run), Some(range));
     }
     exercise(&pages);
     for range in held {

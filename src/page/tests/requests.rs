@@ -412,12 +412,13 @@ fn the_source_of_slabs_and_heap_is_the_same_allocator() {
     let slab = source.take(order(3), BlockOwner::Slab, AllocFlags::empty()).unwrap();
     let run = source.take_run(5, order(2), BlockOwner::Heap, AllocFlags::ZERO).unwrap();
     assert!(run.is_aligned_to(order(2)));
-    assert_eq!(source.run_frames(slab), Some(8));
-    assert_eq!(source.run_frames(run), Some(5));
-    assert_eq!(source.run_frames(frame(run.number() + 1)), None);
-    assert_eq!(source.run_frames(frame(0x9000)), None);
-    let records: BTreeSet<*const _> = FrameRange::from_len(slab, 8)
-        .unwrap()
+    let [slab, run] =
+        [(slab, 8), (run, 5)].map(|(head, len)| FrameRange::from_len(head, len).unwrap());
+    for (taken, owner) in [(slab, BlockOwner::Slab), (run, BlockOwner::Heap)] {
+        assert!(taken.iter().all(|frame| source.run_of(frame) == Some((taken, owner))));
+    }
+    assert_eq!(source.run_of(frame(0x9000)), None);
+    let records: BTreeSet<*const _> = slab
         .iter()
         .map(|frame| {
             let record = source.owner(frame).unwrap();
@@ -429,16 +430,16 @@ fn the_source_of_slabs_and_heap_is_the_same_allocator() {
         })
         .collect();
     assert_eq!(records.len(), 8);
-    assert_eq!(source.owner(slab).unwrap().load(Ordering::Relaxed), 7);
+    assert_eq!(source.owner(slab.start()).unwrap().load(Ordering::Relaxed), 7);
     assert!(source.owner(frame(0x9000)).is_none());
-    let run = FrameRange::from_len(run, 5).unwrap();
     // SAFETY: it grows.
     let longer = unsafe { source.resize_run(run, 9, BlockOwner::Heap) }.unwrap();
-    assert_eq!(source.run_frames(longer.start()), Some(9));
+    assert_eq!(longer.frames(), 9);
+    assert_eq!(source.run_of(longer.start()), Some((longer, BlockOwner::Heap)));
     // SAFETY: nobody uses either.
     unsafe {
         source.give_run(longer, BlockOwner::Heap).unwrap();
-        source.give(slab, order(3), BlockOwner::Slab).unwrap();
+        source.give(slab.start(), order(3), BlockOwner::Slab).unwrap();
     }
     exercise(&pages);
 }
