@@ -37,7 +37,9 @@ pub struct HostFrames {
     pub(super) trimming: Trimming,
     pub(super) dirty: Dirty,
     ahead: Ahead,
+    /// Owner records by address.
     pub(super) directory: Directory,
+    /// What was opened of all spans. Changed with the lock of `growth` held.
     pub(super) opened_bytes: AtomicUsize,
     /// Whether huge pages are asked for.
     is_huge: AtomicBool,
@@ -48,11 +50,10 @@ pub struct HostFrames {
     pub(super) recent: spin::Mutex<Recent>,
 }
 
-/// What has been got from the system.
+/// What is still to be got from the system.
 pub(super) struct Growth {
     /// Where the next memory is opened.
     pub(super) span: Span,
-    pub(super) opened_bytes: usize,
 }
 
 impl HostFrames {
@@ -60,7 +61,7 @@ impl HostFrames {
     pub const fn new() -> Self {
         Self {
             pages: PageAllocator::new(HostPlatform::new()),
-            growth: spin::Mutex::new(Growth { span: Span::EMPTY, opened_bytes: 0 }),
+            growth: spin::Mutex::new(Growth { span: Span::EMPTY }),
             trimming: Trimming::new(),
             dirty: Dirty::new(),
             ahead: Ahead::new(),
@@ -76,12 +77,6 @@ impl HostFrames {
     /// The page allocator that keeps the frames.
     pub const fn pages(&self) -> &PageAllocator<HostPlatform> {
         &self.pages
-    }
-
-    /// Owner records by address.
-    #[inline(always)]
-    pub(super) const fn directory(&self) -> &Directory {
-        &self.directory
     }
 
     /// The only zone that has memory.
@@ -211,13 +206,13 @@ impl HostFrames {
                 match request() {
                     Err(error) if is_short(error) => {
                         if growth.grow(self, frames).is_some() {
-                            self.opened_bytes.store(growth.opened_bytes, Relaxed);
-                        } else if keeps_runs {
-                            self.give_kept();
-                            keeps_runs = false;
-                        } else {
+                            continue;
+                        }
+                        if !keeps_runs {
                             return Err(error);
                         }
+                        self.give_kept();
+                        keeps_runs = false;
                     }
                     answer => return answer,
                 }

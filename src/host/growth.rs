@@ -1,13 +1,14 @@
 //! What a process gets from the system when its frames run short: spans of addresses, opened in steps.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use super::frames::{Growth, HostFrames};
-use super::platform::HostPlatform;
 use super::span::{self, GRAIN_BYTES, Span};
 use super::{slot, system};
 use crate::check::{Violation, set_platform_hook};
 use crate::frame::FRAME_SIZE;
 use crate::memory_map::{Region, RegionKind};
-use crate::page::{Contents, CpuLists, FrameSource, InitOptions, PageAllocator, ZoneLimits};
+use crate::page::{Contents, CpuLists, FrameSource, InitOptions, ZoneLimits};
 use crate::platform::Platform;
 
 /// Least memory that is opened at a time, in bytes; beyond it, a quarter of what is open already.
@@ -38,13 +39,14 @@ impl Growth {
             let rest = self.span.rest();
             let opened = pages.platform().frames(rest.start, rest.end)?.start();
             let here = span::bytes_for_block(opened, frames).unwrap_or(needed);
-            let mut step = (self.opened_bytes / 4).clamp(STEP_BYTES, MAX_STEP_BYTES);
+            let opened_bytes = host.opened_bytes.load(Relaxed);
+            let mut step = (opened_bytes / 4).clamp(STEP_BYTES, MAX_STEP_BYTES);
             if !host.dirty.cover().contains(opened) {
                 // The page allocator's spans can grow only so often.
                 step = step.max(self.span.len_bytes() / LATER_STEPS);
             }
             let sizes = [here.max(step), here.min(needed)];
-            return sizes.into_iter().find_map(|bytes| self.open(pages, bytes.min(left)));
+            return sizes.into_iter().find_map(|bytes| self.open(host, bytes.min(left)));
         }
         let with_metadata = needed.checked_add(needed / METADATA_PART + GRAIN_BYTES)?;
         let below = self.span.start();
@@ -56,7 +58,7 @@ impl Growth {
         }
         host.advise(&span);
         self.span = span;
-        self.open(pages, with_metadata)
+        self.open(host, with_metadata)
     }
 
     /// Reserves the first span and sets the page allocator up over it.
@@ -65,17 +67,16 @@ impl Growth {
         let least = needed.checked_add(reach / METADATA_PART)?;
         let mut span = Span::reserve(least, usize::MAX, 0)?;
         host.advise(&span);
-        let Some(opened_bytes) = Self::set_up(host, &mut span, reach, needed) else {
+        if Self::set_up(host, &mut span, reach, needed).is_none() {
             span.give_up();
             return None;
-        };
+        }
         self.span = span;
-        self.opened_bytes += opened_bytes;
         Some(())
     }
 
-    /// Sets the page allocator up over the first span, with metadata for `reach` bytes; how many bytes of it were opened.
-    fn set_up(host: &HostFrames, span: &mut Span, reach: usize, needed: usize) -> Option<usize> {
+    /// Sets the page allocator up over the first span, with metadata for `reach` bytes.
+    fn set_up(host: &HostFrames, span: &mut Span, reach: usize, needed: usize) -> Option<()> {
         let pages = &host.pages;
         let rest = span.rest();
         pages.platform().place_around(rest.start);
@@ -107,16 +108,17 @@ impl Growth {
             // SAFETY: the page allocator's records live as long as it does, and it lies beside the directory. There is one window for all memory.
             unsafe { host.directory.begin(start, first, records) };
         }
-        Some(range.len_bytes() as usize)
+        host.opened_bytes.fetch_add(opened.len(), Relaxed);
+        Some(())
     }
 
     /// Opens the next `bytes` bytes of the span and adds them.
-    fn open(&mut self, pages: &PageAllocator<HostPlatform>, bytes: usize) -> Option<()> {
+    fn open(&mut self, host: &HostFrames, bytes: usize) -> Option<()> {
         let opened = self.span.open(bytes)?;
-        let range = pages.platform().frames(opened.start, opened.end)?;
+        let range = host.pages.platform().frames(opened.start, opened.end)?;
         // SAFETY: the range was just opened: nobody else's, for as long as the process lives.
-        unsafe { pages.add(range) }.ok()?;
-        self.opened_bytes += range.len_bytes() as usize;
+        unsafe { host.pages.add(range) }.ok()?;
+        host.opened_bytes.fetch_add(opened.len(), Relaxed);
         Some(())
     }
 }

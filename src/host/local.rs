@@ -137,7 +137,7 @@ pub(super) fn allocate(class: SizeClass) -> Option<NonNull<u8>> {
 /// The slab that an address of the first span lies in.
 #[inline(always)]
 fn slab_of(address: usize) -> Option<Slab<'static>> {
-    FRAMES.directory().slab(address)
+    FRAMES.directory.slab(address)
 }
 
 /// Gives a block back to this thread's slot; `false`, and nothing has changed, if that cannot be.
@@ -182,7 +182,7 @@ pub(super) unsafe fn deallocate_second(block: NonNull<u8>) -> bool {
 
 /// Whether what starts at `block` may serve `layout`: any object, or a run of that very length.
 pub(super) fn may_be_for(block: *mut u8, layout: Layout) -> bool {
-    match FRAMES.directory().owner(block.addr()).and_then(run_frames_of) {
+    match FRAMES.directory.owner(block.addr()).and_then(run_frames_of) {
         None => true,
         Some(frames) => {
             SizeClass::for_layout(layout).is_none() && frames == frames_for(layout.size())
@@ -193,7 +193,7 @@ pub(super) fn may_be_for(block: *mut u8, layout: Layout) -> bool {
 /// The class of the cache that a block's slab belongs to, if it lies in one.
 pub(super) fn class_of(block: NonNull<u8>) -> Option<SizeClass> {
     let address = block.addr().get();
-    let slab = match FRAMES.directory().owner(address) {
+    let slab = match FRAMES.directory.owner(address) {
         Some(record) => slab::named(&FRAMES, record),
         None => slab::find(&FRAMES, block),
     };

@@ -28,7 +28,7 @@ impl HostFrames {
                 return None;
             }
             let block = NonNull::new(self.pages.platform().phys_to_virt(whole.start().start()))?;
-            let record = self.directory().record(block.addr().get())?;
+            let record = self.directory.record(block.addr().get())?;
             own.kept.set(None);
             if record.load(Acquire) != 0 {
                 own.count(1, whole.frames() as isize);
@@ -73,7 +73,7 @@ impl HostFrames {
             return false;
         }
         let kept = self.kept.with_own(|own| {
-            let record = self.directory().record(address)?;
+            let record = self.directory.record(address)?;
             let told = record.load(Acquire);
             let phys = self.pages.platform().virt_to_phys(block.as_ptr())?;
             let run = FrameRange::from_len(Frame::containing(phys)?, run_frames_of(told)?)?;

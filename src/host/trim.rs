@@ -127,6 +127,7 @@ impl HostFrames {
         {
             reclaim();
             self.trim_runs(least);
+            // What stayed nevertheless, another reclaim would not free either.
             self.trimming.take_reclaim();
         }
     }
