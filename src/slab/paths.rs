@@ -335,31 +335,26 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             if held.is_to_drain() {
                 self.drain_inside(*held);
             }
-            let turn = match held.has_room() {
-                true => {
-                    // Something about this one is not for a hit.
-                    // SAFETY: the caller's promise.
-                    let kept = unsafe { self.free_to(&held, objects[done]) };
-                    let kept = kept.map_err(|error| (done, error))?;
-                    done += 1;
-                    drop(held);
-                    self.kept_foreign(kept);
-                    Turn::Ready
+            if held.has_room() {
+                // Something about this one is not for a hit.
+                // SAFETY: the caller's promise.
+                let kept = unsafe { self.free_to(&held, objects[done]) };
+                let kept = kept.map_err(|error| (done, error))?;
+                done += 1;
+                drop(held);
+                self.kept_foreign(kept);
+            } else {
+                let turn = self.load_with_room(&held);
+                drop(held);
+                match turn {
+                    Turn::Ready => {}
+                    Turn::NeedsMagazine => {
+                        // For the next call; if there is no memory for it, the slabs will do.
+                        let _ = self.supply_for_free();
+                        break;
+                    }
+                    Turn::Flushed | Turn::Nothing => break,
                 }
-                false => {
-                    let turn = self.load_with_room(&held);
-                    drop(held);
-                    turn
-                }
-            };
-            match turn {
-                Turn::Ready => {}
-                Turn::NeedsMagazine => {
-                    // For the next call; if there is no memory for it, the slabs will do.
-                    let _ = self.supply_for_free();
-                    break;
-                }
-                _ => break,
             }
             // SAFETY: the caller's promise.
             done += unsafe { self.cpus.put_many(self.source, &objects[done..]) };
