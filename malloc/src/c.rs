@@ -250,7 +250,7 @@ pub extern "C" fn malloc_stats() {
 ///
 /// # Safety
 ///
-/// `block` is null or an allocated block; `name` is a string.
+/// `block` is null or an allocated block; `name` is null or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc_name(block: *mut c_void, name: *const c_char) -> *mut c_void {
     if !name.is_null() {
@@ -264,7 +264,7 @@ pub unsafe extern "C" fn malloc_name(block: *mut c_void, name: *const c_char) ->
 ///
 /// # Safety
 ///
-/// `name` is a string.
+/// `name` is null or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc_named(size: usize, name: *const c_char) -> *mut c_void {
     let block = serve::allocate("malloc_named", Request::of(size));

@@ -9,8 +9,8 @@ use crate::text::{STDERR, say};
 use crate::{arenas, reserve};
 use kmem::arena::{Corruption, SegmentState};
 use kmem::check::Violation;
-use kmem::heap::{Heap, HeapFreeError, ReallocError};
-use kmem::host::{HostFault, HostFrames, MmapAllocator};
+use kmem::heap::{HeapFreeError, ReallocError};
+use kmem::host::{HostFault, MmapAllocator};
 use kmem::page::AllocFlags;
 
 /// kmem's allocator of this process.
@@ -88,11 +88,6 @@ impl Request {
             Contents::Zero => AllocFlags::ZERO,
         }
     }
-}
-
-#[inline(always)]
-fn heap() -> &'static Heap<'static, HostFrames> {
-    KMEM.heap()
 }
 
 /// Takes from the options what concerns the heap, and chooses the engine.
@@ -274,8 +269,8 @@ pub(crate) unsafe fn reallocate_by_engine(old: NonNull<u8>, request: Request) ->
         return unsafe { usable_bytes(old) }.map(|_| None);
     }
     if !is_interrupted()
-        && let Some(resized) = arenas::resize(old, request)
-        && resized?.is_some()
+        && let Some(is_resized) = arenas::resize(old, request)
+        && is_resized?
     {
         return Ok(Some(old));
     }
@@ -340,7 +335,7 @@ pub(crate) unsafe fn usable_bytes(block: NonNull<u8>) -> Result<usize, Violation
         return usable;
     }
     // SAFETY: the caller's promise: while the block is allocated its slab stays.
-    unsafe { heap().usable_bytes(block) }.map_err(violation(block))
+    unsafe { KMEM.heap().usable_bytes(block) }.map_err(violation(block))
 }
 
 /// Gives back to the system what can be; how many bytes.

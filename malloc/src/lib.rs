@@ -13,7 +13,7 @@
 //!
 //! 1. Nothing here allocates through itself, uses Rust's standard streams or environment, or depends on anything that
 //!    runs before `main`: the dynamic loader calls `malloc` before any of it.
-//! 2. Where nothing was asked for, a call looks at one word and goes to the heap.
+//! 2. Where nothing was asked for, a hit asks nothing, and any other call looks at one byte before it goes to the heap.
 //! 3. Nothing unwinds into C: Rust stops a panic at an `extern "C"` function.
 
 // Where a panic ends the program anyway, Rust's `std` is left out: it would be most of the library.

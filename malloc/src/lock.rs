@@ -109,11 +109,11 @@ pub(crate) struct Lock<T> {
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
-    /// A lock that is held by `owner`.
+    /// A lock on `content`, whose holder `owner` names.
     ///
     /// # Safety
     ///
-    /// No other lock is.
+    /// It names no other lock's.
     pub(crate) const unsafe fn new(owner: &'static Owner, content: T) -> Self {
         Self { owner, content: UnsafeCell::new(content) }
     }

@@ -62,8 +62,12 @@ impl<T: Copy> Mapped<T> {
         values.iter().all(|&value| self.push(value))
     }
 
-    /// Makes it `len` copies of `value`, which must be what zero bytes are; `false` if there is no memory for them.
-    pub(crate) fn fill_zeroed(&mut self, len: usize) -> bool {
+    /// Makes it `len` elements of zero bytes; `false`, and nothing has changed, if there is no memory for them.
+    ///
+    /// # Safety
+    ///
+    /// An element whose bytes are all zero is valid.
+    pub(crate) unsafe fn fill_zeroed(&mut self, len: usize) -> bool {
         let Some(bytes) = len.checked_mul(size_of::<T>()) else { return false };
         let Some(start) = map(bytes) else { return false };
         self.release();

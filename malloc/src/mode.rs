@@ -1,6 +1,6 @@
 //! Whether calls go straight to the heap, or past the observers that the environment has asked for.
 //!
-//! One word says so. `malloc` and `free` do not even look at it when they are hits: where it is not `PLAIN` hits are held back.
+//! One byte says so. `malloc` and `free` do not even look at it when they are hits: where it is not `PLAIN` hits are held back.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{

@@ -158,7 +158,7 @@ pub(crate) fn verify() -> libc::c_int {
     }
 }
 
-/// A block's name between quotes, or nothing.
+/// A block's name between quotes; a dash where it has none.
 struct Quoted<'a>(&'a [u8]);
 
 impl fmt::Display for Quoted<'_> {

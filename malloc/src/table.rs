@@ -81,7 +81,7 @@ impl<R: Record> Table<R> {
                 hole = at;
             }
         }
-        // SAFETY: zero bytes are a valid record (promise of `Record`).
+        // SAFETY: the promise of `Record`.
         cells[hole] = unsafe { core::mem::zeroed() };
         self.used -= 1;
         Some(removed)
@@ -106,7 +106,8 @@ impl<R: Record> Table<R> {
     fn grow(&mut self) -> bool {
         let len = (self.cells.as_slice().len() * 2).max(FIRST_CELLS);
         let mut larger = Self::new();
-        if !larger.cells.fill_zeroed(len) {
+        // SAFETY: the promise of `Record`.
+        if !unsafe { larger.cells.fill_zeroed(len) } {
             return false;
         }
         larger.used = self.used;

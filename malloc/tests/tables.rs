@@ -129,7 +129,8 @@ fn a_mapped_array_is_a_vector() {
         }
         assert!(array.as_slice() == model, "after {} elements", model.len());
     }
-    assert!(array.fill_zeroed(5000));
+    // SAFETY: integers.
+    assert!(unsafe { array.fill_zeroed(5000) });
     assert!(
         array.as_mut_slice().iter().all(|&element| element == 0) && array.as_slice().len() == 5000
     );

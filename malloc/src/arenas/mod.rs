@@ -130,12 +130,12 @@ pub(crate) fn free(block: NonNull<u8>) -> Option<Result<(), Violation<'static>>>
     }
 }
 
-/// Gives a block another size where it lies; its usable bytes then. `Ok(None)`, and nothing has changed, where there is no room;
-/// `None` if the address is in no span.
+/// Gives a block another size where it lies; `false`, and nothing has changed, where there is no room. `None` if the address is in no
+/// span.
 pub(crate) fn resize(
     block: NonNull<u8>,
     request: Request,
-) -> Option<Result<Option<usize>, Violation<'static>>> {
+) -> Option<Result<bool, Violation<'static>>> {
     let resized = with(|bytes| {
         bytes.provide_records();
         let resized = bytes.arena.resize(start_of(block), request.bytes().max(1) as u64);
@@ -143,12 +143,12 @@ pub(crate) fn resize(
         resized
     })?;
     match resized {
-        Ok(len) => Some(Ok(Some(len as usize))),
+        Ok(_) => Some(Ok(true)),
         Err(ResizeError::Free(error)) => match wrong(block, &error) {
             Wrong::Foreign => None,
             Wrong::Violation(violation) => Some(Err(violation)),
         },
-        Err(_) => Some(Ok(None)),
+        Err(_) => Some(Ok(false)),
     }
 }
 
