@@ -3,7 +3,6 @@
 mod preload;
 mod programs;
 
-use std::env;
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 use std::str::FromStr;
@@ -14,7 +13,7 @@ use kernel_test_list::{Clock, Machine};
 use lexopt::prelude::*;
 use xtask::image::Kernel;
 use xtask::qemu::End;
-use xtask::{counts, image, project_root, qemu, setup};
+use xtask::{counts, image, qemu, setup};
 
 const HELP: &str = "\
 cargo xtask setup                    install what kernel and tests need, or name it
@@ -164,33 +163,28 @@ fn perform(chore: Chore) -> Result<ExitCode> {
             }
         }
         Chore::Preload(program, arguments) => {
-            return preload::run(project_root(), &program, &arguments);
+            return preload::run(&program, &arguments);
         }
-        Chore::Programs(request) => return programs::run(project_root(), &request),
+        Chore::Programs(request) => return programs::run(&request),
         Chore::Test(arguments) => {
             setup::ensure()?;
             setup::ensure_compared();
-            return cargo(cargo_test().args(["--workspace", "--all-features"]).args(arguments));
+            return test(
+                xtask::cargo().args(["test", "--workspace", "--all-features"]).args(arguments),
+            );
         }
         Chore::Accept => {
             setup::ensure()?;
-            let gates = ["--test", "kernel", "::gates::"];
-            return cargo(cargo_test().args(gates).env(counts::ACCEPT, "1"));
+            let gates = ["test", "--test", "kernel", "::gates::"];
+            return test(xtask::cargo().args(gates).env(counts::ACCEPT, "1"));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// `cargo test`, in the project's folder.
-fn cargo_test() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.arg("test").current_dir(project_root());
-    command
-}
-
-/// Runs cargo; fails as it does.
-fn cargo(command: &mut Command) -> Result<ExitCode> {
-    let status = command.status().context("cannot run cargo")?;
+/// Runs `cargo test`; fails as it does.
+fn test(cargo: &mut Command) -> Result<ExitCode> {
+    let status = cargo.status().context("cannot run cargo")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -3,7 +3,6 @@
 //! The program runs on the system's malloc first and then on kmem's, each time with this terminal; a
 //! comparison of time, CPU time and peak memory follows on standard error.
 
-use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::mem;
@@ -13,6 +12,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use xtask::project_root;
 
 /// What one run took.
 pub(crate) struct Cost {
@@ -26,8 +26,8 @@ pub(crate) struct Cost {
 /// # Errors
 ///
 /// If the library cannot be built or the program cannot be started.
-pub(crate) fn run(root: &Path, program: &OsString, arguments: &[OsString]) -> Result<ExitCode> {
-    let library = build(root)?;
+pub(crate) fn run(program: &OsString, arguments: &[OsString]) -> Result<ExitCode> {
+    let library = build()?;
     let (system_status, system) = measure(program, arguments, None)?;
     let (status, kmem) = measure(program, arguments, Some(&library))?;
     eprintln!("\n{:<14}{:>12}{:>12}{:>10}", "", "system", "kmem", "ratio");
@@ -52,15 +52,11 @@ fn difference(system: ExitStatus, kmem: ExitStatus) -> Option<String> {
 }
 
 /// Builds the library, and says where it lies.
-pub(crate) fn build(root: &Path) -> Result<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "-p", "kmem-malloc"])
-        .current_dir(root)
-        .status()
-        .context("cargo does not start")?;
+pub(crate) fn build() -> Result<PathBuf> {
+    let build = ["build", "--quiet", "--release", "-p", "kmem-malloc"];
+    let status = xtask::cargo().args(build).status().context("cannot run cargo")?;
     ensure!(status.success(), "kmem-malloc does not build");
-    Ok(root.join("target/release/libkmem_malloc.so"))
+    Ok(project_root().join("target/release/libkmem_malloc.so"))
 }
 
 fn measure(

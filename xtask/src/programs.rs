@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use xtask::project_root;
+use xtask::setup::is_program;
 
 use crate::preload::{self, Cost};
 
@@ -196,26 +198,26 @@ pub(crate) struct Request {
 /// # Errors
 ///
 /// If the library cannot be built, or a program fails.
-pub(crate) fn run(root: &Path, request: &Request) -> Result<ExitCode> {
+pub(crate) fn run(request: &Request) -> Result<ExitCode> {
     if let Some(unknown) =
         request.only.iter().find(|name| PROGRAMS.iter().all(|p| p.name != **name))
     {
         let known: Vec<_> = PROGRAMS.iter().map(|program| program.name).collect();
         bail!("{unknown} is none of the programs: {}", known.join(", "));
     }
-    let library = preload::build(root)?;
+    let library = preload::build()?;
     let mut measured = Vec::new();
     for program in PROGRAMS.iter().filter(|program| {
         request.only.is_empty() || request.only.iter().any(|name| name == program.name)
     }) {
-        if !is_installed(program.needs) {
+        if !is_program(program.needs) {
             eprintln!("xtask: {} is not installed, and left out", program.needs);
             continue;
         }
-        let folder = root.join("target/programs").join(program.name.replace(' ', "-"));
+        let folder = project_root().join("target/programs").join(program.name.replace(' ', "-"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).context("no folder for a program")?;
-        let shell = Shell { root: root.to_owned(), folder };
+        let shell = Shell { folder };
         ensure!(
             shell.command(program.prepare, None).status()?.success(),
             "{} cannot be prepared",
@@ -241,7 +243,6 @@ pub(crate) fn run(root: &Path, request: &Request) -> Result<ExitCode> {
 
 /// Where a program's scripts run.
 struct Shell {
-    root: PathBuf,
     folder: PathBuf,
 }
 
@@ -252,16 +253,10 @@ impl Shell {
             library.map_or("env".into(), |library| format!("env LD_PRELOAD={}", library.display()));
         let mut command = Command::new("sh");
         command.args(["-ec", script]).current_dir(&self.folder);
-        command.env("SOURCES", &self.root).env("RUN", run).env_remove("RUSTC_WRAPPER");
+        command.env("SOURCES", project_root()).env("RUN", run).env_remove("RUSTC_WRAPPER");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
-}
-
-fn is_installed(program: &str) -> bool {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("command -v '{program}'")]).stdout(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }
 
 /// What a program took on each allocator, round by round.

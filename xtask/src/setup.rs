@@ -183,7 +183,7 @@ fn is_root() -> bool {
 }
 
 /// Whether `name` is a program on the search path.
-fn is_program(name: &str) -> bool {
+pub fn is_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| fs::metadata(folder.join(Path::new(name))).is_ok())
 }
