@@ -33,21 +33,15 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of figures that are not time, from names and values.
+    /// A table of one figure for each name, without a series of samples.
     pub fn of_values(case: &str, unit: &'static str, values: Vec<(String, f64)>) -> Self {
-        let best = values
-            .iter()
-            .filter(|(peer, _)| !peer.starts_with("kmem"))
-            .map(|&(_, value)| value)
-            .min_by(f64::total_cmp);
-        let row = |(peer, value): (String, f64)| Row {
-            peer,
-            value,
-            low: None,
-            ratio: best.map(|best| value / best),
-            samples: 1,
-        };
-        Self { case: case.to_owned(), unit, rows: values.into_iter().map(row).collect() }
+        let row = |(peer, value)| Row { peer, value, low: None, ratio: None, samples: 1 };
+        let rows = values.into_iter().map(row).collect();
+        let mut table = Self { case: case.to_owned(), unit, rows };
+        if let Some(best) = table.best_peer().map(|best| best.value) {
+            table.rows.iter_mut().for_each(|row| row.ratio = Some(row.value / best));
+        }
+        table
     }
 
     fn best_peer(&self) -> Option<&Row> {

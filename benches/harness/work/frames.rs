@@ -28,10 +28,9 @@ pub fn pair<const ORDER: u8, A: Frames>(allocator: &mut A) -> Timing {
 
 /// Takes `count` frames and gives every second one back, so that no two neighbours are free.
 pub fn fragment<A: Frames>(allocator: &mut A, count: usize) {
-    let frames: Vec<A::Block> = (0..count).map_while(|_| allocator.take(0)).collect();
-    let mut sorted = frames;
-    sorted.sort_unstable();
-    for frame in sorted.into_iter().step_by(2) {
+    let mut frames: Vec<A::Block> = (0..count).map_while(|_| allocator.take(0)).collect();
+    frames.sort_unstable();
+    for frame in frames.into_iter().step_by(2) {
         allocator.give(frame, 0);
     }
 }
