@@ -5,7 +5,7 @@
 //! 1. At most a 32nd of a slab of up to eight frames is left over behind its objects, unless no such slab can do that; at most an
 //!    eighth in any case.
 //! 2. `lead + object_bytes <= stride`, and `stride`, `lead` and every colour are multiples of
-//!    the alignment, which divides the block's size or the block is aligned to it.
+//!    the alignment, which divides the block's size: so a block, aligned to its size, is aligned to it.
 //! 3. [`Stride::divide_exactly`] is the quotient of every multiple of the stride, and larger than
 //!    every object's index for every other offset.
 

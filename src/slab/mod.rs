@@ -18,8 +18,8 @@
 //!    slab has gone.
 //! 5. No frames are taken or given, and no constructor or destructor runs, with a lock of the
 //!    cache held.
-//! 6. On an error nothing has changed, except that a cache which fails to make its first slab
-//!    by a failing constructor keeps the 64 bytes that identify it.
+//! 6. On an error nothing has changed, except that a cache which has the frames of its first slab and then fails to make it, by a
+//!    failing constructor for example, keeps the 64 bytes that identify it.
 //!
 //! # How it works
 //!
@@ -49,7 +49,7 @@
 //! become empty.
 //!
 //! *Giving back.* A slab that becomes empty is kept while no more than an eighth of the slabs
-//! in use (and one) are. [`RawCache::reap`] gives back what was not needed since the last call,
+//! in use (and one) are, or 64 KiB of them; of constructed objects it always is. [`RawCache::reap`] gives back what was not needed since the last call,
 //! [`RawCache::shrink`] all that can be, other CPUs' magazines included: it shuts their slots, has
 //! every CPU pass a barrier, and goes there. Where CPUs cannot be made to synchronize, they empty their magazines
 //! themselves, at their next call.

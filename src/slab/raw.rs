@@ -16,6 +16,7 @@ use super::lifecycle::{Bytes, ConstructError, Lifecycle};
 use super::lists::{Fill, Lists};
 use super::shelf::Shelf;
 use crate::buddy::AllocError;
+use crate::frame::FRAME_SIZE;
 use crate::lock::{Guard, IrqLock};
 use crate::page::records::Records;
 use crate::page::{AllocFlags, FrameSource, Shrinker};
@@ -235,7 +236,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         let empty = lists.chain(Fill::Empty).len();
         // An eighth of what is in use is kept against the next wave, so giving back is paid for by at least as
         // many frees; and some, so that a cache that empties and fills does not give back and take.
-        let small = self.geometry.map_or(0, |geometry| KEPT_BYTES >> 12 >> geometry.order.get());
+        let small =
+            self.geometry.map_or(0, |geometry| (KEPT_BYTES / FRAME_SIZE) >> geometry.order.get());
         let kept = (1 + (lists.slabs() - empty) / 8).max(small);
         !L::CONSTRUCTS && empty > kept
     }

@@ -14,7 +14,7 @@ use crate::gate::{NO_CEILING, NO_FLOOR};
 use crate::platform::Platform;
 
 impl Slot {
-    /// An object from the previous magazine, which is loaded for that, for its user; `None`, and no object is another's, if that needs more.
+    /// An object from the previous magazine, which is loaded for that, for its user; `None`, and no object has changed hands, if that needs more.
     ///
     /// # Safety
     ///
@@ -27,7 +27,7 @@ impl Slot {
     }
 
     /// Puts a user's object, which lies in `slab`, into the previous magazine, which is loaded for that, or into the one for objects from
-    /// other ways' slabs; `false`, and no object is another's, if that needs more, or `object` is no user's object of this slot's cache.
+    /// other ways' slabs; `false`, and no object has changed hands, if that needs more, or `object` is no user's object of this slot's cache.
     ///
     /// # Safety
     ///
