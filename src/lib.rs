@@ -10,11 +10,12 @@
 //!    [`memory_map`]: a boot loader's memory map, however untidy, as exact ranges.
 //! 2. [`bitmap`], [`buddy`]: the buddy algorithm over one span of frames.
 //!    [`arena`]: ranges of anything else, under a fit policy.
-//! 3. [`page`]: the frames of a whole machine: zones, watermarks, constraints, CPUs.
-//! 4. [`slab`]: caches of objects of one size.
-//! 5. [`heap`]: memory by [`Layout`](core::alloc::Layout).
-//! 6. [`report`]: what kmem shows of itself. [`check`]: what it does when it catches a violation.
-//! 7. `host` (feature `mmap`): the same layers on Linux.
+//! 3. [`check`]: what kmem does when it catches a violation.
+//! 4. [`page`]: the frames of a whole machine: zones, watermarks, constraints, CPUs.
+//! 5. [`slab`]: caches of objects of one size.
+//! 6. [`heap`]: memory by [`Layout`](core::alloc::Layout).
+//! 7. [`report`]: what kmem shows of itself.
+//! 8. `host` (feature `mmap`): the same layers on Linux.
 //!
 //! A kernel calls three things at boot: [`PageAllocator::new`] and [`Heap::new`] in statics, and
 //! [`PageAllocator::init`] with the boot loader's map. The README below shows it whole.

@@ -39,9 +39,9 @@
 //! operation on a block is bounded by the number of orders and levels, whatever the history, and writes
 //! one state byte, however large the block.
 //!
-//! Setting the bits of an allocated block of order 9 and more aside untouched is what keeps a
+//! That the bits of an allocated block of order 9 and more are left as they are is what keeps a
 //! gigabyte as cheap as 2 MiB: its 512 groups stay whole from the time they were free, and only their
-//! cluster and the state byte of the first group tell that they are not.
+//! cluster and the state byte of the first group tell that they are free no longer.
 //!
 //! # What was rejected
 //!

@@ -90,8 +90,8 @@ pub(crate) use run::{
 /// static HEAP: Heap<'static, PageAllocator<Pc>> = Heap::new(&PAGES);
 /// ```
 ///
-/// Every call takes constant time, apart from the bytes it clears or copies, and from
-/// [`reclaim`](Self::reclaim).
+/// Every call that allocates, frees or resizes takes constant time, apart from the bytes it clears or copies, and from a
+/// [`reclaim`](Self::reclaim) before it fails.
 pub struct Heap<'s, S: FrameSource> {
     source: &'s S,
     caches: [RawCache<'s, S>; SizeClass::COUNT],

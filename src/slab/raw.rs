@@ -79,7 +79,8 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
         self.alloc_object(flags).map_err(ConstructError::into_alloc)
     }
 
-    /// Fills `out` with objects, from the front, under one lock; how many there was memory for.
+    /// Fills `out` with objects, from the front; how many there was memory for. What the CPU's magazines do not have comes from the slabs
+    /// under one lock, and from each new slab under one more; a cache with `POISON` hands out one by one.
     #[inline]
     pub fn alloc_many(&self, out: &mut [MaybeUninit<NonNull<u8>>], flags: AllocFlags) -> usize {
         self.alloc_objects(out, flags)
@@ -101,7 +102,7 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
         unsafe { self.free_object(object) }
     }
 
-    /// Gives objects back under one lock.
+    /// Gives objects back: what the CPU's magazines have no room for to the slabs, under one lock.
     ///
     /// # Errors
     ///
