@@ -35,7 +35,7 @@
 //! *Hits.* A thread finds its slots in the heap's caches through its row: see `local`. Nothing on that way is a lock, an atomic
 //! read-modify-write or a call.
 //!
-//! *Giving back.* One bit a frame says whether memory lies behind an available frame: see `dirty`. When more than 16 MiB (or a
+//! *Giving back.* One bit a frame says whether memory lies behind an available frame: see `dirty`. When more than 16 MiB (or, if that is more, a
 //! sixty-fourth of what is open) lies idle, or some for half a second, whoever frees gives it back; see `trimming`. The same bits say what
 //! a request for zeros need not clear.
 //!
