@@ -26,7 +26,7 @@ pub struct FaultInjector<S> {
 }
 
 impl<S> FaultInjector<S> {
-    /// Passes everything on to `source`, until told otherwise.
+    /// Passes every request on to `source`, until told otherwise.
     pub const fn new(source: S) -> Self {
         Self {
             source,
