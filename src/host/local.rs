@@ -16,7 +16,7 @@ use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicUsize,
-    Ordering::{Relaxed, SeqCst},
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
     fence,
 };
 
@@ -66,13 +66,22 @@ static BEGUN: AtomicUsize = AtomicUsize::new(0);
 static HELD_BACK: AtomicBool = AtomicBool::new(false);
 
 impl Row {
+    /// All places, the one that says whether the row was begun last.
     fn places(&self) -> impl Iterator<Item = &AtomicPtr<Slot>> {
-        self.by_size.iter().chain(&self.by_tag)
+        let (beginning, others) = self.by_tag.split_at(1);
+        self.by_size.iter().chain(others).chain(beginning)
     }
 
     /// Puts no slot into all places.
     fn clear(&self) {
-        self.places().for_each(|place| place.store(ABSENT, Relaxed));
+        // Release, for the Acquire in `is_begun`: of the last one, which who holds hits back may be the first to write.
+        self.places().for_each(|place| place.store(ABSENT, Release));
+    }
+
+    /// Whether no place is null.
+    fn is_begun(&self) -> bool {
+        // No slab of the heap has the tag 0.
+        !self.by_tag[0].load(Acquire).is_null()
     }
 
     /// The slot that lies in a place.
@@ -108,8 +117,7 @@ impl Row {
 /// The row of a thread slot, which the caller holds.
 pub(super) fn row_of(cpu: CpuId) -> *const Row {
     let row = &ROWS[cpu.index()];
-    // No slab of the heap has the tag 0.
-    if row.by_tag[0].load(Relaxed).is_null() {
+    if !row.is_begun() {
         row.clear();
     }
     row
@@ -284,6 +292,21 @@ mod tests {
             assert_eq!(row.by_tag[tag].load(Relaxed), slot_of(class));
         }
         assert_eq!(row.by_tag[0].load(Relaxed), ABSENT);
+    }
+
+    #[test]
+    fn a_row_that_another_thread_is_clearing_is_not_begun_before_all_of_it_is() {
+        let row = Row {
+            by_size: [const { AtomicPtr::new(ptr::null_mut()) }; DIRECT_BYTES / 8],
+            by_tag: [const { AtomicPtr::new(ptr::null_mut()) }; TAGS],
+        };
+        for place in row.places() {
+            assert!(!row.is_begun());
+            place.store(ABSENT, Relaxed);
+        }
+        assert!(row.is_begun());
+        let all = row.by_size.iter().chain(&row.by_tag);
+        assert!(all.into_iter().all(|place| !place.load(Relaxed).is_null()));
     }
 
     #[test]
