@@ -150,7 +150,11 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     ///
     /// As there.
     pub unsafe fn abandon_cpu(&self, cpu: CpuId) {
-        self.cpus.abandon(self.platform(), cpu);
+        if self.cpus.slot(self.platform(), cpu).is_some() {
+            // A remote may be there.
+            let _lists = self.lists.lock(self.platform());
+            self.cpus.abandon(self.platform(), cpu);
+        }
     }
 
     /// Lets a CPU use its magazines again, from which another kept it that is not there any more.

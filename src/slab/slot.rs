@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! 1. What is behind the gate is changed by who is inside (`gate`, invariant 2), and that of a CPU that has stopped also by whoever drains
-//!    it. Both that one and a remote hold the lists' lock all the while that they change it.
+//!    or abandons it. Both that one and a remote hold the lists' lock all the while that they change it.
 //! 2. Where there is no slot there is [`ABSENT`], which nobody ever enters. So a hit asks one question: is the slot busy? The gate's number is
 //!    the key of the slabs whose objects it takes back, so a free asks that in the same breath.
 //! 3. The loaded magazine's entries begin at `bottom`, and its rounds end at `top`, at most its capacity above. Without one both

@@ -1,7 +1,7 @@
 //! What cannot be seen from outside: geometry, and records that are damaged on purpose.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::format;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::string::ToString;
@@ -303,4 +303,37 @@ fn an_id_leads_to_its_slab_and_what_is_none_to_nothing() {
         // SAFETY: no record is looked at.
         assert!(unsafe { named_from(origin, id) }.is_none() && named(&pages, id).is_none());
     }
+}
+
+#[test]
+fn a_cpu_is_not_abandoned_while_another_may_be_emptying_its_magazines() {
+    let pages = pages();
+    let cache = RawCache::new(&pages, "abandoned", 64, 8, CacheFlags::empty());
+    let objects: Vec<_> = (0..40).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    for object in objects {
+        // SAFETY: allocated above, not used.
+        unsafe { cache.free(object) }.expect("allocated");
+    }
+    let cpu = pages.platform().cpu_id();
+    let slot = cache.cpus.slot(pages.platform(), cpu).expect("it was used often");
+    assert!(slot.total_rounds() > 0);
+    let begun = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // As a remote does all the while that it empties them.
+        let lists = cache.lists.lock(pages.platform());
+        let abandoning = scope.spawn(|| {
+            begun.store(true, Relaxed);
+            // SAFETY: that CPU, which is this test's other thread, does not use the cache meanwhile.
+            unsafe { cache.abandon_cpu(cpu) };
+        });
+        while !begun.load(Relaxed) {
+            std::thread::yield_now();
+        }
+        (0..1000).for_each(|_| std::thread::yield_now());
+        assert!(!abandoning.is_finished() && slot.total_rounds() > 0, "it did not wait");
+        drop(lists);
+        abandoning.join().expect("no panic");
+    });
+    assert_eq!(slot.total_rounds(), 0);
+    cache.verify().expect("sound but for what was lost");
 }
