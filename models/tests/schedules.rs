@@ -1,6 +1,7 @@
 //! Everything that CPUs hand to each other behind locks, under schedules that chance chooses: zones, shelves, depot, slab lists,
 //! remote drains. The code is kmem's own. Its threads change at every question to the platform: where interrupts are masked
-//! and unmasked, so around every hold of a lock, where a thread is pinned, and where one waits.
+//! and unmasked, so around every hold of a lock, where a thread is pinned, where one waits, and where it looks for a record of the cache
+//! or the frames, so amid the hold of a lock, too.
 //!
 //! What happens between those, within a hit, is the model checker's: see the library.
 
@@ -54,6 +55,7 @@ unsafe impl<const MIGRATES: bool> Platform for Machine<MIGRATES> {
     const PINNING: Pinning = if MIGRATES { Pinning::Migrating } else { Pinning::Pinned };
 
     fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
+        thread::yield_now();
         memory().wrapping_add((phys.as_u64() - BASE) as usize)
     }
 
@@ -226,6 +228,68 @@ fn objects_pass_between_cpus<const MIGRATES: bool>() {
     cache.shrink();
     let stats = cache.stats();
     assert_eq!((stats.objects_active, stats.slabs_total), (0, 0), "{stats:?}");
+}
+
+/// CPUs that stop now and then, and go on; others put what is in their magazines back meanwhile.
+fn objects_of_cpus_that_stop() {
+    const BYTES: usize = 1024;
+    let pages = pages::<false>();
+    let cache: &'static _ =
+        Box::leak(Box::new(RawCache::new(pages, "shared", BYTES, 8, CacheFlags::empty())));
+    let free = |object| {
+        // SAFETY: an object of this cache, which nobody uses any more.
+        unsafe { cache.free(object) }.expect("it was allocated");
+    };
+    // From the 33rd call on a cache has magazines.
+    let first: Vec<_> = (0..40).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    first.into_iter().for_each(free);
+    // CPUs that have stopped and that nobody is taking away.
+    let stopped = Arc::new(Mutex::new(Vec::new()));
+    on_all_cpus({
+        let stopped = Arc::clone(&stopped);
+        move |cpu| {
+            let mut own = Vec::new();
+            for _ in 0..30 {
+                match thread_rng().gen_range(0..16) {
+                    0 => _ = cache.shrink(),
+                    1 => _ = cache.reap(),
+                    2 => {
+                        stopped.lock().expect("no panic").push(cpu);
+                        thread::yield_now();
+                        while !{
+                            let mut stopped = stopped.lock().expect("no panic");
+                            let place = stopped.iter().position(|&other| other == cpu);
+                            place.map(|place| stopped.swap_remove(place)).is_some()
+                        } {
+                            thread::yield_now();
+                        }
+                    }
+                    3 | 4 => {
+                        let taken = stopped.lock().expect("no panic").pop();
+                        if let Some(number) = taken {
+                            let other = CpuId::new(number).expect("below the most");
+                            // SAFETY: it does not go on before it is among those that have stopped again, and is at nothing.
+                            unsafe { cache.drain_cpu(other) };
+                            stopped.lock().expect("no panic").push(number);
+                        }
+                    }
+                    5..=11 => own.push(cache.alloc(NONE).expect("memory")),
+                    _ => _ = own.pop().map(free),
+                }
+            }
+            own.into_iter().for_each(free);
+        }
+    });
+    cache.verify().expect("sound");
+    cache.shrink();
+    cache.verify().expect("sound");
+    let stats = cache.stats();
+    assert_eq!((stats.objects_active, stats.slabs_total), (0, 0), "{stats:?}");
+}
+
+#[test]
+fn objects_of_cpus_that_stop_go_back() {
+    explore(objects_of_cpus_that_stop);
 }
 
 #[test]
