@@ -146,7 +146,8 @@ pub unsafe trait Platform: Sync {
 
     /// Makes every CPU pass a full memory barrier (by an interrupt to each, or Linux's
     /// `membarrier`) and answers `true` once all have; `false` where that cannot be done, which
-    /// is the default for more than one CPU. kmem calls this only when memory is short, with
+    /// is the default for more than one CPU. kmem calls this when memory is short, and for calls that want what all CPUs keep: the page
+    /// allocator's `drain`, `claim`, `add` and `remove`, a cache's `shrink`. It does so with
     /// none of its locks held and interrupts as the caller had them; for a [`Shrinker`](crate::page::Shrinker) the caller is
     /// [pinned](Self::pin).
     fn synchronize(&self) -> bool {

@@ -119,12 +119,14 @@ impl<P: Platform> PageAllocator<P> {
         Ok(())
     }
 
-    /// Takes memory away: its frames are holes from now on. They belong to the caller again.
+    /// Takes memory away: its frames are holes from now on. They belong to the caller again. Linear in the range, with interrupts
+    /// masked. Called with no lock held: what CPUs keep ready is [drained](Self::drain) first.
     ///
     /// # Errors
     ///
     /// [`OutOfRange`](RemoveError::OutOfRange), [`Hole`](RemoveError::Hole) or
-    /// [`InUse`](RemoveError::InUse) for the first frame that cannot be taken, metadata among them.
+    /// [`InUse`](RemoveError::InUse) for the first frame that cannot be taken, metadata among them, and what another CPU keeps ready
+    /// that could not be drained.
     /// Nothing has changed.
     pub fn remove(&self, range: FrameRange) -> Result<(), RemoveError> {
         let setup = self.setup.get().ok_or(RemoveError::NotInitialized)?;

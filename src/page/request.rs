@@ -130,11 +130,12 @@ impl<P: Platform> PageAllocator<P> {
         self.take_within(frames, &reach.constraint(frames)?, BlockOwner::Caller, flags)
     }
 
-    /// Allocates these very frames, whatever the watermarks say. They must lie in one span.
+    /// Allocates these very frames, whatever the watermarks say. They must lie in one span. Called with no lock held: what CPUs keep
+    /// ready is [drained](Self::drain) first.
     ///
     /// # Errors
     ///
-    /// Where one of them is not available; nothing has changed.
+    /// Where one of them is not available, also if another CPU keeps it ready that could not be drained; nothing has changed.
     pub fn claim(&self, range: FrameRange) -> Result<(), ClaimError> {
         let Some(setup) = self.setup.get() else { return Err(ClaimError::NotInitialized) };
         let _lists = self.keep_lists_empty();
