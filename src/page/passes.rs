@@ -66,7 +66,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Asks the zones down to what the request may take.
     #[cold]
     #[inline(never)]
-    fn pass_deeper<T>(
+    pub(super) fn pass_deeper<T>(
         &self,
         frames: usize,
         flags: AllocFlags,
@@ -155,7 +155,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Takes back what CPUs keep ready: all of it if the caller can wait, else what is on this CPU, as far as it may. Whether
     /// there was any.
     #[cold]
-    fn drain_for(&self, flags: AllocFlags) -> bool {
+    pub(super) fn drain_for(&self, flags: AllocFlags) -> bool {
         if self.cpus.are_absent() {
             return false;
         }

@@ -157,9 +157,11 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Allocates as many blocks of `order` as there are and `out` has places for, under one lock
-    /// hold a zone, and says how many: they fill the beginning of `out`.
+    /// hold a zone, and says how many: they fill the beginning of `out`. Where these are too few, what CPUs keep ready is taken back first;
+    /// shrinkers run only if there would be none.
     pub fn alloc_many(&self, order: Order, out: &mut [Frame], flags: AllocFlags) -> usize {
         let filled = Cell::new(0);
+        let wants_some = !out.is_empty();
         let mut request = |zone: &mut Zone, offer: Offer| {
             let before = filled.get();
             let taken = zone.ask(placement(flags), |buddy| {
@@ -174,11 +176,13 @@ impl<P: Platform> PageAllocator<P> {
             zone.count_allocs((filled.get() - before) as u64, offer.choice);
             taken
         };
-        if self.setup.get().is_some() {
+        if wants_some && self.setup.get().is_some() {
             // The count says all that an error could.
             let full = self.passes(order.frames(), flags, &mut request);
             if full == Ok(None) && filled.get() == 0 {
                 let _ = self.after_shrinking(order.frames(), flags, &mut request);
+            } else if full == Ok(None) && self.drain_for(flags) {
+                let _ = self.pass_deeper(order.frames(), flags, &mut request);
             }
         }
         let filled = filled.get();

@@ -242,6 +242,23 @@ fn an_allocation_grows_into_frames_that_its_own_cpu_keeps() {
 }
 
 #[test]
+fn a_bulk_request_gets_as_many_blocks_as_single_ones_would() {
+    let pages = listed();
+    let single = || pages.alloc(Order::ZERO, AllocFlags::empty()).ok();
+    let taken = Vec::from_iter(iter::from_fn(single));
+    let (some, others) = taken.split_at(100);
+    some.iter().for_each(|&frame| pages.free(frame, Order::ZERO).unwrap());
+    pages.free(take(&pages, 0), Order::ZERO).unwrap();
+    assert!(pages.frames_kept() > 0, "there was enough again for a refill");
+    let mut out = [Frame::ZERO; 100];
+    assert_eq!(pages.alloc_many(Order::ZERO, &mut out, AllocFlags::empty()), 100);
+    assert_eq!((single(), pages.frames_kept()), (None, 0));
+    pages.free_many(&out, Order::ZERO).unwrap();
+    pages.free_many(others, Order::ZERO).unwrap();
+    pages.verify().unwrap();
+}
+
+#[test]
 fn memory_moves_only_when_all_lists_are_empty() {
     let pages = listed();
     let block = take(&pages, 0);
