@@ -11,7 +11,7 @@ use crate::frame::{Frame, FrameRange, Order};
 
 /// A source of frames of which one request, or every request from one on, fails.
 ///
-/// Requests are [`take`](FrameSource::take), [`take_run`](FrameSource::take_run), and
+/// Requests are [`take`](FrameSource::take), [`take_low`](FrameSource::take_low), [`take_run`](FrameSource::take_run), and
 /// [`resize_run`](FrameSource::resize_run) to a larger size. What gives frames back never fails on
 /// purpose.
 #[derive(Debug)]
@@ -95,6 +95,18 @@ unsafe impl<S: FrameSource> FrameSource for FaultInjector<S> {
             return Err(AllocError::OutOfMemory);
         }
         self.source.take(order, owner, flags)
+    }
+
+    fn take_low(
+        &self,
+        end: Frame,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        if self.fails() {
+            return Err(AllocError::OutOfMemory);
+        }
+        self.source.take_low(end, owner, flags)
     }
 
     unsafe fn give(&self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError> {

@@ -16,7 +16,7 @@
 //! # Invariants
 //!
 //! 1. Every frame of records lies below [`REACH`] frames (256 GiB). A source that hands out a
-//!    higher one is asked again for one below 4 GiB; if there is none either, the answer is [`AllocError::OutOfReach`].
+//!    higher one is asked again for one below ([`FrameSource::take_low`]); if there is none, the answer is [`AllocError::OutOfReach`].
 //! 2. A header's words say which granules of its frame are free, and where its records end.
 //! 3. A frame with free granules is in the list of its longest gap, a frame with none is in no
 //!    list, and a frame without records has been given back.
@@ -49,6 +49,12 @@ const _: () = assert!(FRAME_SIZE == GRANULES as usize * GRANULE);
 
 /// First frame number that an id cannot name.
 const REACH: usize = 1 << (32 - (FRAME_GRANULES));
+
+/// The same as a frame.
+const BEYOND_REACH: Frame = match Frame::new(REACH) {
+    Some(frame) => frame,
+    None => Frame::MAX,
+};
 
 /// No record.
 pub(crate) const NONE: u32 = 0;
@@ -294,7 +300,7 @@ fn take_frame_in_reach<S: FrameSource>(source: &S, flags: AllocFlags) -> Result<
     if frame.number() < REACH {
         return Ok(frame);
     }
-    let low = source.take(Order::ZERO, BlockOwner::Slab, flags | AllocFlags::ZONE_DMA32);
+    let low = source.take_low(BEYOND_REACH, BlockOwner::Slab, flags);
     // SAFETY: the frame was just taken and nothing was put there.
     if unsafe { source.give(frame, Order::ZERO, BlockOwner::Slab) }.is_err() {
         corrupted(source.platform(), (frame.number() as u32) << FRAME_GRANULES);

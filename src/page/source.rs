@@ -36,6 +36,22 @@ pub unsafe trait FrameSource: Sync {
     fn take(&self, order: Order, owner: BlockOwner, flags: AllocFlags)
     -> Result<Frame, AllocError>;
 
+    /// Takes one frame, below `end` if there is such a one: for those who name frames in few bits, and were given a higher one by
+    /// [`take`](Self::take). The default asks for memory with addresses of 32 bits, and leaves the rest unasked.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take); nothing has changed.
+    fn take_low(
+        &self,
+        end: Frame,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        let _ = end;
+        self.take(Order::ZERO, owner, flags | AllocFlags::ZONE_DMA32)
+    }
+
     /// Gives a block back.
     ///
     /// # Errors
@@ -161,6 +177,16 @@ unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
         flags: AllocFlags,
     ) -> Result<Frame, AllocError> {
         self.take_block(order, owner, flags)
+    }
+
+    fn take_low(
+        &self,
+        end: Frame,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        let window = FrameRange::new(Frame::ZERO, end).unwrap_or(FrameRange::EMPTY);
+        self.take_within(1, &Constraint::within(window), owner, flags).map(FrameRange::start)
     }
 
     #[inline]

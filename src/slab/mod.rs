@@ -62,8 +62,8 @@
 //! # Limits
 //!
 //! Objects and alignments of at most [`MAX_OBJECT_BYTES`]; [`MAX_OBJECTS`] objects in a slab;
-//! records in the first 256 GiB of physical memory (a source that hands out higher frames is
-//! asked again for one below 4 GiB; [`AllocError::OutOfReach`](crate::buddy::AllocError::OutOfReach) where there is none), slabs anywhere. The platform's direct map must be as
+//! records in the first 256 GiB of physical memory (a source that hands out a higher frame is
+//! asked again for one below; [`AllocError::OutOfReach`](crate::buddy::AllocError::OutOfReach) where there is none), slabs anywhere. The platform's direct map must be as
 //! aligned as the frames are, up to the objects' alignment.
 //!
 //! # Rejected

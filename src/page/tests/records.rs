@@ -109,3 +109,35 @@ fn many_small_records_fill_their_frames() {
     }
     assert_eq!(records.frames(&*pages), 0);
 }
+
+#[test]
+fn records_find_the_low_frames_of_a_zone_that_goes_beyond_their_reach() {
+    // Half of the memory lies below 256 GiB, half above, all of it in zone Normal.
+    const REACH: usize = 1 << 26;
+    let memory = [frames(0x100, 0x300), frames(REACH, REACH + 0x200)];
+    let pages = PageAllocator::new(Machine::new(memory).with_one_cpu());
+    let options = InitOptions { limits: ZoneLimits::NONE, ..InitOptions::DEFAULT };
+    let map = memory.map(|frames| Region::from_frames(frames, RegionKind::Usable));
+    // SAFETY: the whole machine is the allocator's.
+    unsafe { pages.init_with(map, options) }.expect("the map has memory");
+    let before = pages.frames_available();
+    let mut low = Vec::new();
+    let high = loop {
+        let taken = pages.alloc(Order::ZERO, AllocFlags::empty()).unwrap();
+        if taken >= frame(REACH) {
+            break taken;
+        }
+        low.push(taken);
+    };
+    low.iter().for_each(|&frame| pages.free(frame, Order::ZERO).unwrap());
+    assert!(pages.frames_kept() > 0, "the CPU has high frames ready since low ones ran out");
+    let records = Records::new();
+    let record = records.take(&pages, GRANULE, AllocFlags::empty()).expect("low frames");
+    assert!(frame(record.id as usize >> 6) < frame(0x300));
+    // SAFETY: taken above, never used.
+    unsafe { records.give(&pages, record.id) };
+    pages.free(high, Order::ZERO).unwrap();
+    assert!(pages.drain() && records.frames(&pages) == 0);
+    assert_eq!(pages.frames_available(), before);
+    pages.verify().unwrap();
+}
