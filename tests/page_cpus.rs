@@ -1,8 +1,12 @@
 //! What the CPUs of a machine keep ready that cannot make them synchronize.
 
-use kmem::AllocFlags;
+use std::alloc::Layout;
+
 use kmem::frame::{Frame, FrameRange, Order};
 use kmem::page::{ClaimError, FrameState, PageAllocator, RemoveError};
+use kmem::platform::CpuId;
+use kmem::slab::{CacheFlags, ObjectCache};
+use kmem::{AllocFlags, Heap};
 
 mod support;
 use support::{Machine, become_cpu, pages};
@@ -50,4 +54,55 @@ fn what_another_cpu_keeps_ready_stays_there() {
     become_cpu(0);
     assert_eq!(pages.claim(alone(frame)), Ok(()));
     pages.verify().expect("sound");
+}
+
+/// Has a CPU use the heap for a wave of blocks, all of which it gives back.
+#[track_caller]
+fn wave(heap: &Heap<'_, PageAllocator<Machine>>) {
+    let layout = Layout::new::<[u64; 8]>();
+    let blocks: Vec<_> =
+        (0..500).map(|_| heap.allocate(layout, NONE).expect("memory").cast()).collect();
+    for block in blocks {
+        // SAFETY: not used any more.
+        unsafe { heap.deallocate(block, layout) }.expect("allocated");
+    }
+}
+
+#[test]
+fn what_a_stopped_cpu_kept_of_heap_and_objects_comes_back() {
+    let pages = pages(4096, 2);
+    let heap = Heap::new(&pages);
+    let objects =
+        ObjectCache::new(&pages, "objects", CacheFlags::empty(), || Ok::<_, ()>([0_u64; 8]));
+    become_cpu(1);
+    wave(&heap);
+    let taken: Vec<_> = (0..500).map(|_| objects.alloc().expect("memory")).collect();
+    drop(taken);
+    become_cpu(0);
+    heap.reclaim();
+    objects.shrink();
+    assert!(heap.stats().slab_frames > 0 && objects.stats().slabs_total > 0);
+    let stopped = CpuId::new(1).expect("a CPU");
+    // SAFETY: nothing runs there.
+    unsafe {
+        heap.drain_cpu(stopped);
+        objects.drain_cpu(stopped);
+    }
+    heap.reclaim();
+    objects.shrink();
+    assert_eq!((heap.stats().slab_frames, objects.stats().slabs_total), (0, 0));
+    heap.verify().expect("sound");
+    objects.verify().expect("sound");
+}
+
+#[test]
+fn a_request_for_frames_gets_what_a_registered_heap_has_to_spare() {
+    let pages: &'static PageAllocator<Machine> = Box::leak(Box::new(pages(4096, 1)));
+    let heap: &'static Heap<'_, _> = Box::leak(Box::new(Heap::new(pages)));
+    wave(heap);
+    let all = || std::iter::from_fn(|| pages.alloc(Order::ZERO, NONE).ok()).count();
+    let kept = heap.stats().slab_frames;
+    assert!(all() > 0 && kept > 0 && heap.stats().slab_frames == kept);
+    pages.register_shrinker(heap).expect("a place");
+    assert!(all() >= kept && heap.stats().slab_frames == 0);
 }

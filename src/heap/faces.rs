@@ -7,8 +7,19 @@ use allocator_api2::alloc::{AllocError, Allocator};
 
 use super::{Heap, HeapFreeError};
 use crate::check::violation;
-use crate::page::{AllocFlags, FrameSource};
+use crate::page::{AllocFlags, FrameSource, Shrinker};
 use crate::platform::Platform;
+
+/// What the heap keeps for its next requests is there for others who run short.
+impl<S: FrameSource> Shrinker for Heap<'_, S>
+where
+    Self: Sync,
+{
+    /// Gives back all that can be: see [`Heap::reclaim`].
+    fn shrink(&self, _frames: usize) -> usize {
+        self.reclaim()
+    }
+}
 
 impl<S: FrameSource> Heap<'_, S> {
     /// What no magazine has at hand.

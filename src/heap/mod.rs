@@ -365,6 +365,18 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         self.caches.iter().map(RawCache::shrink).sum()
     }
 
+    /// Puts what a CPU that has stopped keeps ready back into the slabs of all caches: see [`RawCache::drain_cpu`].
+    ///
+    /// # Safety
+    ///
+    /// The CPU does not run, or does not use the heap during the call. Others may.
+    pub unsafe fn drain_cpu(&self, cpu: CpuId) {
+        for cache in &self.caches {
+            // SAFETY: the caller's promise.
+            unsafe { cache.drain_cpu(cpu) };
+        }
+    }
+
     /// Forgets what a CPU holds that will never run again and may have stopped in the middle of a call, as in the copy that
     /// `fork` makes of a process: the objects in its magazines are lost.
     ///

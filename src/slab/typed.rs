@@ -15,7 +15,7 @@ use super::{CacheFlags, RawCache};
 use crate::buddy::AllocError;
 use crate::check::violation;
 use crate::page::{AllocFlags, FrameSource, Shrinker};
-use crate::platform::Platform;
+use crate::platform::{CpuId, Platform};
 
 /// A cache of values of one type, each made when it is allocated and dropped when it is freed.
 pub struct Cache<'s, T, S: FrameSource> {
@@ -258,6 +258,16 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     /// The first contradiction.
     pub fn verify(&self) -> Result<(), CacheFault> {
         self.raw.verify()
+    }
+
+    /// Puts the objects of a CPU that has stopped back into their slabs: see [`RawCache::drain_cpu`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn drain_cpu(&self, cpu: CpuId) {
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.drain_cpu(cpu) };
     }
 
     /// Drops the objects, gives the cache's memory back and ends it.
