@@ -135,8 +135,9 @@ static DEFERRED: Deferred = Deferred {
 
 impl Deferred {
     fn put(&self, block: NonNull<u8>) {
+        // Of two `take`s before a `put` has counted, it is less than nothing for a moment.
         let first = self.waiting.load(Relaxed);
-        for place in (0..MAX_WAITING).map(|step| (first + step) % MAX_WAITING) {
+        for place in (0..MAX_WAITING).map(|step| first.wrapping_add(step) % MAX_WAITING) {
             let empty = ptr::null_mut();
             if self.places[place].compare_exchange(empty, block.as_ptr(), AcqRel, Relaxed).is_ok() {
                 self.high.fetch_max(place + 1, Relaxed);
