@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 use core::time::Duration;
 
 use super::frames::HostFrames;
-use super::{fork, local, slot, thread};
+use super::{fork, local, locks, slot, thread};
 use crate::buddy::{AllocError, Corruption};
 use crate::frame::FRAME_SIZE;
 use crate::heap::{Heap, HeapFault, HeapFreeError, HeapStats, ReallocError, SizeClass};
@@ -223,19 +223,19 @@ impl MmapAllocator {
     /// To be called before the process is copied by `fork`: from its return on no other thread is where
     /// the copy could not go on. One of the two calls below must follow. Nests.
     pub fn before_fork(&self) {
-        slot::quiesce();
+        locks::quiesce();
     }
 
     /// To be called in the process that was copied, by the thread that forked.
     pub fn after_fork_in_parent(&self) {
-        slot::resume();
+        locks::resume();
     }
 
     /// As [`before_fork`](Self::before_fork), for a caller whom no signal reaches: a thread that is stopped by one, inside a lock, may go on only when
     /// the caller has got it, too. `false`, and nothing has changed, says to let signals in and to try again.
     #[must_use]
     pub fn try_before_fork(&self) -> bool {
-        slot::try_quiesce()
+        locks::try_quiesce()
     }
 
     /// To be called in the copy. What lay in the magazines of the other threads is lost to it.
@@ -244,7 +244,7 @@ impl MmapAllocator {
     ///
     /// The process was just copied, and has only the thread that called [`before_fork`](Self::before_fork).
     pub unsafe fn after_fork_in_child(&self) {
-        slot::resume_alone(|cpu| {
+        locks::resume_alone(|cpu| {
             // SAFETY: the thread of that slot is not there any more.
             unsafe { HEAP.abandon_cpu(cpu) };
             FRAMES.kept.abandon(cpu);

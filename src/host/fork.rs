@@ -6,7 +6,7 @@
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::{MmapAllocator, slot};
+use super::{MmapAllocator, locks};
 
 unsafe extern "C" {
     fn pthread_atfork(
@@ -39,13 +39,13 @@ unsafe extern "C" fn prepare() {
 
 unsafe extern "C" fn parent() {
     // Not so if the handlers were registered while this thread was forking.
-    if slot::is_forking() {
+    if locks::is_forking() {
         KMEM.after_fork_in_parent();
     }
 }
 
 unsafe extern "C" fn child() {
-    if slot::is_forking() {
+    if locks::is_forking() {
         // SAFETY: the C library calls this in the copy alone, by its only thread, which called `prepare`.
         unsafe { KMEM.after_fork_in_child() };
     }

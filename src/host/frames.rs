@@ -8,9 +8,9 @@ use super::directory::Directory;
 use super::dirty::Dirty;
 use super::fork;
 use super::kept::Kept;
+use super::locks;
 use super::platform::HostPlatform;
 use super::recent::Recent;
-use super::slot;
 use super::span::{self, GRAIN, Span};
 use super::system;
 use super::trimming::Trimming;
@@ -237,7 +237,7 @@ fn is_short(error: AllocError) -> bool {
 
 /// Lets `work` use what is behind a lock that may be held through a system call.
 pub(super) fn with_lock<T, R>(mutex: &spin::Mutex<T>, work: impl FnOnce(&mut T) -> R) -> R {
-    slot::enter_locks();
+    locks::enter();
     let mut guard = loop {
         match mutex.try_lock() {
             Some(guard) => break guard,
@@ -246,7 +246,7 @@ pub(super) fn with_lock<T, R>(mutex: &spin::Mutex<T>, work: impl FnOnce(&mut T) 
     };
     let result = work(&mut guard);
     drop(guard);
-    slot::leave_locks();
+    locks::leave();
     result
 }
 

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::frames::{Growth, HostFrames};
 use super::span::{self, GRAIN_BYTES, Span};
-use super::{slot, system};
+use super::{locks, system};
 use crate::check::{Violation, set_platform_hook};
 use crate::frame::FRAME_SIZE;
 use crate::memory_map::{Region, RegionKind};
@@ -102,7 +102,7 @@ impl Growth {
         // SAFETY: the range was just opened: zero, and nobody else's, for as long as the process lives.
         unsafe { pages.init_with([region], options) }.ok()?;
         set_platform_hook(stop);
-        slot::prepare_barriers();
+        locks::prepare_barriers();
         if let Some((first, records)) = pages.owners_at_hand() {
             let start = pages.platform().phys_to_virt(first.start());
             // SAFETY: the page allocator's records live as long as it does, and it lies beside the directory. There is one window for all memory.

@@ -74,6 +74,7 @@ mod frames;
 mod growth;
 mod kept;
 mod local;
+mod locks;
 mod platform;
 mod recent;
 mod runs;

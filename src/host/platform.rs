@@ -3,7 +3,7 @@
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{slot, system};
+use super::{locks, slot, system};
 use crate::frame::{Frame, FrameRange, Order, PhysAddr};
 use crate::platform::{CpuId, IrqState, Mapping, Platform};
 
@@ -108,13 +108,13 @@ unsafe impl Platform for HostPlatform {
     /// can wait. A thread of the shared slot keeps the others of that slot away.
     #[inline]
     fn irq_save(&self) -> IrqState {
-        slot::enter_locks();
+        locks::enter();
         IrqState(0)
     }
 
     #[inline]
     unsafe fn irq_restore(&self, _state: IrqState) {
-        slot::leave_locks();
+        locks::leave();
     }
 
     #[inline]
@@ -154,7 +154,7 @@ unsafe impl Platform for HostPlatform {
 
     /// A system call.
     fn synchronize(&self) -> bool {
-        slot::send_barriers()
+        locks::send_barriers()
     }
 }
 

@@ -17,9 +17,7 @@
 use core::cell::Cell;
 use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, compiler_fence};
-
-use rustix::thread::{MembarrierCommand, membarrier};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::thread::{self, Thread, UNASSIGNED};
 use super::{ending, local, system};
@@ -47,21 +45,6 @@ static TAKEN: [AtomicU64; WORDS] = {
 
 /// The thread inside [`SHARED`], by the address of its `Thread`; 0 for none.
 static SHARED_OWNER: AtomicUsize = AtomicUsize::new(0);
-
-/// The thread that copies the process, by the address of its `Thread`; 0 while none does.
-static FORKER: AtomicUsize = AtomicUsize::new(0);
-
-/// How many calls of [`quiesce`] are open inside that thread's outermost.
-static NESTED_FORKS: AtomicUsize = AtomicUsize::new(0);
-
-/// A slot's thread uses a lock of kmem. In a line of its own, since it is written by that thread alone.
-#[repr(align(64))]
-struct Inside(AtomicBool);
-
-static INSIDE: [Inside; MAX_CPUS] = [const { Inside(AtomicBool::new(false)) }; MAX_CPUS];
-
-/// Whether whoever forks sends barriers.
-static HAS_BARRIERS: AtomicBool = AtomicBool::new(false);
 
 /// Runs in a thread that ends, `round` counting from 1: other destructors may still allocate and free, so it asks to be
 /// called again until the last round.
@@ -206,141 +189,15 @@ pub(super) fn leave() {
     }
 }
 
-/// Asks the system to let [`quiesce`] send a memory barrier to every thread. Called once, early; where the system cannot, each
-/// thread pays for a barrier of its own whenever it uses a lock.
-pub(super) fn prepare_barriers() {
-    if membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok() {
-        HAS_BARRIERS.store(true, Ordering::SeqCst);
-    }
-}
-
-/// Has every thread pass a memory barrier; whether all have when this returns.
-#[cold]
-pub(super) fn send_barriers() -> bool {
-    let sent = membarrier(MembarrierCommand::PrivateExpedited).or_else(|_| {
-        // A process that was copied may have to ask anew.
-        membarrier(MembarrierCommand::RegisterPrivateExpedited)?;
-        membarrier(MembarrierCommand::PrivateExpedited)
-    });
-    // The last is slow, and always there.
-    sent.or_else(|_| membarrier(MembarrierCommand::Global)).is_ok()
-}
-
-/// Marks this thread as one that uses a lock of kmem, unless a fork is under way: then it waits until that is over.
-/// Nests.
-pub(super) fn enter_locks() {
-    enter();
-    let this = thread::this();
-    let locks = this.locks.get();
-    this.locks.set(locks + 1);
-    // A handler that comes from here on finds the mark.
-    compiler_fence(Ordering::SeqCst);
-    if locks == 0 {
-        let inside = &INSIDE[usize::from(thread::slot()) % MAX_CPUS].0;
-        // Of this thread and one that forks, each of which sets its mark and then looks at the other's, at least one
-        // sees the other's: by a barrier between the two, which the one that forks sends to all if it can.
-        if HAS_BARRIERS.load(Ordering::Relaxed) {
-            inside.store(true, Ordering::Relaxed);
-            compiler_fence(Ordering::SeqCst);
-        } else {
-            inside.store(true, Ordering::SeqCst);
-        }
-        if FORKER.load(Ordering::SeqCst) != 0 {
-            wait_for_fork(inside);
-        }
-    }
-}
-
-/// Waits until no other thread copies the process. The one that does goes on: handlers of others may allocate in between.
-#[cold]
-#[inline(never)]
-fn wait_for_fork(inside: &AtomicBool) {
-    while FORKER.load(Ordering::SeqCst) != 0 && !is_forking() {
-        inside.store(false, Ordering::Release);
-        system::yield_now();
-        inside.store(true, Ordering::SeqCst);
-    }
-}
-
-/// Whether this thread is between [`quiesce`] and what ends it.
-pub(super) fn is_forking() -> bool {
-    FORKER.load(Ordering::Relaxed) == token()
-}
-
-/// Undoes one [`enter_locks`].
-pub(super) fn leave_locks() {
-    let this = thread::this();
-    let locks = this.locks.get().saturating_sub(1);
-    if locks == 0 {
-        INSIDE[usize::from(thread::slot()) % MAX_CPUS].0.store(false, Ordering::Release);
-    }
-    compiler_fence(Ordering::SeqCst);
-    this.locks.set(locks);
-    leave();
-}
-
 /// The slots that a thread ever held, and the shared one. What belongs to the others was never touched: after a fork, every page that is
 /// costs a fault.
 pub(super) fn ever_held() -> impl Iterator<Item = CpuId> {
     (0..local::begun()).chain([SLOTS - 1]).filter_map(CpuId::new)
 }
 
-/// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or [`resume_alone`]. Nests.
-pub(super) fn quiesce() {
-    while !try_quiesce() {
-        system::yield_now();
-    }
-}
-
-/// How often a thread that forks lets others run before it gives up for now.
-const YIELDS_TO_QUIESCE: usize = 1000;
-
-/// As [`quiesce`]; `false`, and nothing has changed, if that would take long.
-pub(super) fn try_quiesce() -> bool {
-    if is_forking() {
-        NESTED_FORKS.fetch_add(1, Ordering::Relaxed);
-        return true;
-    }
-    // If this thread shares its slot, none of the others with it is anywhere in kmem from here on.
-    enter();
-    if FORKER.compare_exchange(0, token(), Ordering::SeqCst, Ordering::SeqCst).is_err() {
-        // Another thread forks.
-        leave();
-        return false;
-    }
-    if HAS_BARRIERS.load(Ordering::SeqCst) && !send_barriers() {
-        // A sandbox that was entered later refuses them. What other processors have stored arrives by itself meanwhile.
-        system::nap();
-    }
-    let own = usize::from(index());
-    // A handler that forks on top of an allocation has locks itself; nothing can be done about those.
-    let mut yields = 0;
-    for cpu in ever_held().filter(|cpu| cpu.index() != own) {
-        while INSIDE[cpu.index()].0.load(Ordering::SeqCst) {
-            if yields == YIELDS_TO_QUIESCE {
-                resume();
-                return false;
-            }
-            yields += 1;
-            system::yield_now();
-        }
-    }
-    true
-}
-
-/// Ends what [`quiesce`] began.
-pub(super) fn resume() {
-    let nested = NESTED_FORKS.load(Ordering::Relaxed);
-    if let Some(fewer) = nested.checked_sub(1) {
-        return NESTED_FORKS.store(fewer, Ordering::Relaxed);
-    }
-    FORKER.store(0, Ordering::SeqCst);
-    leave();
-}
-
-/// Ends what [`quiesce`] began, in a process that has only this thread. `abandon` is told each slot whose thread
-/// is not there any more, and then it is free.
-pub(super) fn resume_alone(abandon: impl Fn(CpuId)) {
+/// Frees all slots but this thread's, in a process that has only this thread. `abandon` is told of each whose thread is not there any more,
+/// before that.
+pub(super) fn free_others(abandon: impl Fn(CpuId)) {
     let own = thread::slot();
     for number in 0..SHARED {
         let (word, bit) = (usize::from(number) / 64, number % 64);
@@ -358,14 +215,10 @@ pub(super) fn resume_alone(abandon: impl Fn(CpuId)) {
     {
         abandon(cpu);
     }
-    for cpu in ever_held().filter(|cpu| cpu.index() != usize::from(own)) {
-        INSIDE[cpu.index()].0.store(false, Ordering::Relaxed);
-    }
-    resume();
 }
 
-/// This thread as it stands in `SHARED_OWNER`.
-fn token() -> usize {
+/// This thread as a number that no other has.
+pub(super) fn token() -> usize {
     ptr::from_ref::<Thread>(thread::this()).addr()
 }
 

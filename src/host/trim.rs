@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 
 use super::frames::HostFrames;
-use super::{slot, span, thread};
+use super::{locks, span, thread};
 use crate::buddy::FrameState;
 use crate::frame::{FRAME_SIZE, Frame, FrameRange};
 use crate::platform::Platform;
@@ -21,13 +21,13 @@ impl HostFrames {
 
     /// The same for `least` frames side by side, or more.
     fn trim_runs(&self, least: usize) -> usize {
-        slot::enter_locks();
+        locks::enter();
         let trimmed = match self.trimming.try_begin() {
             Some(_one) => self.trim_dirty(least),
             // Another thread is at it.
             None => 0,
         };
-        slot::leave_locks();
+        locks::leave();
         trimmed
     }
 

@@ -1,0 +1,170 @@
+//! Who uses a lock of kmem, so that a process is copied while nobody does.
+//!
+//! A copy of a process has the thread that made it and no other. A lock that another held would stay closed in it, and what that was
+//! changing would stay half done. So every thread marks its slot while it holds a lock or waits for one, and whoever forks sets a mark
+//! of its own and waits until there is no other.
+//!
+//! # Invariants
+//!
+//! 1. While `FORKER` names a thread, every other passes from no lock to its first only after that: [`enter`] waits.
+//! 2. Of a thread that marks its slot and one that forks, each of which then looks for the other's mark, at least one sees it: by a
+//!    barrier between the two, which the one that forks sends to all threads if it can.
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
+
+use rustix::thread::{MembarrierCommand, membarrier};
+
+use super::{slot, system, thread};
+use crate::platform::{CpuId, MAX_CPUS};
+
+/// The thread that copies the process, by the address of its `Thread`; 0 while none does.
+static FORKER: AtomicUsize = AtomicUsize::new(0);
+
+/// How many calls of [`quiesce`] are open inside that thread's outermost.
+static NESTED_FORKS: AtomicUsize = AtomicUsize::new(0);
+
+/// A slot's thread uses a lock of kmem. In a line of its own, since it is written by that thread alone.
+#[repr(align(64))]
+struct Inside(AtomicBool);
+
+static INSIDE: [Inside; MAX_CPUS] = [const { Inside(AtomicBool::new(false)) }; MAX_CPUS];
+
+/// Whether whoever forks sends barriers.
+static HAS_BARRIERS: AtomicBool = AtomicBool::new(false);
+
+/// Asks the system to let [`quiesce`] send a memory barrier to every thread. Called once, early; where the system cannot, each
+/// thread pays for a barrier of its own whenever it uses a lock.
+pub(super) fn prepare_barriers() {
+    if membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok() {
+        HAS_BARRIERS.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Has every thread pass a memory barrier; whether all have when this returns.
+#[cold]
+pub(super) fn send_barriers() -> bool {
+    let sent = membarrier(MembarrierCommand::PrivateExpedited).or_else(|_| {
+        // A process that was copied may have to ask anew.
+        membarrier(MembarrierCommand::RegisterPrivateExpedited)?;
+        membarrier(MembarrierCommand::PrivateExpedited)
+    });
+    // The last is slow, and always there.
+    sent.or_else(|_| membarrier(MembarrierCommand::Global)).is_ok()
+}
+
+/// Marks this thread as one that uses a lock of kmem, unless a fork is under way: then it waits until that is over.
+/// Nests.
+pub(super) fn enter() {
+    slot::enter();
+    let this = thread::this();
+    let locks = this.locks.get();
+    this.locks.set(locks + 1);
+    // A handler that comes from here on finds the mark.
+    compiler_fence(Ordering::SeqCst);
+    if locks == 0 {
+        let inside = &INSIDE[usize::from(thread::slot()) % MAX_CPUS].0;
+        // Invariant 2.
+        if HAS_BARRIERS.load(Ordering::Relaxed) {
+            inside.store(true, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            inside.store(true, Ordering::SeqCst);
+        }
+        if FORKER.load(Ordering::SeqCst) != 0 {
+            wait_for_fork(inside);
+        }
+    }
+}
+
+/// Waits until no other thread copies the process. The one that does goes on: handlers of others may allocate in between.
+#[cold]
+#[inline(never)]
+fn wait_for_fork(inside: &AtomicBool) {
+    while FORKER.load(Ordering::SeqCst) != 0 && !is_forking() {
+        inside.store(false, Ordering::Release);
+        system::yield_now();
+        inside.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Whether this thread is between [`quiesce`] and what ends it.
+pub(super) fn is_forking() -> bool {
+    FORKER.load(Ordering::Relaxed) == slot::token()
+}
+
+/// Undoes one [`enter`].
+pub(super) fn leave() {
+    let this = thread::this();
+    let locks = this.locks.get().saturating_sub(1);
+    if locks == 0 {
+        INSIDE[usize::from(thread::slot()) % MAX_CPUS].0.store(false, Ordering::Release);
+    }
+    compiler_fence(Ordering::SeqCst);
+    this.locks.set(locks);
+    slot::leave();
+}
+
+/// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or [`resume_alone`]. Nests.
+pub(super) fn quiesce() {
+    while !try_quiesce() {
+        system::yield_now();
+    }
+}
+
+/// How often a thread that forks lets others run before it gives up for now.
+const YIELDS_TO_QUIESCE: usize = 1000;
+
+/// As [`quiesce`]; `false`, and nothing has changed, if that would take long.
+pub(super) fn try_quiesce() -> bool {
+    if is_forking() {
+        NESTED_FORKS.fetch_add(1, Ordering::Relaxed);
+        return true;
+    }
+    // If this thread shares its slot, none of the others with it is anywhere in kmem from here on.
+    slot::enter();
+    if FORKER.compare_exchange(0, slot::token(), Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        // Another thread forks.
+        slot::leave();
+        return false;
+    }
+    if HAS_BARRIERS.load(Ordering::SeqCst) && !send_barriers() {
+        // A sandbox that was entered later refuses them. What other processors have stored arrives by itself meanwhile.
+        system::nap();
+    }
+    // A handler that forks on top of an allocation has locks itself; nothing can be done about those.
+    let mut yields = 0;
+    for inside in others() {
+        while inside.load(Ordering::SeqCst) {
+            if yields == YIELDS_TO_QUIESCE {
+                resume();
+                return false;
+            }
+            yields += 1;
+            system::yield_now();
+        }
+    }
+    true
+}
+
+/// Ends what [`quiesce`] began.
+pub(super) fn resume() {
+    let nested = NESTED_FORKS.load(Ordering::Relaxed);
+    if let Some(fewer) = nested.checked_sub(1) {
+        return NESTED_FORKS.store(fewer, Ordering::Relaxed);
+    }
+    FORKER.store(0, Ordering::SeqCst);
+    slot::leave();
+}
+
+/// Ends what [`quiesce`] began, in a process that has only this thread: see [`slot::free_others`].
+pub(super) fn resume_alone(abandon: impl Fn(CpuId)) {
+    slot::free_others(abandon);
+    others().for_each(|inside| inside.store(false, Ordering::Relaxed));
+    resume();
+}
+
+/// The marks of the slots that another thread ever held.
+fn others() -> impl Iterator<Item = &'static AtomicBool> {
+    let own = slot::current();
+    slot::ever_held().filter(move |&cpu| cpu != own).map(|cpu| &INSIDE[cpu.index()].0)
+}
