@@ -1,5 +1,5 @@
-//! A real program whose every allocation is served by kmem: it indexes a large text with several threads,
-//! asks the index questions, builds and drops maps, and shows what the allocator saw.
+//! A real program whose every allocation is served by kmem: it indexes a large text with several
+//! threads, asks the index questions, builds and drops maps, and shows what the allocator saw.
 //!
 //! ```text
 //! cargo run --release --features mmap --example workload [FILE]
@@ -94,7 +94,8 @@ fn made_up_text(len_bytes: usize) -> String {
     text
 }
 
-/// Each thread indexes its share and sends the result to this one, which frees what others allocated.
+/// Each thread indexes its share and sends the result to this one, which frees what others
+/// allocated.
 fn index_in_parallel(text: &Arc<str>) -> Index {
     let (sender, receiver) = mpsc::channel();
     let mut start = 0;

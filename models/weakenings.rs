@@ -1,5 +1,5 @@
-//! Every way to weaken one memory ordering or barrier of the files under the model checker; shared by
-//! the build script, which applies one of them, and the program that tries them all.
+//! Every way to weaken one memory ordering or barrier of the files under the model checker; shared
+//! by the build script, which applies one of them, and the program that tries them all.
 
 /// The files of kmem that run under the model checker: module name and path from here.
 pub(crate) const FILES: &[(&str, &str)] =

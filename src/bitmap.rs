@@ -6,9 +6,9 @@
 //! Whatever the history, a search looks at no more than two words a level, and a level is 64 times
 //! smaller than the one below it: 4096 bits need two levels, 2^36 bits need six.
 //!
-//! [`Bitmaps`] are sets over the same integers. Their words for the same 64 integers lie together, in a
-//! *row*, because whoever keeps several sets mostly moves one integer between them: a change of
-//! many sets touches one row a level, as a change of a single one does.
+//! [`Bitmaps`] are sets over the same integers. Their words for the same 64 integers lie together,
+//! in a *row*, because whoever keeps several sets mostly moves one integer between them: a change
+//! of many sets touches one row a level, as a change of a single one does.
 //!
 //! # Invariants
 //!
@@ -21,8 +21,8 @@
 //! about to manage. Words that are all zero are empty sets. Level 0 comes first and the root
 //! last.
 //!
-//! The structure is the "van Emde Boas tree of constant height" of the folklore; Linux's scheduler and
-//! TLSF (Masmano et al., 2004) use it with two levels.
+//! The structure is the "van Emde Boas tree of constant height" of the folklore; Linux's scheduler
+//! and TLSF (Masmano et al., 2004) use it with two levels.
 
 #![forbid(unsafe_code)]
 
@@ -105,8 +105,8 @@ impl<'m, const SETS: usize> Bitmaps<'m, SETS> {
                 .is_some_and(|row| word_of(row, set) >> (index % WORD_BITS) & 1 == 1)
     }
 
-    /// Flips bit `index` of each of the sets that `sets` has a bit for. Says which of these became empty or
-    /// ceased to be. A bit beyond the length stays clear.
+    /// Flips bit `index` of each of the sets that `sets` has a bit for. Says which of these became
+    /// empty or ceased to be. A bit beyond the length stays clear.
     #[inline]
     pub fn flip(&mut self, index: usize, sets: u32) -> u32 {
         if index >= self.len_bits {
@@ -126,7 +126,8 @@ impl<'m, const SETS: usize> Bitmaps<'m, SETS> {
         sets
     }
 
-    /// Flips one bit of the words of `sets` in one row, and says which of these became zero or ceased to be.
+    /// Flips one bit of the words of `sets` in one row, and says which of these became zero or
+    /// ceased to be.
     #[inline]
     fn flip_in_row(&mut self, row: usize, bit: usize, sets: u32) -> u32 {
         let Some(row) = self.rows.get_mut(row) else { return 0 };

@@ -288,8 +288,8 @@ impl FrameRange {
         !self.intersect(other).is_empty()
     }
 
-    /// The range cut in two at `frame`, which goes with the second part; a frame outside the range leaves one
-    /// part empty.
+    /// The range cut in two at `frame`, which goes with the second part; a frame outside the range
+    /// leaves one part empty.
     #[inline]
     pub const fn split_at(self, frame: Frame) -> (Self, Self) {
         let cut = if frame.0 < self.start.0 {

@@ -1,38 +1,46 @@
-//! Who may use what belongs to a CPU: that CPU, without a locked instruction and without masking interrupts, or a remote.
+//! Who may use what belongs to a CPU: that CPU, without a locked instruction and without masking
+//! interrupts, or a remote.
 //!
-//! The CPU marks its [`Gate`] *busy* by a plain store, works, and clears the mark by a plain store. That is enough, because only two kinds of
-//! party can get between those stores:
+//! The CPU marks its [`Gate`] *busy* by a plain store, works, and clears the mark by a plain store.
+//! That is enough, because only two kinds of party can get between those stores:
 //!
-//! - An **interrupt handler** on the same CPU. It runs to completion on top of what it interrupted. If it came before the mark was set
-//!   it enters and leaves unnoticed; if it came after, it finds the mark and goes to the shared path instead. It never waits.
-//! - A **remote** CPU that wants what is behind the gate because memory is short. It *revokes* the gate, makes every CPU pass a
-//!   memory barrier ([`Platform::synchronize`]), and waits for the mark to clear: from then on the CPU finds its gate revoked and goes
-//!   to the shared path. The cost of the handshake lies wholly with the remote side.
+//! - An **interrupt handler** on the same CPU. It runs to completion on top of what it interrupted.
+//!   If it came before the mark was set it enters and leaves unnoticed; if it came after, it finds
+//!   the mark and goes to the shared path instead. It never waits.
+//! - A **remote** CPU that wants what is behind the gate because memory is short. It *revokes* the
+//!   gate, makes every CPU pass a memory barrier ([`Platform::synchronize`]), and waits for the
+//!   mark to clear: from then on the CPU finds its gate revoked and goes to the shared path. The
+//!   cost of the handshake lies wholly with the remote side.
 //!
-//! Clear, the mark is the gate's **number**, which it keeps for good. So who demands a number learns by one comparison that nobody is inside
-//! and that the gate is the one he takes it for.
+//! Clear, the mark is the gate's **number**, which it keeps for good. So who demands a number
+//! learns by one comparison that nobody is inside and that the gate is the one he takes it for.
 //!
-//! Where threads migrate between CPUs in the midst of a call ([`Pinning::Migrating`]) the mark is set by an atomic exchange, and the gate is a
-//! lock that nobody waits for.
+//! Where threads migrate between CPUs in the midst of a call ([`Pinning::Migrating`]) the mark is
+//! set by an atomic exchange, and the gate is a lock that nobody waits for.
 //!
-//! Not even whether it is revoked does a **hit** look. It has a position, and goes on only if that lies between two limits, a floor and a
-//! ceiling, which it must look at anyway; a remote *shuts* these, so that nothing lies between. Whatever changes the limits, or more than a
-//! hit does, is a **visit** and looks. A visit that was under way when a remote shut the limits may have opened them meanwhile. None is
-//! under way any more once the mark has been clear, and none can begin, so to shut them once more is for good.
+//! Not even whether it is revoked does a **hit** look. It has a position, and goes on only if that
+//! lies between two limits, a floor and a ceiling, which it must look at anyway; a remote *shuts*
+//! these, so that nothing lies between. Whatever changes the limits, or more than a hit does, is a
+//! **visit** and looks. A visit that was under way when a remote shut the limits may have opened
+//! them meanwhile. None is under way any more once the mark has been clear, and none can begin, so
+//! to shut them once more is for good.
 //!
 //! # Invariants
 //!
-//! 1. `mark` is written by whoever runs on the gate's CPU (where threads migrate: who exchanged it from clear to set).
-//! 2. What is behind the gate is touched by who has set `mark` and then found the position between the limits, or `revoked`
-//!    clear; or by a remote that has set `revoked`, passed a barrier on every CPU, and then seen `mark` clear and the limits shut;
-//!    or, for a CPU that has stopped, as its owner says.
-//! 3. `revoked` is set and cleared by the one remote that won it by an exchange, or cleared where there is no other any more.
+//! 1. `mark` is written by whoever runs on the gate's CPU (where threads migrate: who exchanged it
+//!    from clear to set).
+//! 2. What is behind the gate is touched by who has set `mark` and then found the position between
+//!    the limits, or `revoked` clear; or by a remote that has set `revoked`, passed a barrier on
+//!    every CPU, and then seen `mark` clear and the limits shut; or, for a CPU that has stopped, as
+//!    its owner says.
+//! 3. `revoked` is set and cleared by the one remote that won it by an exchange, or cleared where
+//!    there is no other any more.
 //! 4. The limits are opened in visits alone. Anybody may shut them.
 //!
 //! # Sources
 //!
-//! Linux's "sheaves" (6.18) use a CPU-local trylock the same way; asymmetric barriers are those of `membarrier(2)` and of hazard
-//! pointers' reclamation.
+//! Linux's "sheaves" (6.18) use a CPU-local trylock the same way; asymmetric barriers are those of
+//! `membarrier(2)` and of hazard pointers' reclamation.
 
 use core::ops::Range;
 
@@ -85,13 +93,14 @@ impl Gate {
         }
     }
 
-    /// Sets the mark, for a hit: what is behind the gate may be touched as far as [`floor`](Self::floor) or
-    /// [`ceiling`](Self::ceiling), read after this, allow. The gate's number, to leave with, or `None` if the mark is set already.
+    /// Sets the mark, for a hit: what is behind the gate may be touched as far as
+    /// [`floor`](Self::floor) or [`ceiling`](Self::ceiling), read after this, allow. The gate's
+    /// number, to leave with, or `None` if the mark is set already.
     ///
     /// # Safety
     ///
-    /// `pinning` is the platform's. Where it is [`Pinning::Pinned`], the caller runs on the gate's CPU and stays there until
-    /// [`leave`](Self::leave).
+    /// `pinning` is the platform's. Where it is [`Pinning::Pinned`], the caller runs on the gate's
+    /// CPU and stays there until [`leave`](Self::leave).
     #[inline(always)]
     pub(crate) unsafe fn enter(&self, pinning: Pinning) -> Option<u32> {
         // Relaxed: whoever wrote the mark ran on this very CPU.
@@ -100,7 +109,8 @@ impl Gate {
         (number != BUSY && unsafe { self.set(number, pinning) }).then_some(number)
     }
 
-    /// As [`enter`](Self::enter), if the gate has this number, which is not [`BUSY`]; whether all that was so.
+    /// As [`enter`](Self::enter), if the gate has this number, which is not [`BUSY`]; whether all
+    /// that was so.
     ///
     /// # Safety
     ///
@@ -134,12 +144,13 @@ impl Gate {
                 full_barrier();
             }
         }
-        // The barrier pairs with the one in `visit_all`: of two that set their own mark and then look at the other's, at
-        // least one sees it.
+        // The barrier pairs with the one in `visit_all`: of two that set their own mark and then
+        // look at the other's, at least one sees it.
         true
     }
 
-    /// Sets the mark, for a visit: all that is behind the gate is the caller's. `false` if somebody is there. `number` is the gate's.
+    /// Sets the mark, for a visit: all that is behind the gate is the caller's. `false` if somebody
+    /// is there. `number` is the gate's.
     ///
     /// # Safety
     ///
@@ -234,7 +245,8 @@ impl Gate {
     /// Lets those in again whom a remote kept out that is not there any more.
     #[cfg(feature = "mmap")]
     pub(crate) fn readmit(&self) {
-        // Written only where that is so: a copied process has its own copy of what it writes to. Relaxed: it has one thread.
+        // Written only where that is so: a copied process has its own copy of what it writes to.
+        // Relaxed: it has one thread.
         if self.revoked.load(Ordering::Relaxed) {
             self.revoked.store(false, Ordering::Relaxed);
         }
@@ -259,10 +271,12 @@ pub(crate) trait Gated {
     fn gate(&self) -> &Gate;
 }
 
-/// Hands to `work` what is behind the gates of these CPUs; `gated` says what that is, always the same of a CPU. Passed over are those who
-/// do not leave in time, those where another remote is, and all if the platform cannot make CPUs synchronize.
+/// Hands to `work` what is behind the gates of these CPUs; `gated` says what that is, always the
+/// same of a CPU. Passed over are those who do not leave in time, those where another remote is,
+/// and all if the platform cannot make CPUs synchronize.
 ///
-/// Meanwhile the CPUs take the shared path. Called with no lock held that one of them waits for inside.
+/// Meanwhile the CPUs take the shared path. Called with no lock held that one of them waits for
+/// inside.
 pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
     platform: &P,
     cpus: CpuSet,
@@ -304,8 +318,8 @@ fn synchronize<P: Platform>(platform: &P) -> bool {
     }
 }
 
-/// The gates that a remote has revoked. They are given back to their CPUs when this is dropped, also when the remote's work
-/// unwinds.
+/// The gates that a remote has revoked. They are given back to their CPUs when this is dropped,
+/// also when the remote's work unwinds.
 struct Revoked<'g, T: Gated + 'g, F: Fn(CpuId) -> &'g T> {
     gated: F,
     cpus: CpuSet,

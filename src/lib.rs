@@ -1,15 +1,15 @@
-//! Kernel memory management: a buddy page allocator over physical memory, slab caches of objects on top
-//! of it, and a heap on top of those.
+//! Kernel memory management: a buddy page allocator over physical memory, slab caches of objects on
+//! top of it, and a heap on top of those.
 //!
 //! # The map
 //!
 //! The layers, lowest first; no module imports one that stands above it, and each is usable alone.
 //!
 //! 1. [`frame`]: frames, ranges and orders, in types that cannot be mistaken for each other.
-//!    [`platform`]: all that kmem must be told about the machine.
-//!    [`memory_map`]: a boot loader's memory map, however untidy, as exact ranges.
-//! 2. [`bitmap`], [`buddy`]: the buddy algorithm over one span of frames.
-//!    [`arena`]: ranges of anything else, under a fit policy.
+//!    [`platform`]: all that kmem must be told about the machine. [`memory_map`]: a boot loader's
+//!    memory map, however untidy, as exact ranges.
+//! 2. [`bitmap`], [`buddy`]: the buddy algorithm over one span of frames. [`arena`]: ranges of
+//!    anything else, under a fit policy.
 //! 3. [`check`]: what kmem does when it catches a violation.
 //! 4. [`page`]: the frames of a whole machine: zones, watermarks, constraints, CPUs.
 //! 5. [`slab`]: caches of objects of one size.
@@ -23,16 +23,21 @@
 //! # The words
 //!
 //! - **frame**: a physical page, 4 KiB, named by its *frame number*.
-//! - **order**: a block of order *k* is 2^*k* frames at a multiple of 2^*k*. Its **buddy** is the other half
-//!   of the block of the next order: a block is **split** into buddies, and two free buddies **coalesce**.
+//! - **order**: a block of order *k* is 2^*k* frames at a multiple of 2^*k*. Its **buddy** is the
+//!   other half of the block of the next order: a block is **split** into buddies, and two free
+//!   buddies **coalesce**.
 //! - **span**: a stretch of frames under one buddy allocator, perhaps with **holes**.
-//! - **zone**: the memory below an address limit. Its **watermarks** say how many frames are kept back, for whom.
-//! - **cache**: a source of objects of one size; they lie in **slabs**, blocks of frames cut into objects,
-//!   each slab beginning at another **colour** so that objects spread over a CPU's cache sets.
-//! - **magazine**: an array of free objects that a CPU keeps ready; the **depot** keeps full and empty
-//!   magazines between the CPUs and the slabs. To **reap** is to give empty slabs back.
-//! - **arena**: a set of integer ranges, its **segments**, in multiples of a **quantum**; it may **import** spans.
-//! - **red zone**, **poison**: bytes around an object, and in a free one, that show who wrote where he must not.
+//! - **zone**: the memory below an address limit. Its **watermarks** say how many frames are kept
+//!   back, for whom.
+//! - **cache**: a source of objects of one size; they lie in **slabs**, blocks of frames cut into
+//!   objects, each slab beginning at another **colour** so that objects spread over a CPU's cache
+//!   sets.
+//! - **magazine**: an array of free objects that a CPU keeps ready; the **depot** keeps full and
+//!   empty magazines between the CPUs and the slabs. To **reap** is to give empty slabs back.
+//! - **arena**: a set of integer ranges, its **segments**, in multiples of a **quantum**; it may
+//!   **import** spans.
+//! - **red zone**, **poison**: bytes around an object, and in a free one, that show who wrote where
+//!   he must not.
 #![doc = include_str!("../README.md")]
 #![no_std]
 

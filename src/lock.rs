@@ -6,8 +6,8 @@
 //!
 //! # Lock order
 //!
-//! CPU slot, shelf, depot, slab list, zone: a lock may be taken while holding only locks that stand before
-//! it in this list, and never two of a kind. Nothing is allocated with a lock held.
+//! CPU slot, shelf, depot, slab list, zone: a lock may be taken while holding only locks that stand
+//! before it in this list, and never two of a kind. Nothing is allocated with a lock held.
 
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -110,8 +110,9 @@ impl<T, P: Platform> Drop for Guard<'_, T, P> {
     fn drop(&mut self) {
         // SAFETY: dropped here and nowhere else, and not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.inner) };
-        // SAFETY: `state` comes from the `irq_save` that this guard was made after; the guard is not `Send`, and where guards
-        // are dropped in order interrupts have been masked since, so this is the same CPU.
+        // SAFETY: `state` comes from the `irq_save` that this guard was made after; the guard is
+        // not `Send`, and where guards are dropped in order interrupts have been masked
+        // since, so this is the same CPU.
         unsafe { self.platform.irq_restore(self.state) };
     }
 }

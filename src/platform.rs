@@ -50,8 +50,8 @@ pub enum Pinning {
 /// How virtual addresses follow from physical ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mapping {
-    /// All frames that kmem is ever given lie at one distance from their physical addresses. What belongs to an address is then
-    /// found without a question to the platform.
+    /// All frames that kmem is ever given lie at one distance from their physical addresses. What
+    /// belongs to an address is then found without a question to the platform.
     Linear,
     /// Frames lie wherever [`Platform::phys_to_virt`] says.
     Pieces,
@@ -63,29 +63,32 @@ pub enum Mapping {
 ///
 /// kmem's unsafe code relies on every one of these promises:
 ///
-/// 1. [`phys_to_virt`](Self::phys_to_virt) maps every frame that is given to kmem to memory that
-///    is readable, writable, at a fixed address, contiguous wherever the frames are, and not used by
-///    anything else than what kmem gives it to. Physical address 0 never maps to a null pointer if frame 0 is given to kmem.
-/// 2. [`virt_to_phys`](Self::virt_to_phys) is its inverse. For an address that no such frame maps to it answers `None`, or a physical
-///    address that was never given to kmem.
-/// 3. [`cpu_id`](Self::cpu_id) differs between any two CPUs that run at the same time, and is always below
-///    [`cpu_count`](Self::cpu_count), which never changes once kmem is used.
+/// 1. [`phys_to_virt`](Self::phys_to_virt) maps every frame that is given to kmem to memory that is
+///    readable, writable, at a fixed address, contiguous wherever the frames are, and not used by
+///    anything else than what kmem gives it to. Physical address 0 never maps to a null pointer if
+///    frame 0 is given to kmem.
+/// 2. [`virt_to_phys`](Self::virt_to_phys) is its inverse. For an address that no such frame maps
+///    to it answers `None`, or a physical address that was never given to kmem.
+/// 3. [`cpu_id`](Self::cpu_id) differs between any two CPUs that run at the same time, and is
+///    always below [`cpu_count`](Self::cpu_count), which never changes once kmem is used.
 /// 4. Between [`irq_save`](Self::irq_save) and the matching [`irq_restore`](Self::irq_restore) no
 ///    interrupt handler that calls kmem runs on this CPU, and the running thread stays on it.
 /// 5. Between [`pin`](Self::pin) and the matching [`unpin`](Self::unpin) the running thread stays
 ///    on its CPU, and no other thread that calls kmem runs on that CPU (interrupt handlers may).
 ///    This holds where [`PINNING`](Self::PINNING) is [`Pinning::Pinned`].
-/// 6. When [`synchronize`](Self::synchronize) returns `true`, every CPU, the caller's included,
-///    has passed a full memory barrier since it was called.
+/// 6. When [`synchronize`](Self::synchronize) returns `true`, every CPU, the caller's included, has
+///    passed a full memory barrier since it was called.
 /// 7. No function of the platform calls kmem, panics or unwinds.
-/// 8. Where [`MAPPING`](Self::MAPPING) is [`Mapping::Linear`], the distance of a physical address from where it is mapped is
-///    the same for all frames that are given to kmem, and does not change once the first ones are.
+/// 8. Where [`MAPPING`](Self::MAPPING) is [`Mapping::Linear`], the distance of a physical address
+///    from where it is mapped is the same for all frames that are given to kmem, and does not
+///    change once the first ones are.
 pub unsafe trait Platform: Sync {
     /// Whether [`pin`](Self::pin) keeps its promise. The default suits kernels that do not
     /// preempt threads inside the kernel, and those whose `pin` switches preemption off.
     const PINNING: Pinning = Pinning::Pinned;
 
-    /// Whether there is one direct map for all frames, as most kernels have it. The default promises nothing.
+    /// Whether there is one direct map for all frames, as most kernels have it. The default
+    /// promises nothing.
     const MAPPING: Mapping = Mapping::Pieces;
 
     /// Where the byte at `phys` can be read and written: the direct map.
@@ -116,7 +119,8 @@ pub unsafe trait Platform: Sync {
         1
     }
 
-    /// Passes a moment while another CPU holds a lock. A platform whose CPUs are threads lets others run.
+    /// Passes a moment while another CPU holds a lock. A platform whose CPUs are threads lets
+    /// others run.
     #[inline]
     fn relax(&self) {
         core::hint::spin_loop();
@@ -130,7 +134,8 @@ pub unsafe trait Platform: Sync {
     #[inline]
     fn unpin(&self) {}
 
-    /// [`pin`](Self::pin), and which CPU that is: one question for platforms that can answer both at once.
+    /// [`pin`](Self::pin), and which CPU that is: one question for platforms that can answer both
+    /// at once.
     #[inline]
     fn pin_here(&self) -> CpuId {
         self.pin();
@@ -146,10 +151,10 @@ pub unsafe trait Platform: Sync {
 
     /// Makes every CPU pass a full memory barrier (by an interrupt to each, or Linux's
     /// `membarrier`) and answers `true` once all have; `false` where that cannot be done, which
-    /// is the default for more than one CPU. kmem calls this when memory is short, and for calls that want what all CPUs keep: the page
-    /// allocator's `drain`, `claim`, `add` and `remove`, a cache's `shrink`. It does so with
-    /// none of its locks held and interrupts as the caller had them; for a [`Shrinker`](crate::page::Shrinker) the caller is
-    /// [pinned](Self::pin).
+    /// is the default for more than one CPU. kmem calls this when memory is short, and for calls
+    /// that want what all CPUs keep: the page allocator's `drain`, `claim`, `add` and `remove`,
+    /// a cache's `shrink`. It does so with none of its locks held and interrupts as the caller
+    /// had them; for a [`Shrinker`](crate::page::Shrinker) the caller is [pinned](Self::pin).
     fn synchronize(&self) -> bool {
         self.cpu_count() <= 1
     }

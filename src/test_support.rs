@@ -12,7 +12,8 @@ use crate::memory_map::Region;
 use crate::page::{InitOptions, PageAllocator};
 use crate::platform::{CpuId, IrqState, MAX_CPUS, Pinning, Platform};
 
-/// The hook for violations belongs to the whole process: of the tests that set one, or have violations, one runs at a time.
+/// The hook for violations belongs to the whole process: of the tests that set one, or have
+/// violations, one runs at a time.
 pub(crate) fn alone_with_hook() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,5 +1,5 @@
-//! Replays what fuzzing has found worth keeping: `fuzz/corpus` holds for each target the inputs that, together, reach
-//! everything that its fuzzer has reached.
+//! Replays what fuzzing has found worth keeping: `fuzz/corpus` holds for each target the inputs
+//! that, together, reach everything that its fuzzer has reached.
 //!
 //! docs/testing.md says how to fuzz, and how the corpus is made.
 

@@ -92,7 +92,8 @@ fn blocks_grow_zeroed_from_nothing_and_shrink_to_nothing() {
     let layout = |size| Layout::from_size_align(size, 8).expect("valid");
     let mut block = Allocator::allocate(&heap, layout(0)).expect("nothing");
     for pair in sizes.windows(2) {
-        // SAFETY: the block was allocated for the smaller layout; all of it is initialised afterwards.
+        // SAFETY: the block was allocated for the smaller layout; all of it is initialised
+        // afterwards.
         unsafe {
             block =
                 heap.grow_zeroed(block.cast(), layout(pair[0]), layout(pair[1])).expect("memory");

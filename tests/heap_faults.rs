@@ -264,7 +264,8 @@ fn requests_that_cannot_be_are_refused() {
             _ => matches!(error, AllocError::TooLarge),
         };
         assert!(is_right, "{layout:?}: {error:?}");
-        // SAFETY: what `alloc` does with such layouts is under test; it is not a trait's caller here.
+        // SAFETY: what `alloc` does with such layouts is under test; it is not a trait's caller
+        // here.
         unsafe {
             assert!(heap.alloc(layout).is_null(), "{layout:?}");
             assert!(heap.alloc_zeroed(layout).is_null(), "{layout:?}");

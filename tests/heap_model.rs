@@ -1,4 +1,5 @@
-//! Random calls of a heap against a model: which ranges are allocated, and what was written into them.
+//! Random calls of a heap against a model: which ranges are allocated, and what was written into
+//! them.
 //!
 //! `KMEM_SEED` and `KMEM_STEPS` choose other runs. A run that fails is made as short as it can be
 //! and printed.
@@ -171,7 +172,8 @@ impl Model {
         }
         self.next_pattern = self.next_pattern % 250 + 1;
         let pattern = self.next_pattern;
-        // SAFETY: the heap says that all of it is the caller's, and the model that nobody else has it.
+        // SAFETY: the heap says that all of it is the caller's, and the model that nobody else has
+        // it.
         unsafe { memory.cast::<u8>().write_bytes(pattern, memory.len()) };
         self.blocks.insert(start, Block { layout, usable: memory.len(), pattern });
     }

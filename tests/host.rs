@@ -255,7 +255,8 @@ fn blocks_are_aligned_as_far_as_there_are_blocks() {
 
 // What ends a process, or limits it, is tried in a child: this very test, run again.
 
-/// Runs the test `name` of this binary in a process of its own, as a child, under a shell that says `before` first.
+/// Runs the test `name` of this binary in a process of its own, as a child, under a shell that says
+/// `before` first.
 fn child(name: &str, before: &str) -> Output {
     let program = std::env::current_exe().expect("a path");
     let script = format!("{before} exec \"$0\" --exact {name} --nocapture --test-threads 1");

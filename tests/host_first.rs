@@ -13,11 +13,12 @@ use kmem::host::MmapAllocator;
 const KMEM: MmapAllocator = MmapAllocator::new();
 /// Longer than the runs that a thread keeps for itself.
 const BYTES: usize = 2 << 20;
-/// Set in a process of its own, which has not used kmem yet: microseconds that the second thread comes later.
+/// Set in a process of its own, which has not used kmem yet: microseconds that the second thread
+/// comes later.
 const DELAY: &str = "KMEM_TEST_DELAY";
 
-/// Two threads make the first requests of the process. What one has written and given back must not be what the other gets, who asks
-/// for zeros.
+/// Two threads make the first requests of the process. What one has written and given back must not
+/// be what the other gets, who asks for zeros.
 fn two_first_requests(delay: Duration) {
     let layout = Layout::from_size_align(BYTES, 16).expect("valid");
     let start = Barrier::new(2);

@@ -41,7 +41,8 @@ unsafe extern "C" fn handler() {
 
 /// What the system says of the end of a copy that allocates.
 fn status_of_a_copy(is_copied: &AtomicBool) -> c_int {
-    // SAFETY: the child calls nothing but the allocator, and functions that a signal handler may call.
+    // SAFETY: the child calls nothing but the allocator, and functions that a signal handler may
+    // call.
     let process = unsafe { fork() };
     if process == 0 {
         // SAFETY: it has no preconditions. A copy that waits for ever is ended.

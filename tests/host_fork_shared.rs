@@ -1,4 +1,5 @@
-//! A process that is copied by a thread that shares its slot, while another thread of that slot is in kmem.
+//! A process that is copied by a thread that shares its slot, while another thread of that slot is
+//! in kmem.
 
 use std::alloc::Layout;
 use std::ffi::{c_int, c_uint};
@@ -32,7 +33,8 @@ fn take_and_give(bytes: usize) {
 /// What the system says of the end of a copy that allocates.
 fn status_of_a_copy() -> c_int {
     KMEM.before_fork();
-    // SAFETY: the child calls nothing but kmem, which it tells of the fork, and functions that a signal handler may call.
+    // SAFETY: the child calls nothing but kmem, which it tells of the fork, and functions that a
+    // signal handler may call.
     let process = unsafe { fork() };
     if process == 0 {
         // SAFETY: it has no preconditions. A copy that waits for ever is ended.

@@ -1,4 +1,5 @@
-//! What a thread has at hand, counted: the loaded magazine, then the previous one, and nothing else.
+//! What a thread has at hand, counted: the loaded magazine, then the previous one, and nothing
+//! else.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;

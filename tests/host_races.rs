@@ -1,5 +1,6 @@
-//! A large block that two threads free at the same moment, so that both succeed, and what becomes of it. In a process of its own, since the heap
-//! counts such a block twice, and violations are let pass.
+//! A large block that two threads free at the same moment, so that both succeed, and what becomes
+//! of it. In a process of its own, since the heap counts such a block twice, and violations are let
+//! pass.
 
 use std::alloc::Layout;
 use std::cell::Cell;
@@ -39,7 +40,8 @@ std::thread_local! {
     static FOUND: Cell<usize> = const { Cell::new(0) };
 }
 
-/// What a second thread kept is this thread's here, which is told by the record alone that somebody uses it.
+/// What a second thread kept is this thread's here, which is told by the record alone that somebody
+/// uses it.
 #[test]
 fn a_kept_run_that_somebody_uses_is_not_handed_on() {
     const USED: u32 = 64;
@@ -114,7 +116,8 @@ fn a_block_that_two_threads_free_at_the_same_moment_is_not_handed_out_twice() {
                     while arrived.load(Relaxed) < 2 * (round + 1) {
                         spin_loop();
                     }
-                    // SAFETY: nobody uses the block; that it is freed twice is what the heap has to bear.
+                    // SAFETY: nobody uses the block; that it is freed twice is what the heap has to
+                    // bear.
                     unsafe {
                         if !KMEM.deallocate_second_hit(start.as_ptr()) {
                             let _ = KMEM.deallocate(start);

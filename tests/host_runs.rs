@@ -1,4 +1,5 @@
-//! Large blocks of the hosted heap: kept by the thread that freed them, lent in part, cut, given back.
+//! Large blocks of the hosted heap: kept by the thread that freed them, lent in part, cut, given
+//! back.
 
 mod support;
 
@@ -117,7 +118,8 @@ fn taken_frames() -> usize {
     KMEM.frames().stats().map_or(0, |zone| zone.managed_frames - zone.available_frames)
 }
 
-/// A block of `used` frames that is the beginning of one of `whole`, which this thread has just freed.
+/// A block of `used` frames that is the beginning of one of `whole`, which this thread has just
+/// freed.
 fn lent(whole: usize, used: usize) -> Run {
     let run = Run::new(whole, 1);
     let start = run.start;
@@ -298,7 +300,8 @@ fn what_an_idle_thread_keeps_goes_back_when_another_gives_memory_back() {
     KMEM.verify().expect("sound");
 }
 
-/// Threads take, resize, free and hand over blocks of all lengths about those that are kept; now and then one gives memory back.
+/// Threads take, resize, free and hand over blocks of all lengths about those that are kept; now
+/// and then one gives memory back.
 #[test]
 fn no_frame_is_two_users_whatever_threads_do_with_large_blocks() {
     const THREADS: usize = 4;

@@ -1,5 +1,5 @@
-//! Every layer for a moment, in little memory: short enough for an interpreter that checks each access, such as Miri
-//! (docs/testing.md).
+//! Every layer for a moment, in little memory: short enough for an interpreter that checks each
+//! access, such as Miri (docs/testing.md).
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! The two C libraries of `examples/`, built as their documentation says, linked by `cc` and by
-//! `g++` with the tests that lie beside them, and run. The tests check every promise of the headers, the
-//! process's virtual size, and that nothing calls the C library's heap.
+//! `g++` with the tests that lie beside them, and run. The tests check every promise of the
+//! headers, the process's virtual size, and that nothing calls the C library's heap.
 
 #![cfg(feature = "mmap")]
 

@@ -180,8 +180,8 @@ fn objects_that_are_set_aside_take_no_lock() {
     assert_eq!(frames.taken(), 0, "the stock's magazines are back");
 }
 
-/// Has two CPUs use the cache as often as it takes to get magazines, and gives back what they then have: before that one takes
-/// what the other left.
+/// Has two CPUs use the cache as often as it takes to get magazines, and gives back what they then
+/// have: before that one takes what the other left.
 fn warm_two_cpus(cache: &RawCache<'_, Frames>) {
     for cpu in 0..2 {
         become_cpu(cpu);
@@ -291,8 +291,8 @@ fn warm(frames: &Frames, size: usize, rounds: usize) -> RawCache<'_, Frames> {
 /// The sizes at which the number of rounds changes, and the numbers.
 const ROUNDS: [(usize, usize); 4] = [(64, 59), (256, 31), (1024, 15), (4096, 7)];
 
-/// Runs `calls` against a warm cache, `true` for an allocation and `false` for a free, and compares the visits to the depot with the
-/// bound of Bonwick and Adams; how many there were.
+/// Runs `calls` against a warm cache, `true` for an allocation and `false` for a free, and compares
+/// the visits to the depot with the bound of Bonwick and Adams; how many there were.
 #[track_caller]
 fn assert_visits(
     cache: &RawCache<'_, Frames>,

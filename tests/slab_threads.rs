@@ -110,7 +110,8 @@ fn a_cpu_that_has_stopped_is_drained_beside_a_drain_that_goes_to_all() {
     assert_eq!(frames.taken(), 0);
 }
 
-/// One CPU takes and gives objects by `batch`, which leaves none with it, while another empties its magazines.
+/// One CPU takes and gives objects by `batch`, which leaves none with it, while another empties its
+/// magazines.
 fn batches_beside_drains(batch: impl Fn(&RawCache<'_, Frames>)) {
     let frames = Frames::with_cpus(4096, CPUS).synchronizing();
     let cache = RawCache::new(&frames, "batches", 64, 8, CacheFlags::empty());

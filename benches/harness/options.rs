@@ -34,7 +34,8 @@ impl Filter {
     }
 }
 
-/// Whether the name is wanted: every filter is asked, so that each knows whether it found something.
+/// Whether the name is wanted: every filter is asked, so that each knows whether it found
+/// something.
 fn is_wanted(filters: &[Filter], name: &str) -> bool {
     let matching = filters.iter().filter(|filter| filter.matches(name)).count();
     filters.is_empty() || matching > 0

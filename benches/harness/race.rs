@@ -144,8 +144,8 @@ pub type Threads = Box<dyn Fn(usize) -> Timing>;
 /// Races batches of one thread and of two, and adds two tables: what an operation costs a thread
 /// that is not alone, and how many times as much as when it is.
 ///
-/// Both compare fifth percentiles: a thread that is kept off its CPU for a moment spoils a batch of two
-/// far more often than a batch of one, and never shortens it.
+/// Both compare fifth percentiles: a thread that is kept off its CPU for a moment spoils a batch of
+/// two far more often than a batch of one, and never shortens it.
 pub fn race_threads(
     case: &str,
     allocators: &[(&'static str, Threads)],

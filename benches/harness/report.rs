@@ -148,8 +148,8 @@ impl Report {
         self.tables.push(table);
     }
 
-    /// Writes `target/bench/QUESTION.csv` and `.svg`; ends the process with a failure where something was asked for
-    /// that there is not.
+    /// Writes `target/bench/QUESTION.csv` and `.svg`; ends the process with a failure where
+    /// something was asked for that there is not.
     pub fn finish(self, options: &Options) {
         self.write();
         if let Some(what) = options.nowhere_found() {

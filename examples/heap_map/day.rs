@@ -59,7 +59,8 @@ impl Random {
     }
 }
 
-/// Two waves of load; one piece in fifty is kept for good, and in the evening all others are given back.
+/// Two waves of load; one piece in fifty is kept for good, and in the evening all others are given
+/// back.
 pub(crate) fn day() -> Day {
     let (pages, heap) = machine::boot(MEMORY_BYTES);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -99,8 +100,8 @@ pub(crate) fn day() -> Day {
     Day { samples, maps }
 }
 
-/// A piece at random: most are objects, a fifth are frames, a few are long. Frames that will go back are asked for
-/// as movable.
+/// A piece at random: most are objects, a fifth are frames, a few are long. Frames that will go
+/// back are asked for as movable.
 fn take(
     pages: &Pages,
     heap: &Heap<'_, Pages>,
@@ -126,7 +127,8 @@ fn give(pages: &Pages, heap: &Heap<'_, Pages>, piece: Piece) {
     match piece {
         Piece::Frames(frame, order) => pages.free(frame, order).expect("an allocated block"),
         Piece::Bytes(block, layout) => {
-            // SAFETY: the heap has handed this block out for this layout, and nobody uses it any more.
+            // SAFETY: the heap has handed this block out for this layout, and nobody uses it any
+            // more.
             unsafe { heap.deallocate(block, layout) }.expect("an allocated block");
         }
     }

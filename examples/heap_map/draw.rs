@@ -74,8 +74,8 @@ pub(crate) fn maps(path: &str, maps: &[(&str, String)]) -> Result<(), Box<dyn Er
     Ok(())
 }
 
-/// Draws what memory was used for in the course of the day, and how much of what was available lay in
-/// blocks too short for 2 MiB, into the file `path`.
+/// Draws what memory was used for in the course of the day, and how much of what was available lay
+/// in blocks too short for 2 MiB, into the file `path`.
 pub(crate) fn over_time(path: &str, day: &Day) -> Result<(), Box<dyn Error>> {
     let hour = |number: usize| 24.0 * number as f64 / SAMPLES as f64;
     let area = SVGBackend::new(path, (900, 460)).into_drawing_area();

@@ -15,7 +15,8 @@ pub(crate) struct Machine {
     len_bytes: usize,
 }
 
-// SAFETY: kmem offsets the pointer and reads and writes through it under its own rules; nothing here does.
+// SAFETY: kmem offsets the pointer and reads and writes through it under its own rules; nothing
+// here does.
 unsafe impl Sync for Machine {}
 
 // SAFETY: both translations are linear and inverse to each other within the memory, which is the
@@ -53,7 +54,8 @@ pub(crate) fn boot(len_bytes: usize) -> (&'static Pages, &'static Heap<'static, 
     let pages: &Pages = Box::leak(Box::new(PageAllocator::new(Machine { memory, len_bytes })));
     let map = [Region::from_len(PhysAddr::new(BASE), len_bytes as u64, RegionKind::Usable)];
     let options = InitOptions { contents: Contents::Zeroed, ..InitOptions::DEFAULT };
-    // SAFETY: the memory was allocated zeroed just now, is never given back, and nobody else has it.
+    // SAFETY: the memory was allocated zeroed just now, is never given back, and nobody else has
+    // it.
     unsafe { pages.init_with(map, options) }.expect("memory to manage");
     (pages, Box::leak(Box::new(Heap::new(pages))))
 }

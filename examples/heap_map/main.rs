@@ -1,5 +1,5 @@
-//! Draws what kmem's memory looks like: heap maps, and occupancy and fragmentation in the course of a day of
-//! rising and falling load.
+//! Draws what kmem's memory looks like: heap maps, and occupancy and fragmentation in the course of
+//! a day of rising and falling load.
 //!
 //! ```sh
 //! cargo run --release --example heap_map    # target/heap_map.svg, target/occupancy.svg

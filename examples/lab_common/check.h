@@ -18,7 +18,8 @@
         }                                                                                 \
     } while (0)
 
-/* The process's virtual size in bytes: field 23 of /proc/self/stat. Reading it allocates nothing. */
+/* The process's virtual size in bytes: field 23 of /proc/self/stat. Reading it
+ * allocates nothing. */
 static long vsz(void)
 {
     char text[1024];

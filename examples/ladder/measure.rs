@@ -1,10 +1,10 @@
 //! One manager under one workload, from nothing: each run is a process of its own.
 //!
-//! The lectures time a program that begins with an empty heap. A second run in the same process would
-//! find the memory of the first, at least in the heaps that belong to the process and not to a
-//! manager. So this program starts itself again for every run; the child prints what it has
-//! measured, and the parent keeps the best time of every slice, so that what else the machine did is
-//! not held against a manager.
+//! The lectures time a program that begins with an empty heap. A second run in the same process
+//! would find the memory of the first, at least in the heaps that belong to the process and not to
+//! a manager. So this program starts itself again for every run; the child prints what it has
+//! measured, and the parent keeps the best time of every slice, so that what else the machine did
+//! is not held against a manager.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -56,7 +56,8 @@ struct Runs {
     cost: Cost,
 }
 
-/// Runs a manager on a workload, with a look at the clock every `slice` calls; nothing if memory ran out.
+/// Runs a manager on a workload, with a look at the clock every `slice` calls; nothing if memory
+/// ran out.
 fn best_of_runs(
     manager: &str,
     workload: usize,

@@ -123,8 +123,8 @@ pub(crate) struct Cost {
     pub ledger: Ledger,
 }
 
-/// Runs `workload` on `manager`, and tells `each` what every `slice` calls took; `None` if memory ran
-/// out.
+/// Runs `workload` on `manager`, and tells `each` what every `slice` calls took; `None` if memory
+/// ran out.
 pub(crate) fn run(
     manager: &mut dyn Manager,
     workload: &Workload,
@@ -151,8 +151,8 @@ pub(crate) fn run(
     Some(())
 }
 
-/// Writes to both ends of a block, as whoever asks for memory does: a manager that never hands out the
-/// same memory twice has its caller wait for new pages.
+/// Writes to both ends of a block, as whoever asks for memory does: a manager that never hands out
+/// the same memory twice has its caller wait for new pages.
 fn touch(at: usize, len: usize) {
     let first: *mut u8 = ptr::with_exposed_provenance_mut(at);
     // SAFETY: the manager has just handed out these `len` bytes, of which there is at least one.

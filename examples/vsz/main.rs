@@ -1,5 +1,5 @@
-//! Virtual and resident size: what mapping a page costs, what touching it costs, and the piece of the
-//! process's memory that the page becomes.
+//! Virtual and resident size: what mapping a page costs, what touching it costs, and the piece of
+//! the process's memory that the page becomes.
 //!
 //! ```sh
 //! cargo run --features mmap --example vsz

@@ -28,8 +28,8 @@ pub(crate) struct Findings {
     pub(crate) steps: [Step; 5],
     /// The page's first address.
     pub(crate) page: usize,
-    /// The lines of /proc/self/maps about the addresses that the page's line has: before there was a
-    /// page, while it is mapped, and when it is unmapped again.
+    /// The lines of /proc/self/maps about the addresses that the page's line has: before there was
+    /// a page, while it is mapped, and when it is unmapped again.
     pub(crate) lines: [(&'static str, Vec<String>); 3],
 }
 

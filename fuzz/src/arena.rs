@@ -26,7 +26,8 @@ const QUANTUM: u64 = 8;
 /// The longest range.
 const LONGEST: u16 = 2048;
 
-/// Records of the arena: too few for the worst input, so that running out of them is met too; and after the pool has grown.
+/// Records of the arena: too few for the worst input, so that running out of them is met too; and
+/// after the pool has grown.
 const RECORDS: [usize; 2] = [200, 240];
 
 struct Model<'m> {
@@ -146,7 +147,8 @@ impl Model<'_> {
     }
 }
 
-/// Makes the calls, under the policy that the first byte says, and in the end gives everything back.
+/// Makes the calls, under the policy that the first byte says, and in the end gives everything
+/// back.
 pub fn run(bytes: &[u8]) {
     let Some((&first, calls)) = bytes.split_first() else { return };
     let config = Config {

@@ -1,5 +1,6 @@
-//! State bytes of a buddy allocator flipped between calls: whatever they say, nothing panics and nothing
-//! outside the span is handed out; and a recount never takes damage for a sound state that it can tell apart.
+//! State bytes of a buddy allocator flipped between calls: whatever they say, nothing panics and
+//! nothing outside the span is handed out; and a recount never takes damage for a sound state that
+//! it can tell apart.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

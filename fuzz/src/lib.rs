@@ -1,8 +1,10 @@
-//! What the fuzzers run: a string of bytes is decoded into calls, which are made and held against a model.
+//! What the fuzzers run: a string of bytes is decoded into calls, which are made and held against a
+//! model.
 //!
-//! A target panics if kmem does what it must not: hands something out twice, loses something, answers a wrong free
-//! otherwise than it should, or contradicts itself in `verify`. Each is one function from bytes, so `tests/corpus.rs`
-//! replays in `cargo test` all that fuzzing has found worth keeping.
+//! A target panics if kmem does what it must not: hands something out twice, loses something,
+//! answers a wrong free otherwise than it should, or contradicts itself in `verify`. Each is one
+//! function from bytes, so `tests/corpus.rs` replays in `cargo test` all that fuzzing has found
+//! worth keeping.
 
 pub mod arena;
 pub mod corruption;

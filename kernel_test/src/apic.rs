@@ -3,7 +3,8 @@
 //! Every CPU reaches its own controller at the same addresses, which lie in the direct map. The
 //! firmware's memory type registers keep them out of the caches.
 //!
-//! Source: *Intel 64 and IA-32 Architectures Software Developer's Manual*, volume 3, chapter "APIC".
+//! Source: *Intel 64 and IA-32 Architectures Software Developer's Manual*, volume 3, chapter
+//! "APIC".
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -83,7 +84,8 @@ fn address(register: usize) -> *mut u32 {
 }
 
 fn read(register: usize) -> u32 {
-    // SAFETY: a register of this CPU's controller, by the contract of `init`. Reading has no effect.
+    // SAFETY: a register of this CPU's controller, by the contract of `init`. Reading has no
+    // effect.
     unsafe { address(register).read_volatile() }
 }
 

@@ -5,9 +5,9 @@
 //! forget the translations that were taken out of the page tables, to pass a barrier, and to note
 //! the number: so one barrier serves all calls that began before it.
 //!
-//! Those who wait serve, too, so calls on several CPUs at once do not wait for each other, even with
-//! interrupts masked. A wait has an end: a CPU that masks interrupts for very long makes the call
-//! answer `false`.
+//! Those who wait serve, too, so calls on several CPUs at once do not wait for each other, even
+//! with interrupts masked. A wait has an end: a CPU that masks interrupts for very long makes the
+//! call answer `false`.
 //!
 //! [`Platform::synchronize`]: kmem::Platform::synchronize
 

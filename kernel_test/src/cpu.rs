@@ -77,7 +77,8 @@ impl Cpu {
         self.is_online.load(Ordering::SeqCst)
     }
 
-    /// Makes the running CPU this one. Called first of all, as a report of a stop says on which CPU it is.
+    /// Makes the running CPU this one. Called first of all, as a report of a stop says on which CPU
+    /// it is.
     pub(crate) fn become_current(&'static self) {
         GsBase::write(VirtAddr::from_ptr(self));
     }
@@ -95,9 +96,9 @@ impl Cpu {
 #[inline(always)]
 pub(crate) fn id() -> CpuId {
     let number: usize;
-    // SAFETY: GS points to this CPU's `Cpu` since `become_current`, which begins with its number. That never
-    // changes, and neither does the CPU that a thread of this kernel runs on. The byte is
-    // extended by zeros.
+    // SAFETY: GS points to this CPU's `Cpu` since `become_current`, which begins with its number.
+    // That never changes, and neither does the CPU that a thread of this kernel runs on. The
+    // byte is extended by zeros.
     unsafe {
         asm!("movzx {:e}, byte ptr gs:[0]", out(reg) number, options(pure, readonly, nostack, preserves_flags));
         hint::assert_unchecked(number <= usize::from(u8::MAX));

@@ -51,9 +51,9 @@ impl Segments {
         let data = table.append(Descriptor::kernel_data_segment());
         let task = table.append(Descriptor::tss_segment(task));
         self.table.call_once(|| table).load();
-        // SAFETY: the selectors are those of the table just loaded, which is never changed: a 64-bit
-        // code segment that spans everything, a data segment, and a TSS that lives for ever. The
-        // TSS is not busy, as this is called once.
+        // SAFETY: the selectors are those of the table just loaded, which is never changed: a
+        // 64-bit code segment that spans everything, a data segment, and a TSS that lives
+        // for ever. The TSS is not busy, as this is called once.
         unsafe {
             CS::set_reg(code);
             SS::set_reg(data);

@@ -102,8 +102,8 @@ macro_rules! stub {
 
 static IDT: Once<InterruptDescriptorTable> = Once::new();
 
-/// Sets up the handlers of all exceptions and interrupts, the same ones on each CPU. Called once on each,
-/// after its segments are loaded.
+/// Sets up the handlers of all exceptions and interrupts, the same ones on each CPU. Called once on
+/// each, after its segments are loaded.
 pub(crate) fn init() {
     let idt = IDT.call_once(|| {
         let mut idt = InterruptDescriptorTable::new();

@@ -2,8 +2,8 @@
 //!
 //! The boot loader enters long mode, maps all physical memory and calls [`kernel`]. The kernel sets
 //! up serial output, exceptions and a timer, gives the memory that the boot loader reports to
-//! kmem, starts all other CPUs, and then runs the test that the host names (file `opt/kmem/test` of QEMU's configuration
-//! device), or, if it names none, the [`demo`].
+//! kmem, starts all other CPUs, and then runs the test that the host names (file `opt/kmem/test` of
+//! QEMU's configuration device), or, if it names none, the [`demo`].
 //!
 //! | module | what it does |
 //! | --- | --- |

@@ -62,8 +62,8 @@ pub(crate) fn map(boot: &'static BootInfo) {
     unsafe { platform::init(boot.physical_memory_offset, end.start().as_u64()) };
 }
 
-/// Gives kmem the memory that the boot loader says is usable. Called once, when the CPUs are known, as
-/// kmem keeps something for each.
+/// Gives kmem the memory that the boot loader says is usable. Called once, when the CPUs are known,
+/// as kmem keeps something for each.
 pub(crate) fn init(boot: &'static BootInfo) {
     // SAFETY: the boot loader calls usable what it leaves to the kernel, and the kernel uses none
     // of it but through kmem. All of it lies in the direct map.

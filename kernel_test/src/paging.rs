@@ -47,8 +47,8 @@ unsafe fn with_tables<R>(work: impl FnOnce(&mut OffsetPageTable<'_>) -> R) -> R 
     work(&mut unsafe { OffsetPageTable::new(&mut *table, base) })
 }
 
-/// A new stack for the CPU `number`, which it has for ever: the address behind it. Below it lies a page
-/// that is not mapped. Called on the CPU that boots, once for each other.
+/// A new stack for the CPU `number`, which it has for ever: the address behind it. Below it lies a
+/// page that is not mapped. Called on the CPU that boots, once for each other.
 pub(crate) fn map_stack(number: usize) -> Result<VirtAddr, MapToError<Size4KiB>> {
     let guard = Page::containing_address(STACKS) + (number * (STACK_FRAMES + 1)) as u64;
     // SAFETY: only this CPU changes tables; these pages are not mapped yet, or there is an error.

@@ -1,7 +1,8 @@
 //! Looking at an address that may not be mapped.
 //!
-//! Each function here is one instruction that may fault, and a return. When it faults, the page fault's handler
-//! goes on at [`faulted`], which returns to the same caller. Kernels copy from user space like that.
+//! Each function here is one instruction that may fault, and a return. When it faults, the page
+//! fault's handler goes on at [`faulted`], which returns to the same caller. Kernels copy from user
+//! space like that.
 
 use core::arch::naked_asm;
 

@@ -1,7 +1,8 @@
 //! Process ids: an arena of small integers.
 //!
-//! Next fit goes on behind the id handed out last, and only at the end begins anew. So an id that was given back is
-//! the last to be handed out again, and who still has it finds nobody rather than a stranger.
+//! Next fit goes on behind the id handed out last, and only at the end begins anew. So an id that
+//! was given back is the last to be handed out again, and who still has it finds nobody rather than
+//! a stranger.
 
 use core::num::NonZeroU32;
 

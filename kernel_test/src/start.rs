@@ -1,8 +1,9 @@
 //! Finding and starting the other CPUs.
 //!
 //! A CPU that is started begins in real mode, at a page below 1 MiB. The page is one of the boot
-//! loader, which nobody needs any more and which is mapped at its own address. The trampoline copied there takes it straight to long mode, with the page tables and control registers of the CPU that
-//! boots, and to [`enter`], on a stack of its own. CPUs are started one after the other.
+//! loader, which nobody needs any more and which is mapped at its own address. The trampoline
+//! copied there takes it straight to long mode, with the page tables and control registers of the
+//! CPU that boots, and to [`enter`], on a stack of its own. CPUs are started one after the other.
 
 use alloc::boxed::Box;
 use core::arch::global_asm;
@@ -45,8 +46,8 @@ struct Parameters {
     entry: u64,
 }
 
-// It runs at the start of a segment, so its addresses are offsets from its first byte; those of `table` and
-// `long_mode` are completed when it is copied.
+// It runs at the start of a segment, so its addresses are offsets from its first byte; those of
+// `table` and `long_mode` are completed when it is copied.
 global_asm!(
     ".pushsection .rodata.trampoline, \"a\"",
     ".balign 8",
@@ -119,8 +120,8 @@ struct Starter {
 
 /// Finds out which CPUs there are. Called once, before kmem is given memory.
 pub(crate) fn find() {
-    // SAFETY: nobody writes to memory that kmem has not been given, but this CPU to its stack and to
-    // the kernel's own data, which are no tables.
+    // SAFETY: nobody writes to memory that kmem has not been given, but this CPU to its stack and
+    // to the kernel's own data, which are no tables.
     let memory = |start, len_bytes| unsafe { platform::physical_bytes(start, len_bytes) };
     match acpi::processors(&memory) {
         Ok(processors) => {
@@ -183,8 +184,8 @@ fn copy_trampoline(page: PhysAddr) -> *mut Parameters {
     let copy = Pc.phys_to_virt(page);
     let parameters = copy.wrapping_add(parameters_at).cast::<Parameters>();
     let low_half = |value: u64| u32::try_from(value).expect("below 4 GiB");
-    // SAFETY: the page is this module's and so long; the parameters lie in it, aligned, as `len_bytes`
-    // counts them and the page and the trampoline are aligned.
+    // SAFETY: the page is this module's and so long; the parameters lie in it, aligned, as
+    // `len_bytes` counts them and the page and the trampoline are aligned.
     unsafe {
         copy.copy_from_nonoverlapping(start, len_bytes);
         (*parameters).table += low_half(page.as_u64());

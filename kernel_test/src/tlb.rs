@@ -1,9 +1,9 @@
 //! Making every CPU forget translations that are no longer in the page tables.
 //!
-//! A CPU remembers translations (in its TLB) and does not notice when a table changes. So changes are counted; who has made one
-//! calls every CPU to the [`barrier`], and no CPU passes it before it has forgotten what it
-//! remembered when the count was lower. A translation that is added needs none of this: a CPU never remembers that an
-//! address was not mapped.
+//! A CPU remembers translations (in its TLB) and does not notice when a table changes. So changes
+//! are counted; who has made one calls every CPU to the [`barrier`], and no CPU passes it before it
+//! has forgotten what it remembered when the count was lower. A translation that is added needs
+//! none of this: a CPU never remembers that an address was not mapped.
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -28,8 +28,8 @@ pub(crate) fn catch_up() {
     let caught_up = &cpu::current().translations;
     if caught_up.load(SeqCst) < changes {
         tlb::flush_all();
-        // Behind the flush, as a handler that interrupts this here may trust it. The largest, as that
-        // handler may have caught up with a later change.
+        // Behind the flush, as a handler that interrupts this here may trust it. The largest, as
+        // that handler may have caught up with a later change.
         caught_up.fetch_max(changes, SeqCst);
     }
 }

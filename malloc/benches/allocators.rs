@@ -1,18 +1,22 @@
-//! kmem's malloc beside the C library's and five others, on the workloads of `workloads.c`, in one run.
+//! kmem's malloc beside the C library's and five others, on the workloads of `workloads.c`, in one
+//! run.
 //!
 //! ```text
-//! cargo bench -p kmem-malloc                         all workloads, all allocators, 3 rounds: about two minutes
+//! cargo bench -p kmem-malloc                         all workloads, all allocators, 3 rounds
 //! cargo bench -p kmem-malloc -- --quick              a quarter of each workload, once
 //! cargo bench -p kmem-malloc -- --rounds 9 ints pipe
 //! cargo bench -p kmem-malloc -- --only glibc,kmem
 //! ```
 //!
-//! Rounds are interleaved: every allocator runs a workload before any runs it again, so that what else the machine does hits all
-//! alike. A cell is the median over the rounds, with its ratio to the C library's. CPU is user and system time together. The last table
-//! is the fastest of many rounds of 100 to 100,000 ints, measured inside the program.
+//! Rounds are interleaved: every allocator runs a workload before any runs it again, so that what
+//! else the machine does hits all alike. A cell is the median over the rounds, with its ratio to
+//! the C library's. CPU is user and system time together. The last table is the fastest of many
+//! rounds of 100 to 100,000 ints, measured inside the program.
 //!
-//! Allocators that are not installed are named and left out, and those that are not asked for are not built; snmalloc, rpmalloc and ferroc are built from the registry, in workspaces of
-//! their own, ferroc by a compiler of its own: `rustup` installs it (`peers/ferroc/rust-toolchain.toml`).
+//! Allocators that are not installed are named and left out, and those that are not asked for are
+//! not built; snmalloc, rpmalloc and ferroc are built from the registry, in workspaces of
+//! their own, ferroc by a compiler of its own: `rustup` installs it
+//! (`peers/ferroc/rust-toolchain.toml`).
 
 use std::collections::BTreeMap;
 use std::env;

@@ -1,14 +1,16 @@
 /*
- * Programs that do little else than allocate, one for each class of behaviour that papers on allocators tell apart.
+ * Programs that do little else than allocate, one for each class of behaviour that papers on
+ * allocators tell apart.
  *
  *     workloads NAME [PERCENT]
  *     workloads talk
  *
- * Each is deterministic up to the interleaving of its threads. At its end it prints its peak of resident memory in KiB:
- * what the system counts for this image alone, not for the process that started it. PERCENT is how much of it is done.
+ * Each is deterministic up to the interleaving of its threads. At its end it prints its peak of
+ * resident memory in KiB: what the system counts for this image alone, not for the process that
+ * started it. PERCENT is how much of it is done.
  *
- * `talk` prints the nanoseconds that 100, 1,000, 10,000 and 100,000 ints take, allocated and freed again: the published test of a
- * talk's memory manager.
+ * `talk` prints the nanoseconds that 100, 1,000, 10,000 and 100,000 ints take, allocated and freed
+ * again: the published test of a talk's memory manager.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -72,7 +74,8 @@ static double cpu_nanoseconds(void)
     return now.tv_sec * 1e9 + now.tv_nsec;
 }
 
-/* The fastest of many rounds: what else the machine does only ever adds. A round is long enough for the clock. */
+/* The fastest of many rounds: what else the machine does only ever adds. A round is long enough for
+ * the clock. */
 static void talk(void)
 {
     for (long n = 100; n <= 100000; n *= 10) {
@@ -165,7 +168,8 @@ static void run_tail(long scale)
     free(live);
 }
 
-/* A server: each thread replaces random blocks of its own array and then hands the array to its successor. */
+/* A server: each thread replaces random blocks of its own array and then hands the array to its
+ * successor. */
 struct shift {
     _Alignas(128) /* no two threads write to one cache line */
     char **blocks;
@@ -316,7 +320,8 @@ static void run_threads(long scale)
     }
 }
 
-/* Small objects written to by several threads at once: an allocator that puts two threads' on one line pays. */
+/* Small objects written to by several threads at once: an allocator that puts two threads' on one
+ * line pays. */
 static void *scratch(void *argument)
 {
     char *given = argument;

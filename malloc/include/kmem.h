@@ -1,8 +1,8 @@
 /*
  * kmem.h: what kmem's malloc offers beyond the C standards.
  *
- * The standard functions are declared where they always are, in <stdlib.h> and <malloc.h>. Programs that use
- * the ones below link with libkmem_malloc.so or libkmem_malloc.a.
+ * The standard functions are declared where they always are, in <stdlib.h> and <malloc.h>. Programs
+ * that use the ones below link with libkmem_malloc.so or libkmem_malloc.a.
  */
 #ifndef KMEM_H
 #define KMEM_H
@@ -15,8 +15,9 @@ extern "C" {
 #endif
 
 /*
- * Gives the allocated block at `block` a name, which print_memory and the leak report show. The name is
- * copied (64 bytes of it at most) and stays with the block through realloc until it is freed. Returns `block`.
+ * Gives the allocated block at `block` a name, which print_memory and the leak report show. The
+ * name is copied (64 bytes of it at most) and stays with the block through realloc until it is
+ * freed. Returns `block`.
  */
 void *malloc_name(void *block, const char *name);
 
@@ -24,16 +25,18 @@ void *malloc_name(void *block, const char *name);
 void *malloc_named(size_t size, const char *name);
 
 /*
- * Prints every live block to `file`, the lowest address first, in one line each, and how many there are:
+ * Prints every live block to `file`, the lowest address first, in one line each, and how many there
+ * are:
  *
  *     address                 bytes        class    thread  name
  *     0x7f2a9c001040             32           32      4711  "node"
  *     0x7f2a9c002000            512          512         -  -
  *     2 blocks, 544 bytes
  *
- * `bytes` is what was asked for where blocks are tracked (KMEM_TRACK=1, or any option that observes calls),
- * otherwise the usable size; `class` is the length of the block that serves it. What is not known is shown as `-`.
- * Under an arena engine (KMEM_ENGINE) its spans follow, with what is available in each:
+ * `bytes` is what was asked for where blocks are tracked (KMEM_TRACK=1, or any option that observes
+ * calls), otherwise the usable size; `class` is the length of the block that serves it. What is not
+ * known is shown as `-`. Under an arena engine (KMEM_ENGINE) its spans follow, with what is
+ * available in each:
  *
  *     span 0x7f2a9c000000
  *       0x7f2a9c001060-0x7f2a9c040000       258976 available
@@ -41,8 +44,8 @@ void *malloc_named(size_t size, const char *name);
 void print_memory(FILE *file);
 
 /*
- * Recounts the allocator's books. Returns 0 if they agree, otherwise 1 after one line on standard error. Other
- * threads may go on, but what they allocate meanwhile can make books disagree.
+ * Recounts the allocator's books. Returns 0 if they agree, otherwise 1 after one line on standard
+ * error. Other threads may go on, but what they allocate meanwhile can make books disagree.
  */
 int kmem_verify(void);
 

@@ -1,4 +1,5 @@
-//! The C library's allocation functions over an allocator's own, which the including crate names in `peer`.
+//! The C library's allocation functions over an allocator's own, which the including crate names in
+//! `peer`.
 
 use crate::peer;
 use core::ffi::{c_int, c_void};

@@ -1,6 +1,7 @@
 //! What is known of blocks beyond what the heap knows: the size asked for, the thread, the name.
 //!
-//! Where calls are observed from the program's start on, every block is here. Otherwise only those with names are.
+//! Where calls are observed from the program's start on, every block is here. Otherwise only those
+//! with names are.
 
 use crate::lock::{Lock, OWNERS};
 use crate::mapped::Mapped;
@@ -44,7 +45,8 @@ pub(crate) struct Books {
     pub(crate) names: Names,
     /// Blocks on their way back to the engine: a second free finds them here.
     held: Table<Held>,
-    /// The quarantine, all of it held, in order of time, from `first` on; what lies before has left it.
+    /// The quarantine, all of it held, in order of time, from `first` on; what lies before has
+    /// left it.
     queue: Mapped<Held>,
     first: usize,
     held_bytes: usize,
@@ -77,7 +79,8 @@ pub(crate) static BOOKS: Lock<Books> = unsafe {
 };
 
 impl Books {
-    /// Sets so many bytes aside for a new block that takes the place of one of `replaced` bytes; `false` if the limit leaves no room for them.
+    /// Sets so many bytes aside for a new block that takes the place of one of `replaced` bytes;
+    /// `false` if the limit leaves no room for them.
     pub(crate) fn set_aside(&mut self, bytes: usize, replaced: usize, limit_bytes: usize) -> bool {
         let taken_bytes = (self.live_bytes + self.aside_bytes).checked_add(bytes);
         let has_room =
@@ -116,7 +119,8 @@ impl Books {
         Some(block)
     }
 
-    /// As [`leave`](Self::leave), and holds the block until it goes back to the engine; `Err` if it is held already.
+    /// As [`leave`](Self::leave), and holds the block until it goes back to the engine; `Err` if it
+    /// is held already.
     pub(crate) fn begin_free(
         &mut self,
         address: usize,
@@ -173,7 +177,8 @@ impl Books {
         self.held.get(address).is_some()
     }
 
-    /// The block that has been in quarantine longest, if more than `limit_bytes` are; it leaves, and is still held.
+    /// The block that has been in quarantine longest, if more than `limit_bytes` are; it leaves,
+    /// and is still held.
     pub(crate) fn let_go(&mut self, limit_bytes: usize) -> Option<(usize, usize)> {
         if self.held_bytes <= limit_bytes {
             return None;

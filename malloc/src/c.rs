@@ -10,7 +10,8 @@
 //! | `posix_memalign` with one that is no power of two or below a pointer's size | `EINVAL`; pointer and `errno` untouched |
 //! | `free(NULL)` | nothing; `free` never changes `errno` |
 //!
-//! Blocks of up to 8 bytes are aligned to 8 bytes, others to 16 at least: so much as any object that fits can need.
+//! Blocks of up to 8 bytes are aligned to 8 bytes, others to 16 at least: so much as any object
+//! that fits can need.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 
@@ -21,7 +22,8 @@ use crate::{errno, serve};
 /// A page of the machine, for `valloc` and `pvalloc`.
 const PAGE_BYTES: usize = 4096;
 
-// The two functions that programs call most begin at cache lines, whatever else changes: how long they take would depend on it.
+// The two functions that programs call most begin at cache lines, whatever else changes: how long
+// they take would depend on it.
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
     ".pushsection .text.kmem_malloc,\"ax\",@progbits",

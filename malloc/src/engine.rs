@@ -1,4 +1,5 @@
-//! What meets requests: kmem's heap over `mmap`, or an arena where one was chosen, and a reserve for signal handlers.
+//! What meets requests: kmem's heap over `mmap`, or an arena where one was chosen, and a reserve
+//! for signal handlers.
 
 use core::alloc::Layout;
 use core::fmt;
@@ -125,7 +126,8 @@ pub(crate) fn allocate_hit(bytes: usize) -> Option<NonNull<u8>> {
     KMEM.allocate_hit(bytes)
 }
 
-/// Frees a block to what this thread has at hand; `false`, and nothing has changed, if that cannot be.
+/// Frees a block to what this thread has at hand; `false`, and nothing has changed, if that cannot
+/// be.
 ///
 /// # Safety
 ///
@@ -136,7 +138,8 @@ pub(crate) unsafe fn free_hit(block: *mut u8) -> bool {
     unsafe { KMEM.deallocate_hit(block) }
 }
 
-/// As [`allocate_hit`], with a second look at what this thread has: to be tried when that has failed.
+/// As [`allocate_hit`], with a second look at what this thread has: to be tried when that has
+/// failed.
 #[inline]
 pub(crate) fn allocate_second_hit(bytes: usize) -> Option<NonNull<u8>> {
     KMEM.allocate_second_hit(bytes)
@@ -201,10 +204,12 @@ fn violation(block: NonNull<u8>) -> impl Fn(HeapFreeError) -> Violation<'static>
     move |error| error.violation(block.addr().get())
 }
 
-/// The block that came of one that was to have another size; `None`, and nothing has changed, if there is no memory.
+/// The block that came of one that was to have another size; `None`, and nothing has changed, if
+/// there is no memory.
 pub(crate) type Moved = Result<Option<NonNull<u8>>, Violation<'static>>;
 
-/// Gives a block another size, perhaps elsewhere; `None`, and nothing has changed, if there is no memory.
+/// Gives a block another size, perhaps elsewhere; `None`, and nothing has changed, if there is no
+/// memory.
 ///
 /// # Safety
 ///
@@ -217,7 +222,8 @@ pub(crate) unsafe fn reallocate(old: NonNull<u8>, request: Request) -> Moved {
             return Ok(Some(old));
         }
         if let Some(new) = allocate_hit(request.bytes) {
-            // SAFETY: both blocks have so many bytes and are different ones; the old one is the caller's.
+            // SAFETY: both blocks have so many bytes and are different ones; the old one is the
+            // caller's.
             unsafe {
                 new.copy_from_nonoverlapping(old, usable.min(request.bytes));
                 if !free_hit(old.as_ptr()) {
@@ -293,7 +299,8 @@ unsafe fn move_to_new(old: NonNull<u8>, request: Request) -> Moved {
     Ok(Some(new))
 }
 
-/// As [`reallocate`], for a signal handler: what is to be known of the old block cannot be had, and the new one is not to be known.
+/// As [`reallocate`], for a signal handler: what is to be known of the old block cannot be had, and
+/// the new one is not to be known.
 ///
 /// # Safety
 ///

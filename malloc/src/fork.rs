@@ -1,9 +1,9 @@
-//! `fork`: the child has the memory of all threads but only one of them, so every lock is held by that one while the
-//! process is copied.
+//! `fork`: the child has the memory of all threads but only one of them, so every lock is held by
+//! that one while the process is copied.
 //!
-//! The first is that of the C library's list of streams, which `fork` itself takes after this. Who holds it, or one of a stream's, may
-//! allocate, and must not be kept from that before it is done. Signal handlers wait meanwhile: they would find the locks held by their own
-//! thread.
+//! The first is that of the C library's list of streams, which `fork` itself takes after this. Who
+//! holds it, or one of a stream's, may allocate, and must not be kept from that before it is done.
+//! Signal handlers wait meanwhile: they would find the locks held by their own thread.
 
 use core::cell::Cell;
 
@@ -41,8 +41,8 @@ mod streams {
     pub(super) fn reset() {}
 }
 
-/// Registered with the first allocation, so that these run last before a fork and first after it: handlers of
-/// others may allocate.
+/// Registered with the first allocation, so that these run last before a fork and first after it:
+/// handlers of others may allocate.
 pub(crate) fn install() {
     engine::leave_forks_to_caller();
     // SAFETY: the handlers stay as long as the library.
@@ -52,7 +52,8 @@ pub(crate) fn install() {
 /// The signals that the thread that forks had blocked.
 struct Blocked(Cell<Option<Mask>>);
 
-// SAFETY: only the thread that forks uses it, and forks come one at a time: the C library sees to it.
+// SAFETY: only the thread that forks uses it, and forks come one at a time: the C library sees to
+// it.
 unsafe impl Sync for Blocked {}
 
 static BLOCKED: Blocked = Blocked(Cell::new(None));
@@ -69,7 +70,8 @@ unsafe extern "C" fn prepare() {
     // What has gathered is written once, not by both processes.
     log::flush();
     streams::lock();
-    // A thread that holds a lock may be stopped by a signal until this thread has got it, too: collectors of garbage do so.
+    // A thread that holds a lock may be stopped by a signal until this thread has got it, too:
+    // collectors of garbage do so.
     loop {
         let mask = Mask::block_all();
         if OWNERS.try_take_for_fork() {

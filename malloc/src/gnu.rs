@@ -1,7 +1,9 @@
-//! Names under which the GNU C library has the same functions once more, for programs that replace `malloc` themselves and call what was
-//! there before, and `mallinfo`, which `mallinfo2` has replaced.
+//! Names under which the GNU C library has the same functions once more, for programs that replace
+//! `malloc` themselves and call what was there before, and `mallinfo`, which `mallinfo2` has
+//! replaced.
 //!
-//! Nothing here calls an exported function: in such a program that is the program's own, which would call these again.
+//! Nothing here calls an exported function: in such a program that is the program's own, which
+//! would call these again.
 
 use core::ffi::{c_int, c_void};
 
@@ -74,7 +76,8 @@ pub unsafe extern "C" fn __posix_memalign(
     unsafe { c::put_aligned(block, alignment, size) }
 }
 
-/// The GNU C library's `struct mallinfo`: [`Info`](crate::Info), with what is too large for an `int` cut to the largest one.
+/// The GNU C library's `struct mallinfo`: [`Info`](crate::Info), with what is too large for an
+/// `int` cut to the largest one.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ShortInfo([c_int; 10]);

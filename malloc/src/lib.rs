@@ -1,19 +1,25 @@
 //! kmem as the C library's `malloc`.
 //!
-//! Preloaded (`LD_PRELOAD=libkmem_malloc.so program`) or linked, this library serves all of a program's memory from the
-//! very buddy, page, slab and heap code that runs in the kernel; threads are its CPUs. Read:
+//! Preloaded (`LD_PRELOAD=libkmem_malloc.so program`) or linked, this library serves all of a
+//! program's memory from the very buddy, page, slab and heap code that runs in the kernel; threads
+//! are its CPUs. Read:
 //!
 //! 1. [`c`]: the functions, and their edge cases as a table; [`gnu`]: further names of theirs;
 //! 2. `serve`: what a call does; `observed`: the same where calls are observed;
-//! 3. `engine`: what meets requests; `arenas`: the engines with a fit policy; `reserve`: for signal handlers; `fork`;
-//! 4. `mode`, `options`: what the environment can ask for; `blocks`, `names`, `log`, `report`, `stop`: how it is done;
-//! 5. `text`, `errno`, `lock`, `signals`, `mapped`, `table`: the little that an allocator needs without allocating.
+//! 3. `engine`: what meets requests; `arenas`: the engines with a fit policy; `reserve`: for signal
+//!    handlers; `fork`;
+//! 4. `mode`, `options`: what the environment can ask for; `blocks`, `names`, `log`, `report`,
+//!    `stop`: how it is done;
+//! 5. `text`, `errno`, `lock`, `signals`, `mapped`, `table`: the little that an allocator needs
+//!    without allocating.
 //!
 //! # Invariants
 //!
-//! 1. Nothing here allocates through itself, uses Rust's standard streams or environment, or depends on anything that
-//!    runs before `main`: the dynamic loader calls `malloc` before any of it.
-//! 2. Where nothing was asked for, a hit asks nothing, and any other call looks at one byte before it goes to the heap.
+//! 1. Nothing here allocates through itself, uses Rust's standard streams or environment, or
+//!    depends on anything that runs before `main`: the dynamic loader calls `malloc` before any of
+//!    it.
+//! 2. Where nothing was asked for, a hit asks nothing, and any other call looks at one byte before
+//!    it goes to the heap.
 //! 3. Nothing unwinds into C: Rust stops a panic at an `extern "C"` function.
 
 // Where a panic ends the program anyway, Rust's `std` is left out: it would be most of the library.

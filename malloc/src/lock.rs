@@ -1,7 +1,7 @@
 //! A lock that knows its owner: what an allocator's own books need.
 //!
-//! A thread that holds the lock and asks for it again (a signal handler on top of it, or the C library
-//! calling `malloc` from within a call of ours) is told so instead of waiting for itself.
+//! A thread that holds the lock and asks for it again (a signal handler on top of it, or the C
+//! library calling `malloc` from within a call of ours) is told so instead of waiting for itself.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{
@@ -16,12 +16,13 @@ use kmem::host::HostPlatform;
 pub(crate) struct Owner {
     /// The thread; 0 for none.
     thread: AtomicUsize,
-    /// Whether the fork that is going on took the lock: a signal handler that forks on top of its holder does not. Forks come one at a
-    /// time, the C library sees to it.
+    /// Whether the fork that is going on took the lock: a signal handler that forks on top of its
+    /// holder does not. Forks come one at a time, the C library sees to it.
     is_forks: AtomicBool,
 }
 
-/// The owners of all locks, side by side: a fork writes to each of them, in both processes, and what is written to is copied by the page.
+/// The owners of all locks, side by side: a fork writes to each of them, in both processes, and
+/// what is written to is copied by the page.
 pub(crate) struct Owners {
     pub(crate) books: Owner,
     pub(crate) log: Owner,
@@ -37,7 +38,8 @@ impl Owners {
         [&self.books, &self.log, &self.arena]
     }
 
-    /// Takes all locks that this thread does not hold, before a fork; `false`, and nothing has changed, if another thread holds one.
+    /// Takes all locks that this thread does not hold, before a fork; `false`, and nothing has
+    /// changed, if another thread holds one.
     pub(crate) fn try_take_for_fork(&self) -> bool {
         let is_taken = self.all().iter().all(|owner| {
             let is_forks = owner.try_acquire();
@@ -50,7 +52,8 @@ impl Owners {
         is_taken
     }
 
-    /// Gives back what [`try_take_for_fork`](Self::try_take_for_fork) took: after the fork, in both processes.
+    /// Gives back what [`try_take_for_fork`](Self::try_take_for_fork) took: after the fork, in both
+    /// processes.
     pub(crate) fn give_after_fork(&self) {
         for owner in self.all().iter().rev() {
             if owner.is_forks.swap(false, Relaxed) {
@@ -104,8 +107,9 @@ pub(crate) struct Lock<T> {
     content: UnsafeCell<T>,
 }
 
-// SAFETY: the content is reached only by the thread named by `owner`, which is this lock's alone and changes from 0 to a thread by one
-// compare-and-exchange: sharing the lock hands `T` from thread to thread.
+// SAFETY: the content is reached only by the thread named by `owner`, which is this lock's alone
+// and changes from 0 to a thread by one compare-and-exchange: sharing the lock hands `T` from
+// thread to thread.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {

@@ -1,13 +1,14 @@
-//! A line for every block that is allocated or freed, gathered in a buffer and written when that is full, when the program ends and when it is
-//! stopped: a system call in a few hundred lines.
+//! A line for every block that is allocated or freed, gathered in a buffer and written when that is
+//! full, when the program ends and when it is stopped: a system call in a few hundred lines.
 //!
 //! ```text
 //! malloc 24 0x7f3a5c001040 4711
 //! free 24 0x7f3a5c001040 4711
 //! ```
 //!
-//! The call, the bytes asked for, the address, and the thread as the system numbers it. A block is logged as freed before another thread can
-//! have its address: `realloc` writes that its old block is freed, and then what came of it.
+//! The call, the bytes asked for, the address, and the thread as the system numbers it. A block is
+//! logged as freed before another thread can have its address: `realloc` writes that its old block
+//! is freed, and then what came of it.
 
 use core::ffi::CStr;
 use core::fmt;
@@ -19,8 +20,8 @@ const BUFFER_BYTES: usize = 32 << 10;
 
 struct Log {
     file: Option<Descriptor>,
-    /// Apart from the rest, which does not begin as zero: so it takes no room in the library's file, nor in the memory of programs
-    /// without a log.
+    /// Apart from the rest, which does not begin as zero: so it takes no room in the library's
+    /// file, nor in the memory of programs without a log.
     buffer: &'static mut Text<BUFFER_BYTES>,
 }
 
@@ -76,7 +77,8 @@ pub(crate) fn forget() {
     LOG.with(|log| log.buffer.clear());
 }
 
-/// Writes what has gathered. Inlined because every fork begins with it, and the rest of this module few programs run (`rare.ld`).
+/// Writes what has gathered. Inlined because every fork begins with it, and the rest of this module
+/// few programs run (`rare.ld`).
 #[inline(always)]
 pub(crate) fn flush() {
     LOG.with(|log| {

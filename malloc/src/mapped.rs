@@ -1,4 +1,5 @@
-//! Growing arrays in memory mapped for them alone: the books of an allocator cannot live in what they are about.
+//! Growing arrays in memory mapped for them alone: the books of an allocator cannot live in what
+//! they are about.
 
 use core::ptr::{self, NonNull};
 use core::slice;
@@ -62,7 +63,8 @@ impl<T: Copy> Mapped<T> {
         values.iter().all(|&value| self.push(value))
     }
 
-    /// Makes it `len` elements of zero bytes; `false`, and nothing has changed, if there is no memory for them.
+    /// Makes it `len` elements of zero bytes; `false`, and nothing has changed, if there is no
+    /// memory for them.
     ///
     /// # Safety
     ///
@@ -96,7 +98,8 @@ impl<T: Copy> Mapped<T> {
 
     fn release(&mut self) {
         if self.capacity > 0 {
-            // SAFETY: `map` made this mapping with so many bytes, and nothing refers to it any more.
+            // SAFETY: `map` made this mapping with so many bytes, and nothing refers to it any
+            // more.
             unsafe { libc::munmap(self.start.as_ptr().cast(), self.capacity * size_of::<T>()) };
         }
         self.capacity = 0;

@@ -1,6 +1,7 @@
 //! Whether calls go straight to the heap, or past the observers that the environment has asked for.
 //!
-//! One byte says so. `malloc` and `free` do not even look at it when they are hits: where it is not `PLAIN` hits are held back.
+//! One byte says so. `malloc` and `free` do not even look at it when they are hits: where it is not
+//! `PLAIN` hits are held back.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{
@@ -32,7 +33,8 @@ static OPTIONS: Settled = Settled(UnsafeCell::new(Options::DEFAULT));
 
 struct Settled(UnsafeCell<Options>);
 
-// SAFETY: written only by the one thread that moved `MODE` to `READING`, before it moves on; read only after that.
+// SAFETY: written only by the one thread that moved `MODE` to `READING`, before it moves on; read
+// only after that.
 unsafe impl Sync for Settled {}
 
 /// How a call is to be served.
@@ -116,8 +118,8 @@ fn settle() -> Mode {
     mode()
 }
 
-/// Runs before `main`, which may clear the environment. But for the log, which is opened here, what the options ask for is done at the first
-/// call: it may take memory.
+/// Runs before `main`, which may clear the environment. But for the log, which is opened here, what
+/// the options ask for is done at the first call: it may take memory.
 extern "C" fn at_start() {
     if MODE.compare_exchange(UNREAD, READING, Acquire, Relaxed).is_err() {
         return;

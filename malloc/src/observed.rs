@@ -1,6 +1,7 @@
 //! Calls that are observed: held against the books, filled, guarded, kept back and logged.
 //!
-//! A signal handler that interrupted what keeps the books is served from the reserve, and what it frees is freed later (`serve`).
+//! A signal handler that interrupted what keeps the books is served from the reserve, and what it
+//! frees is freed later (`serve`).
 
 use core::num::NonZero;
 use core::ptr::NonNull;
@@ -94,8 +95,8 @@ pub(crate) unsafe fn free(options: &Options, call: &'static str, block: NonNull<
         None => None,
     };
     let Some(Block { bytes, .. }) = known else {
-        // From before the environment was read, or noted as freed when it could not be, or wrong: the engine knows.
-        // SAFETY: the caller's promise.
+        // From before the environment was read, or noted as freed when it could not be, or wrong:
+        // the engine knows. SAFETY: the caller's promise.
         return unsafe { free_to_engine(block) };
     };
     note(options, call, bytes, address);
@@ -154,12 +155,13 @@ fn empty_quarantine(limit_bytes: usize) {
     }
 }
 
-/// Looks at the red zones of all live blocks and at all blocks in quarantine, and reports what was written to; how many.
+/// Looks at the red zones of all live blocks and at all blocks in quarantine, and reports what was
+/// written to; how many.
 pub(crate) fn check_all() -> usize {
     let Mode::Observed(options) = mode::mode() else { return 0 };
     let checked = BOOKS.with(|books| {
-        // SAFETY: blocks in the books are allocated, with a red zone behind their bytes; those in quarantine are nobody's. They stay
-        // while the books are held.
+        // SAFETY: blocks in the books are allocated, with a red zone behind their bytes; those in
+        // quarantine are nobody's. They stay while the books are held.
         let zones =
             books.blocks.iter().filter(|_| options.red_zones.is_yes()).map(|block| unsafe {
                 block_at(block.address).map_or(Ok(()), |start| check_red_zone(start, block.bytes))
@@ -260,7 +262,8 @@ pub(crate) unsafe fn reallocate(
     Ok(new)
 }
 
-/// A block that has just left the books, where nothing is done to it but noting: it lies where it would lie otherwise.
+/// A block that has just left the books, where nothing is done to it but noting: it lies where it
+/// would lie otherwise.
 ///
 /// # Safety
 ///

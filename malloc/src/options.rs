@@ -1,7 +1,8 @@
 //! What the environment asks for.
 //!
-//! The variables are read once, by hand, from the process's own list: the first allocation comes before the C
-//! library's and Rust's start-up code has run. A value that cannot be understood gets one line and the default.
+//! The variables are read once, by hand, from the process's own list: the first allocation comes
+//! before the C library's and Rust's start-up code has run. A value that cannot be understood gets
+//! one line and the default.
 
 use core::ffi::CStr;
 use core::time::Duration;
@@ -97,7 +98,8 @@ impl Options {
     }
 }
 
-/// A variable: its name, what it takes, what it does, and how its value changes the options; `None` if it cannot.
+/// A variable: its name, what it takes, what it does, and how its value changes the options; `None`
+/// if it cannot.
 struct Variable {
     name: &'static str,
     takes: &'static str,
@@ -293,8 +295,8 @@ pub(crate) fn read() -> Option<Options> {
         if text.is_null() {
             break;
         }
-        // SAFETY: entries are strings that live as long as the process unless it changes its environment,
-        // which it cannot have begun to.
+        // SAFETY: entries are strings that live as long as the process unless it changes its
+        // environment, which it cannot have begun to.
         apply(&mut options, unsafe { CStr::from_ptr(text) });
         // SAFETY: the entry is not the last.
         entry = unsafe { entry.add(1) };

@@ -325,8 +325,8 @@ pub(crate) fn leaks() {
 }
 
 fn gather(groups: &mut Table<Group>, block: &Block) {
-    // Sizes are below 2^47 and names few: the key is exact for all that programs do, and at worst two groups
-    // of different names are shown as one.
+    // Sizes are below 2^47 and names few: the key is exact for all that programs do, and at worst
+    // two groups of different names are shown as one.
     let key = (block.bytes << 16 | (block.name.0 as usize & 0xffff)).wrapping_add(1).max(1);
     if let Some(group) = groups.get_mut(key) {
         group.count += 1;

@@ -1,15 +1,15 @@
 //! Memory for signal handlers that interrupt the heap, or the books, while they hold a lock.
 //!
-//! Such a handler must not wait for the lock, which its own thread holds. POSIX lets it call nothing of this library;
-//! programs do all the same. What it asks for comes out of a reserve that only grows, without a lock; what it frees is put on a
-//! list, and freed by the next call that can.
+//! Such a handler must not wait for the lock, which its own thread holds. POSIX lets it call
+//! nothing of this library; programs do all the same. What it asks for comes out of a reserve that
+//! only grows, without a lock; what it frees is put on a list, and freed by the next call that can.
 //!
 //! One mapping holds the records, a page that nobody can reach, and the blocks.
 //!
 //! # Invariants
 //!
-//! 1. A block of the reserve is handed out once. The cell of its first 16 bytes says how many it has, or that it was freed; all other
-//!    cells are 0.
+//! 1. A block of the reserve is handed out once. The cell of its first 16 bytes says how many it
+//!    has, or that it was freed; all other cells are 0.
 //! 2. An address is on the list until one call takes it, by an exchange.
 
 use core::ptr::{self, NonNull};
@@ -87,7 +87,8 @@ struct Reserve(NonNull<u8>);
 
 impl Reserve {
     fn records(self) -> &'static Records {
-        // SAFETY: they lie at the start of the mapping, page for page; atomic integers may be zero bytes.
+        // SAFETY: they lie at the start of the mapping, page for page; atomic integers may be zero
+        // bytes.
         unsafe { self.0.cast().as_ref() }
     }
 

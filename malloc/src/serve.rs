@@ -1,4 +1,5 @@
-//! What each call of the C face does: straight to the heap, or past the observers that were asked for.
+//! What each call of the C face does: straight to the heap, or past the observers that were asked
+//! for.
 
 use core::ffi::{CStr, c_void};
 use core::ptr::{self, NonNull};
@@ -135,7 +136,8 @@ unsafe fn free_slowly(block: Pointer, call: &'static str) {
     });
 }
 
-/// Whether this call comes from a signal handler on top of a call that holds a lock of the heap or of the books.
+/// Whether this call comes from a signal handler on top of a call that holds a lock of the heap or
+/// of the books.
 fn is_interrupted() -> bool {
     engine::is_interrupted() || BOOKS.is_held()
 }
@@ -287,7 +289,8 @@ pub(crate) unsafe fn name(block: Pointer, text: &CStr) {
     // SAFETY: the caller's promise.
     match unsafe { known_bytes(block) } {
         Ok(bytes) => {
-            // Where every block is in the books, one that is not is from before the environment was read.
+            // Where every block is in the books, one that is not is from before the environment was
+            // read.
             let bytes = if let Mode::Observed(_) = mode::mode() { None } else { Some(bytes) };
             let address = block.addr().get();
             BOOKS.with(|books| books.name(address, bytes, observed::thread(), text.to_bytes()));

@@ -12,7 +12,8 @@ impl Mask {
     pub(crate) fn block_all() -> Self {
         let mut all = MaybeUninit::uninit();
         let mut before = MaybeUninit::uninit();
-        // SAFETY: the first call fills `all`, the second reads it and fills `before`; neither can fail for these arguments.
+        // SAFETY: the first call fills `all`, the second reads it and fills `before`; neither can
+        // fail for these arguments.
         unsafe {
             libc::sigfillset(all.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());

@@ -1,4 +1,5 @@
-//! What happens when a call was wrong: one line, and the end of the program unless the environment says otherwise.
+//! What happens when a call was wrong: one line, and the end of the program unless the environment
+//! says otherwise.
 
 use core::ptr::NonNull;
 

@@ -1,4 +1,5 @@
-//! A hash table from addresses to what is known of them, in mapped memory: open addressing, linear probing.
+//! A hash table from addresses to what is known of them, in mapped memory: open addressing, linear
+//! probing.
 //!
 //! # Invariants
 //!
@@ -47,7 +48,8 @@ impl<R: Record> Table<R> {
         Some(&mut self.cells.as_mut_slice()[at])
     }
 
-    /// Puts a record in the place of one with its key, if there is one; `false` if there is no memory for it.
+    /// Puts a record in the place of one with its key, if there is one; `false` if there is no
+    /// memory for it.
     pub(crate) fn insert(&mut self, record: R) -> bool {
         if (self.used + 1) * 2 > self.cells.as_slice().len() && !self.grow() {
             return false;
@@ -87,8 +89,8 @@ impl<R: Record> Table<R> {
         Some(removed)
     }
 
-    /// The cell with this key, or the empty one where it would lie. There is one by invariant 1; without
-    /// cells the answer is `Err(0)`.
+    /// The cell with this key, or the empty one where it would lie. There is one by invariant 1;
+    /// without cells the answer is `Err(0)`.
     fn find(&self, key: usize) -> Result<usize, usize> {
         let cells = self.cells.as_slice();
         let Some(mask) = cells.len().checked_sub(1) else { return Err(0) };

@@ -69,8 +69,9 @@ pub(crate) fn say(to: Descriptor, message: fmt::Arguments<'_>) {
     write(to, line(message).as_bytes());
 }
 
-/// Writes all of `bytes`, or gives up at the first error: there is nobody to tell. By the system call itself: the C library's function is a
-/// point where a thread can be cancelled, which `malloc` and `free` are not.
+/// Writes all of `bytes`, or gives up at the first error: there is nobody to tell. By the system
+/// call itself: the C library's function is a point where a thread can be cancelled, which `malloc`
+/// and `free` are not.
 pub(crate) fn write(to: Descriptor, mut bytes: &[u8]) {
     // SAFETY: whether the descriptor is open is the system's to say.
     let file = unsafe { BorrowedFd::borrow_raw(to.0) };

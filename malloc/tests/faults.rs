@@ -16,7 +16,8 @@ fn provoke(what: &str, size: usize, environment: &[(&str, &str)]) -> Output {
     command.output().expect("the program starts")
 }
 
-/// The program stops by SIGABRT after one line with these words and, unless the address is foreign, the block's address.
+/// The program stops by SIGABRT after one line with these words and, unless the address is foreign,
+/// the block's address.
 #[track_caller]
 fn assert_stops(what: &str, size: usize, environment: &[(&str, &str)], words: &str) {
     let output = provoke(what, size, environment);

@@ -214,7 +214,8 @@ fn log_path(name: &str) -> PathBuf {
     path
 }
 
-/// Reads a log, as far as it is by one thread if that is named: each address is freed before it is allocated again.
+/// Reads a log, as far as it is by one thread if that is named: each address is freed before it is
+/// allocated again.
 #[track_caller]
 fn assert_no_address_twice(path: &Path, thread: Option<&str>) {
     let mut live = BTreeSet::new();

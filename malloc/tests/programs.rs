@@ -1,5 +1,5 @@
-//! Real programs print what they print on the system's allocator. A program that is not installed is named, with the command that
-//! installs it, and left out.
+//! Real programs print what they print on the system's allocator. A program that is not installed
+//! is named, with the command that installs it, and left out.
 
 #[allow(dead_code, reason = "each test program uses its own part")]
 mod support;
@@ -148,7 +148,8 @@ fn redis_serves_its_benchmark() {
     same_output(
         "redis-check-rdb",
         "redis-tools",
-        // The server is the same program by another name, which Debian packs apart with a service that starts.
+        // The server is the same program by another name, which Debian packs apart with a service
+        // that starts.
         "ln -s $(command -v redis-check-rdb) redis-server; PATH=$PWD:$PATH
          redis-server --port 0 --unixsocket $PWD/s --save '' --daemonize yes --logfile $PWD/log > /dev/null
          for i in $(seq 50); do redis-cli -s s ping > /dev/null 2>&1 && break; sleep 0.1; done

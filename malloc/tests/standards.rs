@@ -1,4 +1,5 @@
-//! What the standards say of the functions, and what programs do to an allocator: threads, forks, signals, libraries.
+//! What the standards say of the functions, and what programs do to an allocator: threads, forks,
+//! signals, libraries.
 
 #[allow(dead_code, reason = "each test program uses its own part")]
 mod support;
@@ -181,7 +182,8 @@ fn a_filter_may_refuse_what_the_allocator_asks_of_the_system() {
     }
 }
 
-/// Runs a program that prints the KiB that were resident at the most and that are at last: of those at most so many percent may be left.
+/// Runs a program that prints the KiB that were resident at the most and that are at last: of those
+/// at most so many percent may be left.
 #[track_caller]
 fn goes_back(program: &mut Command, percent: i64) {
     let output = run(program);

@@ -46,7 +46,8 @@ fn interrupt_everywhere(interrupted: Act, handler: Act) -> (usize, usize) {
     (let_in.len(), let_in.iter().sum())
 }
 
-/// Lets a handler do each of a cache's acts at every step of each: it is never let in between, and never waits.
+/// Lets a handler do each of a cache's acts at every step of each: it is never let in between, and
+/// never waits.
 #[test]
 fn a_handler_never_gets_behind_the_gate_while_its_cpu_or_a_remote_is_there() {
     let acts: [(&str, Act); 4] = [

@@ -1,4 +1,5 @@
-//! The gate of a CPU's slot in a cache, between hits and visits of its owner, other threads, and remotes.
+//! The gate of a CPU's slot in a cache, between hits and visits of its owner, other threads, and
+//! remotes.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -24,7 +25,8 @@ impl Gated for Counter {
     }
 }
 
-// SAFETY: the count is touched behind the gate alone, which is what is tested: the checker finds whoever is not alone there.
+// SAFETY: the count is touched behind the gate alone, which is what is tested: the checker finds
+// whoever is not alone there.
 unsafe impl Sync for Counter {}
 
 impl Counter {

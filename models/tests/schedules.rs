@@ -1,7 +1,8 @@
-//! Everything that CPUs hand to each other behind locks, under schedules that chance chooses: zones, shelves, depot, slab lists,
-//! remote drains. The code is kmem's own. Its threads change at every question to the platform: where interrupts are masked
-//! and unmasked, so around every hold of a lock, where a thread is pinned, where one waits, and where it looks for a record of the cache
-//! or the frames, so amid the hold of a lock, too.
+//! Everything that CPUs hand to each other behind locks, under schedules that chance chooses:
+//! zones, shelves, depot, slab lists, remote drains. The code is kmem's own. Its threads change at
+//! every question to the platform: where interrupts are masked and unmasked, so around every hold
+//! of a lock, where a thread is pinned, where one waits, and where it looks for a record of the
+//! cache or the frames, so amid the hold of a lock, too.
 //!
 //! What happens between those, within a hit, is the model checker's: see the library.
 
@@ -28,7 +29,8 @@ const NONE: AllocFlags = AllocFlags::empty();
 /// Where the memory begins, in physical addresses.
 const BASE: u64 = 1 << 20;
 
-/// The memory of all machines of one test, one after the other: threads of a schedule run on the thread of their test.
+/// The memory of all machines of one test, one after the other: threads of a schedule run on the
+/// thread of their test.
 fn memory() -> *mut u8 {
     std::thread_local! {
         static MEMORY: *mut u8 = {
@@ -49,8 +51,9 @@ shuttle::thread_local! {
 /// A machine whose CPUs are threads; where `MIGRATES`, they run on any CPU at any time.
 struct Machine<const MIGRATES: bool>;
 
-// SAFETY: the memory is this machine's alone while it lives, mapped by addition; threads stay on their CPUs, or are not said to; no
-// thread runs on while another one is between two questions, so all barriers have been passed at any time.
+// SAFETY: the memory is this machine's alone while it lives, mapped by addition; threads stay on
+// their CPUs, or are not said to; no thread runs on while another one is between two questions, so
+// all barriers have been passed at any time.
 unsafe impl<const MIGRATES: bool> Platform for Machine<MIGRATES> {
     const PINNING: Pinning = if MIGRATES { Pinning::Migrating } else { Pinning::Pinned };
 
@@ -137,7 +140,8 @@ fn on_all_cpus(work: impl Fn(usize) + Send + Sync + 'static) {
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
 }
 
-/// Blocks on their way between CPUs: who has them, by address, and how long they are. Nothing is in it twice.
+/// Blocks on their way between CPUs: who has them, by address, and how long they are. Nothing is in
+/// it twice.
 type Owners = Mutex<BTreeMap<usize, usize>>;
 
 fn enter(owners: &Owners, address: usize, bytes: usize) {
@@ -268,7 +272,8 @@ fn objects_of_cpus_that_stop() {
                         let taken = stopped.lock().expect("no panic").pop();
                         if let Some(number) = taken {
                             let other = CpuId::new(number).expect("below the most");
-                            // SAFETY: it does not go on before it is among those that have stopped again, and is at nothing.
+                            // SAFETY: it does not go on before it is among those that have stopped
+                            // again, and is at nothing.
                             unsafe { cache.drain_cpu(other) };
                             stopped.lock().expect("no panic").push(number);
                         }

@@ -5,12 +5,14 @@ use super::segment::{Kind, Segment, Slot};
 use super::{Arena, ConfigError, ResizeError, Source};
 
 impl<'m, S: Source> Arena<'m, S> {
-    /// Moves every record to a larger pool, and returns the one used so far. Segments, and what serves a request next,
-    /// stay as they are. Takes time linear in the new pool: an owner that doubles it pays O(1) for each segment.
+    /// Moves every record to a larger pool, and returns the one used so far. Segments, and what
+    /// serves a request next, stay as they are. Takes time linear in the new pool: an owner
+    /// that doubles it pays O(1) for each segment.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::PoolTooSmall`] if `larger` has not more records than the pool so far; `larger` is lost to the caller.
+    /// [`ConfigError::PoolTooSmall`] if `larger` has not more records than the pool so far;
+    /// `larger` is lost to the caller.
     pub fn grow_pool(
         &mut self,
         larger: &'m mut [Segment],
@@ -33,8 +35,8 @@ impl<'m, S: Source> Arena<'m, S> {
         Ok(smaller)
     }
 
-    /// Makes the segment that starts at `start` `len` integers long, rounded up to the quantum, where it lies, and returns the
-    /// rounded length. O(log n), O(1) under Instant.
+    /// Makes the segment that starts at `start` `len` integers long, rounded up to the quantum,
+    /// where it lies, and returns the rounded length. O(log n), O(1) under Instant.
     ///
     /// # Errors
     ///

@@ -3,8 +3,8 @@
 //! Segments that stand side by side in the ring form a **run**. The tree by address holds the first
 //! of each run, its **head**, which knows how many members the run has; the others know their head.
 //! A segment that is split off joins the run it was split off from, and one that merges leaves it,
-//! so most of the time a count changes and the tree does not. An address is found by way of the tree
-//! to a head, and from there along the ring.
+//! so most of the time a count changes and the tree does not. An address is found by way of the
+//! tree to a head, and from there along the ring.
 //!
 //! A run that grows too long is divided, which pays for itself: the halves have to grow again.
 //! A head that leaves hands its place over to the next member. Either rewrites the members of one
@@ -107,8 +107,8 @@ impl Runs {
         self.heads.substitute(pool, head, heir);
     }
 
-    /// Makes `head` the head of the `members` from itself on, and returns the head of the run behind
-    /// them.
+    /// Makes `head` the head of the `members` from itself on, and returns the head of the run
+    /// behind them.
     fn lead(pool: &mut Pool<'_>, head: Slot, members: u8) -> Slot {
         pool[head].members = members;
         let mut slot = pool[head].after;

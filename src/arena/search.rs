@@ -2,8 +2,8 @@
 //!
 //! First and Next skip what is too short and stay inside the request's window. The others look at
 //! segments in the order of the fit, so the first in which the request has room is the answer. That
-//! may be far behind many that lie outside the window. So for each of them one segment inside the window
-//! is looked at, too: when these come to an end, the best of them is the answer.
+//! may be far behind many that lie outside the window. So for each of them one segment inside the
+//! window is looked at, too: when these come to an end, the best of them is the answer.
 
 use core::iter::successors;
 
@@ -42,8 +42,8 @@ impl Index {
         }
     }
 
-    /// The first of the segments `in_order` of the fit in which `request` has room. With a window as many
-    /// segments inside it are looked at.
+    /// The first of the segments `in_order` of the fit in which `request` has room. With a window
+    /// as many segments inside it are looked at.
     fn first_placed(
         &self,
         pool: &Pool<'_>,

@@ -209,8 +209,8 @@ impl<'m> Pool<'m> {
         Self { records, spare: Slot::NIL, untouched: 1, spares: len - 1 }
     }
 
-    /// Moves every record to `larger`, which has more of them, and returns the records used so far. Each keeps its number; the
-    /// hash buckets in them are empty.
+    /// Moves every record to `larger`, which has more of them, and returns the records used so far.
+    /// Each keeps its number; the hash buckets in them are empty.
     pub(super) fn move_to(&mut self, larger: &'m mut [Segment]) -> &'m mut [Segment] {
         let used = self.untouched as usize;
         let mut moved = Self { untouched: self.untouched, ..Self::wiped(larger) };

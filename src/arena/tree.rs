@@ -3,8 +3,8 @@
 //! Two trees use it: the heads of all [runs](super::runs) by address, and, under Best and Worst,
 //! available segments by length and then address. A node's place by address is known from its
 //! neighbour, so it is attached without a search; rebalancing after that is amortised constant (a
-//! red-black tree is a (2,4)-tree) and never more than one path. Slot 0 is the black leaf below every node; while
-//! a node is removed, its parent link says where the leaf hangs.
+//! red-black tree is a (2,4)-tree) and never more than one path. Slot 0 is the black leaf below
+//! every node; while a node is removed, its parent link says where the leaf hangs.
 //!
 //! Under First and Next every node also knows the longest available segment below it
 //! ([`Segment::largest`]), which is what lets a search skip whole subtrees.

@@ -142,8 +142,8 @@ impl Buddy<'_> {
         Some(self.group_start(next) + offset)
     }
 
-    /// The lowest free block of exactly `order`, at least 9, that starts at `from`, the first frame of
-    /// a group, or above.
+    /// The lowest free block of exactly `order`, at least 9, that starts at `from`, the first frame
+    /// of a group, or above.
     fn next_large(&self, order: u32, from: usize) -> Option<usize> {
         let above = order - GROUP_ORDER;
         if order >= CLUSTER_ORDER {
@@ -194,7 +194,8 @@ impl Buddy<'_> {
         Some(FreeBlock { at, order, others: cluster.others(group_in_cluster(at), above) })
     }
 
-    /// Whether no group of the block of `order`, at least 18, at `at` is free; none outside the span is.
+    /// Whether no group of the block of `order`, at least 18, at `at` is free; none outside the
+    /// span is.
     pub(super) fn has_no_free_group(&self, at: usize, order: u32) -> bool {
         let (first, clusters) = (at >> CLUSTER_ORDER, 1 << (order - CLUSTER_ORDER));
         (first..first + clusters).all(|cluster| {

@@ -100,8 +100,8 @@ impl Buddy<'_> {
         taken
     }
 
-    /// Takes as many free blocks of exactly `order`, at most 5, of which there are some, as one group has and
-    /// `out` asks for, and says how many; fewer if states contradict bits.
+    /// Takes as many free blocks of exactly `order`, at most 5, of which there are some, as one
+    /// group has and `out` asks for, and says how many; fewer if states contradict bits.
     fn take_alike(
         &mut self,
         order: u32,
@@ -144,8 +144,9 @@ impl Buddy<'_> {
         taken
     }
 
-    /// Takes as many blocks of `order`, at most 5, as `out` asks for out of the word at one end of the next free
-    /// block, which is of a larger order, and says how many; fewer if states contradict bits.
+    /// Takes as many blocks of `order`, at most 5, as `out` asks for out of the word at one end of
+    /// the next free block, which is of a larger order, and says how many; fewer if states
+    /// contradict bits.
     fn take_row(
         &mut self,
         order: u32,
@@ -262,8 +263,8 @@ impl Buddy<'_> {
     }
 }
 
-/// Gives frames, each with its state byte, number and place in what was asked for, `state`, up to the first that is not
-/// plain; how many.
+/// Gives frames, each with its state byte, number and place in what was asked for, `state`, up to
+/// the first that is not plain; how many.
 #[inline]
 fn hand_out<'a>(
     frames: impl Iterator<Item = ((&'a AtomicU8, usize), &'a mut Frame)>,

@@ -1,5 +1,5 @@
-//! Eight neighbours that are each available as a whole or not, such as the bytes of a word and the words of a group: which
-//! maximal blocks they make.
+//! Eight neighbours that are each available as a whole or not, such as the bytes of a word and the
+//! words of a group: which maximal blocks they make.
 
 /// The lowest bit of each byte.
 pub(super) const LANES: u64 = 0x0101_0101_0101_0101;
@@ -25,7 +25,8 @@ pub(super) fn exact(available: u32, order: u32) -> u32 {
     }
 }
 
-/// Bit `k`, up to 2, says that there are maximal blocks of `2^k` of the eight; or there is [`ALL`] alone.
+/// Bit `k`, up to 2, says that there are maximal blocks of `2^k` of the eight; or there is [`ALL`]
+/// alone.
 #[inline]
 pub(super) fn orders(available: u32) -> u8 {
     ORDERS[available as usize % ORDERS.len()]

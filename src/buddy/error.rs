@@ -25,21 +25,23 @@ pub enum AllocError {
         /// The largest block that is available.
         largest: Order,
     },
-    /// There are available frames, but none where the caller can use them: records of slabs and heap lie in the first 256 GiB of
-    /// physical memory, and this is the lowest frame that was offered.
+    /// There are available frames, but none where the caller can use them: records of slabs and
+    /// heap lie in the first 256 GiB of physical memory, and this is the lowest frame that was
+    /// offered.
     OutOfReach {
         /// That frame.
         frame: Frame,
     },
-    /// There are available frames, but this one has no owner record, which slabs and heap need: the page allocator was
-    /// initialised without.
+    /// There are available frames, but this one has no owner record, which slabs and heap need: the
+    /// page allocator was initialised without.
     NoOwnerRecord {
         /// That frame.
         frame: Frame,
     },
     /// The allocator has been given no memory yet.
     NotInitialized,
-    /// The allocator is in use, by another CPU or by what this interrupted, and was not to be waited for.
+    /// The allocator is in use, by another CPU or by what this interrupted, and was not to be
+    /// waited for.
     WouldBlock,
     /// The allocator's own data contradict each other at this frame.
     Corrupted {
@@ -90,7 +92,8 @@ pub enum FreeError {
     OwnedByHeap,
     /// The allocator has been given no memory yet.
     NotInitialized,
-    /// The allocator is in use, by another CPU or by what this interrupted, and was not to be waited for.
+    /// The allocator is in use, by another CPU or by what this interrupted, and was not to be
+    /// waited for.
     WouldBlock,
     /// The allocator's own data contradict each other at this frame.
     Corrupted {

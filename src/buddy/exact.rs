@@ -1,8 +1,9 @@
 //! Runs: allocations of any number of frames, which may consist of several blocks.
 //!
 //! A run is tiled by the largest aligned blocks that fit; a run that is one such block is simply
-//! an allocated block. A group lies wholly inside a run exactly if one of these blocks has order 9 or
-//! more and covers it, so growing or cutting a run turns at most one group from whole to not, or back.
+//! an allocated block. A group lies wholly inside a run exactly if one of these blocks has order 9
+//! or more and covers it, so growing or cutting a run turns at most one group from whole to not, or
+//! back.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -15,13 +16,13 @@ use crate::frame::{Frame, FrameRange, Order};
 
 impl Buddy<'_> {
     /// Takes `frames` frames in a row for `owner`: one end of the block that
-    /// [`alloc`](Self::alloc) would take, whose rest stays available. Bounded by the number of pieces, at most two of each
-    /// order.
+    /// [`alloc`](Self::alloc) would take, whose rest stays available. Bounded by the number of
+    /// pieces, at most two of each order.
     ///
     /// # Errors
     ///
-    /// [`AllocError::ZeroSize`] for no frames, [`AllocError::TooLarge`] for more than the largest block has, and as
-    /// [`alloc`](Self::alloc).
+    /// [`AllocError::ZeroSize`] for no frames, [`AllocError::TooLarge`] for more than the largest
+    /// block has, and as [`alloc`](Self::alloc).
     pub fn alloc_exact(
         &mut self,
         frames: usize,
@@ -61,8 +62,8 @@ impl Buddy<'_> {
     ///
     /// # Errors
     ///
-    /// [`ClaimError::ZeroSize`], [`ClaimError::OutOfRange`], or [`ClaimError::InUse`] for the first frame that
-    /// is not available. Nothing has changed then.
+    /// [`ClaimError::ZeroSize`], [`ClaimError::OutOfRange`], or [`ClaimError::InUse`] for the first
+    /// frame that is not available. Nothing has changed then.
     pub fn claim(&mut self, range: FrameRange, owner: BlockOwner) -> Result<(), ClaimError> {
         if range.is_empty() {
             return Err(ClaimError::ZeroSize);
@@ -77,14 +78,14 @@ impl Buddy<'_> {
     }
 
     /// Makes the allocation `range` of `owner` `frames` frames long, in place: a tail is given
-    /// back, or the frames behind it are taken. Bounded by the number of pieces, and for growing by the
-    /// number of groups that are added.
+    /// back, or the frames behind it are taken. Bounded by the number of pieces, and for growing by
+    /// the number of groups that are added.
     ///
     /// # Errors
     ///
-    /// [`ResizeError::NotAllocated`] if `range` is not such an allocation, [`ResizeError::ZeroSize`],
-    /// and [`ResizeError::InUse`] or [`ResizeError::OutOfRange`] if the frames behind it are not
-    /// available. Nothing has changed then.
+    /// [`ResizeError::NotAllocated`] if `range` is not such an allocation,
+    /// [`ResizeError::ZeroSize`], and [`ResizeError::InUse`] or [`ResizeError::OutOfRange`] if
+    /// the frames behind it are not available. Nothing has changed then.
     pub fn resize(
         &mut self,
         range: FrameRange,

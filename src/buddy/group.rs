@@ -1,14 +1,16 @@
 //! A group: the bits of 512 frames, and what they say about free blocks below 2 MiB.
 //!
 //! A block of order `k` is available when its `2^k` aligned bits are all set, so splitting and
-//! coalescing need no step of their own: taking frames clears bits, giving them back sets bits. What
-//! a search needs is which *maximal* blocks there are, and that follows from the bits of each
+//! coalescing need no step of their own: taking frames clears bits, giving them back sets bits.
+//! What a search needs is which *maximal* blocks there are, and that follows from the bits of each
 //! 64-frame word alone: folding a word with itself shifted by 1, 2, 4, ... leaves one bit for each
-//! aligned block of order 1, 2, 3, ... that is wholly set. Where a block is cut out of a maximal one nothing
-//! is folded: of that one there remains a block of each order from the smaller to the larger.
+//! aligned block of order 1, 2, 3, ... that is wholly set. Where a block is cut out of a maximal
+//! one nothing is folded: of that one there remains a block of each order from the smaller to the
+//! larger.
 //!
 //! A *cluster* is the same thing one storey up, and the same type: its bits are groups that are
-//! free as a whole, and what is said here of frames and orders holds for them with 9 added to the order.
+//! free as a whole, and what is said here of frames and orders holds for them with 9 added to the
+//! order.
 
 use super::Placement;
 use super::eight::{self, LANES, gather};
@@ -43,7 +45,8 @@ pub struct Group {
 
 const _: () = assert!(size_of::<Group>() == 72);
 
-/// In what [`Group::orders`] says: that the whole group is available. There are no smaller maximal blocks then.
+/// In what [`Group::orders`] says: that the whole group is available. There are no smaller maximal
+/// blocks then.
 pub(super) const WHOLE: u32 = 1 << GROUP_ORDER;
 
 impl Group {
@@ -76,8 +79,8 @@ impl Group {
         *self = Self::EMPTY;
     }
 
-    /// The lowest or highest maximal available block of exactly `order`, at most 8, and where in its
-    /// word others begin, below order 6.
+    /// The lowest or highest maximal available block of exactly `order`, at most 8, and where in
+    /// its word others begin, below order 6.
     #[inline]
     pub(super) fn find(&self, order: u32, placement: Placement) -> Option<(usize, u64)> {
         if order >= WORD_ORDER {
@@ -90,13 +93,15 @@ impl Group {
         Some((word * WORD_FRAMES + bit, blocks & !(1 << bit)))
     }
 
-    /// The lowest bit of byte `w` says whether word `w` has a maximal available block of `order`, at most 5.
+    /// The lowest bit of byte `w` says whether word `w` has a maximal available block of `order`,
+    /// at most 5.
     #[inline]
     pub(super) fn words_with(&self, order: u32) -> u64 {
         self.masks >> order & LANES
     }
 
-    /// Where in the word that `offset` lies in maximal available blocks of `order`, at most 5, begin.
+    /// Where in the word that `offset` lies in maximal available blocks of `order`, at most 5,
+    /// begin.
     #[inline]
     pub(super) fn blocks_in_word(&self, offset: usize, order: u32) -> u64 {
         exact_blocks(self.word_at(offset), order)
@@ -156,8 +161,8 @@ impl Group {
         self.bits[word..].iter().take(words).fold(0, |any, bits| any | bits) == 0
     }
 
-    /// The largest order, at most 9, of an aligned block around the one of `order`, at most 8, at `offset` of
-    /// which no frame is available; `None` if there is one in the block itself.
+    /// The largest order, at most 9, of an aligned block around the one of `order`, at most 8, at
+    /// `offset` of which no frame is available; `None` if there is one in the block itself.
     #[inline]
     pub(super) fn widest_taken(&self, offset: usize, order: u32) -> Option<u32> {
         if !self.has_none(offset, order) {
@@ -221,9 +226,10 @@ impl Group {
         }
     }
 
-    /// Takes the aligned block of `order`, at most 8, at `offset` out of the maximal available block
-    /// of order `from`, at most 9, that it lies in; `others` is not zero if the word has more blocks of that
-    /// order. Like all changes, says which of the [`orders`](Self::orders) differ then.
+    /// Takes the aligned block of `order`, at most 8, at `offset` out of the maximal available
+    /// block of order `from`, at most 9, that it lies in; `others` is not zero if the word has
+    /// more blocks of that order. Like all changes, says which of the [`orders`](Self::orders)
+    /// differ then.
     #[inline]
     pub(super) fn take(&mut self, offset: usize, order: u32, from: u32, others: u64) -> u32 {
         if order > WORD_ORDER {
@@ -244,15 +250,16 @@ impl Group {
         self.set_mask(word, mask)
     }
 
-    /// Takes maximal available blocks of `order`, at most 5, whose frames are `bits`, out of the word that `offset` lies in;
-    /// `others` is not zero if it has more of them.
+    /// Takes maximal available blocks of `order`, at most 5, whose frames are `bits`, out of the
+    /// word that `offset` lies in; `others` is not zero if it has more of them.
     #[inline]
     pub(super) fn take_alike(&mut self, offset: usize, bits: u64, order: u32, others: u64) -> u32 {
         self.take_row(offset, bits, order, order, 0, others)
     }
 
-    /// Takes the frames `bits` from one end of a maximal available block of order `from`, at most 6, so that as many frames as
-    /// `left` blocks of `order` have are left of it; `others` is not zero if the word has more blocks of order `from`.
+    /// Takes the frames `bits` from one end of a maximal available block of order `from`, at most
+    /// 6, so that as many frames as `left` blocks of `order` have are left of it; `others` is
+    /// not zero if the word has more blocks of order `from`.
     #[inline]
     pub(super) fn take_row(
         &mut self,
@@ -266,12 +273,13 @@ impl Group {
         let word = offset / WORD_FRAMES % WORDS;
         self.bits[word] &= !bits;
         let rest = self.masks >> (8 * word) & 0xff & !(1 << from) | u64::from(others != 0) << from;
-        // What is left ends where a block does, or begins there: one block for each bit of its length.
+        // What is left ends where a block does, or begins there: one block for each bit of its
+        // length.
         self.set_mask(word, rest | left << order)
     }
 
-    /// Gives the aligned block of `order`, at most 8, at `offset`; `None`, and no change, if a frame
-    /// of it is available.
+    /// Gives the aligned block of `order`, at most 8, at `offset`; `None`, and no change, if a
+    /// frame of it is available.
     #[inline]
     pub(super) fn give(&mut self, offset: usize, order: u32) -> Option<u32> {
         if order > WORD_ORDER {

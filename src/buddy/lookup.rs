@@ -111,8 +111,9 @@ impl Buddy<'_> {
         group.is_whole() && self.is_taken_large(at, order)
     }
 
-    /// As [`is_taken`](Self::is_taken), for a block of `order`, at least 9, that can start at `at`, as far as clusters and groups' states
-    /// tell: no look at the group itself, which is in no cache where there are many.
+    /// As [`is_taken`](Self::is_taken), for a block of `order`, at least 9, that can start at `at`,
+    /// as far as clusters and groups' states tell: no look at the group itself, which is in no
+    /// cache where there are many.
     pub(super) fn is_taken_large(&self, at: usize, order: u32) -> bool {
         let Some(cluster) = self.clusters.get(self.cluster_of(at)) else { return false };
         let taken = if order < CLUSTER_ORDER {
@@ -123,11 +124,12 @@ impl Buddy<'_> {
         taken.is_some_and(|widest| !self.is_piece(at, widest + GROUP_ORDER))
     }
 
-    /// Whether the block at `at`, of an order of at least 9, is a piece of a larger allocated block, of which no
-    /// group is free. In the cluster such a block is at most of order `widest`; so the search
-    /// mostly ends before it has begun.
+    /// Whether the block at `at`, of an order of at least 9, is a piece of a larger allocated
+    /// block, of which no group is free. In the cluster such a block is at most of order
+    /// `widest`; so the search mostly ends before it has begun.
     fn is_piece(&self, at: usize, widest: u32) -> bool {
-        // Larger blocks around this one begin where the lowest bits of its number that are set are clear, one, two or more of them.
+        // Larger blocks around this one begin where the lowest bits of its number that are set are
+        // clear, one, two or more of them.
         let mut head = at;
         while head != 0 {
             let above = head.trailing_zeros() + 1;

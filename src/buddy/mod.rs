@@ -1,60 +1,65 @@
 //! The buddy algorithm over one span of frames.
 //!
 //! A [`Buddy`] knows which frames of one span are available, hands out aligned blocks of `2^k` of
-//! them, and joins what comes back with its neighbours. It knows nothing of zones, locks or CPUs, and
-//! never looks into a frame: its books lie in [`Metadata`] that the caller provides.
+//! them, and joins what comes back with its neighbours. It knows nothing of zones, locks or CPUs,
+//! and never looks into a frame: its books lie in [`Metadata`] that the caller provides.
 //!
 //! # Invariants
 //!
 //! A *block* of order `k` is `2^k` frames from a multiple of `2^k` on.
 //!
-//! 1. Every frame of the span has exactly one state, which is one of those in `state` and is kept where `states` says. The
-//!    first frame of an allocated block, of each piece of an allocated run, and of a block in a CPU's
-//!    frame list says so together with the order; all other frames of it are *plain*.
+//! 1. Every frame of the span has exactly one state, which is one of those in `state` and is kept
+//!    where `states` says. The first frame of an allocated block, of each piece of an allocated
+//!    run, and of a block in a CPU's frame list says so together with the order; all other frames
+//!    of it are *plain*.
 //! 2. These blocks are aligned, lie inside the span and do not overlap. A run is the tiling by
-//!    [`FrameRange::blocks`](crate::frame::FrameRange::blocks) of its range, and has at least two pieces.
+//!    [`FrameRange::blocks`](crate::frame::FrameRange::blocks) of its range, and has at least two
+//!    pieces.
 //! 3. A plain frame outside of all of them is *available*.
-//! 4. A group of 512 frames is *whole* if all of it lies in one free block of order 9 or more, or all
-//!    of it in one allocation, so in one allocated block or piece of order 9 or more. The bits of a whole group
-//!    are all set. In any other group a frame's bit is set exactly if the frame is available, and
-//!    not all of them are.
-//! 5. A *cluster* is a group of 512 groups, from a multiple of 2^18 frames on. A group's bit in it is set
-//!    exactly if the group lies in a free block of order 9 or more; it is whole then.
-//! 6. The masks of groups and clusters are what their bits demand. The summary of an order up to 8 has exactly
-//!    the groups with a maximal available block of that order, that of an order from 9 to 17 the clusters.
-//! 7. The summary of an order from 18 on has exactly the clusters at which a free block of that order
-//!    begins: aligned, inside the span, of clusters whose bits are all set. Each such cluster lies in one of
-//!    them, and no two buddies of equal order below [`Order::MAX`] are both free.
+//! 4. A group of 512 frames is *whole* if all of it lies in one free block of order 9 or more, or
+//!    all of it in one allocation, so in one allocated block or piece of order 9 or more. The bits
+//!    of a whole group are all set. In any other group a frame's bit is set exactly if the frame is
+//!    available, and not all of them are.
+//! 5. A *cluster* is a group of 512 groups, from a multiple of 2^18 frames on. A group's bit in it
+//!    is set exactly if the group lies in a free block of order 9 or more; it is whole then.
+//! 6. The masks of groups and clusters are what their bits demand. The summary of an order up to 8
+//!    has exactly the groups with a maximal available block of that order, that of an order from 9
+//!    to 17 the clusters.
+//! 7. The summary of an order from 18 on has exactly the clusters at which a free block of that
+//!    order begins: aligned, inside the span, of clusters whose bits are all set. Each such cluster
+//!    lies in one of them, and no two buddies of equal order below [`Order::MAX`] are both free.
 //! 8. `available` and `managed` are the recounted numbers of frames; `nonempty` has a bit for each
 //!    summary that is not empty.
 //!
 //! # How it works
 //!
-//! Below 1 GiB there is nothing to split or merge: a block is available when its bits are set, those of
-//! its frames or from 2 MiB on those of its groups (see `group`). Only from there on free blocks are split and
-//! merged as the textbook says, over two orders at most. The smallest order that suffices is the lowest bit of
-//! `nonempty` at or above the one asked for; the lowest block of it comes from the summary in one descent.
-//! The summaries of all orders of a group lie side by side, so taking the first frame of a wholly free
-//! gigabyte, which changes all of them, touches as many cache lines as taking the second. So every
-//! operation on a block is bounded by the number of orders and levels, whatever the history, and writes
-//! one state byte, however large the block.
+//! Below 1 GiB there is nothing to split or merge: a block is available when its bits are set,
+//! those of its frames or from 2 MiB on those of its groups (see `group`). Only from there on free
+//! blocks are split and merged as the textbook says, over two orders at most. The smallest order
+//! that suffices is the lowest bit of `nonempty` at or above the one asked for; the lowest block of
+//! it comes from the summary in one descent. The summaries of all orders of a group lie side by
+//! side, so taking the first frame of a wholly free gigabyte, which changes all of them, touches as
+//! many cache lines as taking the second. So every operation on a block is bounded by the number of
+//! orders and levels, whatever the history, and writes one state byte, however large the block.
 //!
 //! That the bits of an allocated block of order 9 and more are left as they are is what keeps a
-//! gigabyte as cheap as 2 MiB: its 512 groups stay whole from the time they were free, and only their
-//! cluster and the state byte of the first group tell that they are free no longer.
+//! gigabyte as cheap as 2 MiB: its 512 groups stay whole from the time they were free, and only
+//! their cluster and the state byte of the first group tell that they are free no longer.
 //!
 //! # What was rejected
 //!
-//! A hierarchical bitmap an order all the way down is more uniform, but two to three times slower in
-//! bulk; one from 2 MiB on, which this module had, costs a step an order where a large block is split or merged. Doubly linked lists in frame descriptors give the fastest single operation, but need ten times the
-//! metadata and miss the cache on every random free. Links in the free frames themselves need no
-//! metadata, but then every dangling write can corrupt them, and memory that is not mapped cannot be managed.
+//! A hierarchical bitmap an order all the way down is more uniform, but two to three times slower
+//! in bulk; one from 2 MiB on, which this module had, costs a step an order where a large block is
+//! split or merged. Doubly linked lists in frame descriptors give the fastest single operation, but
+//! need ten times the metadata and miss the cache on every random free. Links in the free frames
+//! themselves need no metadata, but then every dangling write can corrupt them, and memory that is
+//! not mapped cannot be managed.
 //!
 //! # Sources
 //!
-//! Knowlton, "A fast storage allocator" (CACM 8, 1965); Peterson and Norman, "Buddy systems" (CACM 20, 1977);
-//! Wrenger et al., "LLFree: Scalable and optionally-persistent page-frame allocation" (USENIX ATC
-//! 2023), for metadata that lie apart and have no pointers.
+//! Knowlton, "A fast storage allocator" (CACM 8, 1965); Peterson and Norman, "Buddy systems" (CACM
+//! 20, 1977); Wrenger et al., "LLFree: Scalable and optionally-persistent page-frame allocation"
+//! (USENIX ATC 2023), for metadata that lie apart and have no pointers.
 
 #![forbid(unsafe_code)]
 
@@ -127,7 +132,8 @@ pub struct Buddy<'m> {
     clusters: &'m mut [Group],
     /// By order, up to 8: the groups that have free blocks.
     small: Bitmaps<'m, SMALL_ORDERS>,
-    /// By order less 9: the clusters that have free blocks, or from order 18 on in which they start.
+    /// By order less 9: the clusters that have free blocks, or from order 18 on in which they
+    /// start.
     large: Bitmaps<'m, LARGE_ORDERS>,
     /// Bit `k` says that there is a free block of order `k`.
     nonempty: u32,
@@ -163,8 +169,8 @@ impl<'m> Buddy<'m> {
         }
     }
 
-    /// How many free blocks of exactly `order` there are. Below order 18 this looks at every group or
-    /// cluster that has one: it is for reports, not for decisions.
+    /// How many free blocks of exactly `order` there are. Below order 18 this looks at every group
+    /// or cluster that has one: it is for reports, not for decisions.
     pub fn available_blocks(&self, order: Order) -> usize {
         let order = u32::from(order.get());
         if order < GROUP_ORDER {
@@ -186,12 +192,14 @@ impl<'m> Buddy<'m> {
     }
 
     /// Takes a block of `order` for `owner`: from the smallest free block that suffices, the
-    /// lowest or highest of these as `placement` says, and the same end of it. Bounded by the number of orders.
+    /// lowest or highest of these as `placement` says, and the same end of it. Bounded by the
+    /// number of orders.
     ///
     /// # Errors
     ///
     /// [`AllocError::OutOfMemory`] if there are fewer frames than that, [`AllocError::Fragmented`]
-    /// if no free block is large enough, [`AllocError::Corrupted`] if the metadata contradict each other.
+    /// if no free block is large enough, [`AllocError::Corrupted`] if the metadata contradict each
+    /// other.
     #[inline]
     pub fn alloc(
         &mut self,

@@ -7,13 +7,13 @@ use super::{AddError, Buddy, Kind, RemoveError, State, frame_at};
 use crate::frame::FrameRange;
 
 impl Buddy<'_> {
-    /// Makes holes and reserved frames available; they join what is available around them. Linear in
-    /// the length of the range.
+    /// Makes holes and reserved frames available; they join what is available around them. Linear
+    /// in the length of the range.
     ///
     /// # Errors
     ///
-    /// [`AddError::OutOfRange`] unless the whole range lies in the span, [`AddError::Overlap`] if one of its
-    /// frames is managed already. Nothing has changed then.
+    /// [`AddError::OutOfRange`] unless the whole range lies in the span, [`AddError::Overlap`] if
+    /// one of its frames is managed already. Nothing has changed then.
     pub fn add(&mut self, range: FrameRange) -> Result<(), AddError> {
         self.check_in_cover(range)?;
         self.check_unmanaged(range, |kind| matches!(kind, Kind::Hole | Kind::Reserved))?;
@@ -48,8 +48,9 @@ impl Buddy<'_> {
     ///
     /// # Errors
     ///
-    /// [`RemoveError::OutOfRange`] unless the whole range lies in the span, [`RemoveError::Hole`] or
-    /// [`RemoveError::InUse`] for the first frame that is not available. Nothing has changed then.
+    /// [`RemoveError::OutOfRange`] unless the whole range lies in the span, [`RemoveError::Hole`]
+    /// or [`RemoveError::InUse`] for the first frame that is not available. Nothing has changed
+    /// then.
     pub fn remove(&mut self, range: FrameRange) -> Result<(), RemoveError> {
         if !self.cover.contains_range(range) {
             return Err(RemoveError::OutOfRange { range, cover: self.cover });

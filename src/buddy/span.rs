@@ -11,8 +11,8 @@ use crate::frame::FrameRange;
 /// How much metadata a span needs: about 1.15 bytes a frame, or 0.028 % of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Need {
-    /// State bytes: one for each frame of the span, holes included, and one for each 512 frames from a multiple of 512 on that the
-    /// span touches.
+    /// State bytes: one for each frame of the span, holes included, and one for each 512 frames
+    /// from a multiple of 512 on that the span touches.
     pub states: usize,
     /// Groups: one for each such 512 frames, and one for each 512 of these.
     pub groups: usize,

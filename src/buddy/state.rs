@@ -1,7 +1,8 @@
 //! The state of a frame, as it is stored.
 //!
-//! One byte a frame says what the frame is, or from order 9 on one byte a group of 512 (see `states`); together with the bits of its
-//! group it says everything. Only the byte of a block's first frame or group changes when the block is allocated or given back.
+//! One byte a frame says what the frame is, or from order 9 on one byte a group of 512 (see
+//! `states`); together with the bits of its group it says everything. Only the byte of a block's
+//! first frame or group changes when the block is allocated or given back.
 //!
 //! | byte | state |
 //! | --- | --- |

@@ -1,7 +1,8 @@
 //! Where states lie: one byte for each frame, and behind these one for each group of 512.
 //!
-//! The state of a block or piece is in its first frame's byte, or from order 9 on in its first group's, while the frame's
-//! byte says *plain*. So 64 blocks of 2 MiB have their states in one cache line, where bytes of frames would be 512 apart.
+//! The state of a block or piece is in its first frame's byte, or from order 9 on in its first
+//! group's, while the frame's byte says *plain*. So 64 blocks of 2 MiB have their states in one
+//! cache line, where bytes of frames would be 512 apart.
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -9,8 +10,8 @@ use super::State;
 use super::group::{GROUP_FRAMES, GROUP_ORDER};
 use crate::frame::{Frame, FrameRange, Order};
 
-/// The states of a span. A CPU may exchange [`State::head`] and [`State::cached`] of blocks that it holds without the
-/// span's lock.
+/// The states of a span. A CPU may exchange [`State::head`] and [`State::cached`] of blocks that it
+/// holds without the span's lock.
 #[derive(Clone, Copy, Debug)]
 pub struct States<'m> {
     /// Number of the span's first frame.
@@ -46,13 +47,15 @@ impl<'m> States<'m> {
         self.frames
     }
 
-    /// The bytes of the groups of 512 frames, in their order. The first frames of the first group may lie before the span.
+    /// The bytes of the groups of 512 frames, in their order. The first frames of the first group
+    /// may lie before the span.
     #[inline]
     pub const fn of_groups(self) -> &'m [AtomicU8] {
         self.groups
     }
 
-    /// Where the state of a block of `order` at `frame` is kept; `None` outside the span, and from order 9 on where no group begins.
+    /// Where the state of a block of `order` at `frame` is kept; `None` outside the span, and from
+    /// order 9 on where no group begins.
     #[inline]
     pub fn of_block(self, frame: Frame, order: Order) -> Option<&'m AtomicU8> {
         self.byte(frame.number(), u32::from(order.get()))
@@ -64,7 +67,8 @@ impl<'m> States<'m> {
         if order < GROUP_ORDER {
             return self.frames.get(at.wrapping_sub(self.start));
         }
-        // What is no multiple of a group's frames, or lies below the first one's, becomes an index beyond all.
+        // What is no multiple of a group's frames, or lies below the first one's, becomes an index
+        // beyond all.
         let first = self.start & !(GROUP_FRAMES - 1);
         self.groups.get(at.wrapping_sub(first).rotate_right(GROUP_ORDER))
     }
@@ -81,7 +85,8 @@ impl<'m> States<'m> {
         if own.order().is_some_and(is_large) { State::INVALID } else { own }
     }
 
-    /// The state of the block or piece from order 9 on that begins with frame `at`, if the group's byte says that there is one.
+    /// The state of the block or piece from order 9 on that begins with frame `at`, if the group's
+    /// byte says that there is one.
     #[inline]
     pub(super) fn large_at(self, at: usize) -> Option<State> {
         let state = State::from_byte(self.byte(at, GROUP_ORDER)?.load(Relaxed));
@@ -99,7 +104,8 @@ impl<'m> States<'m> {
         }
         let lead = (old.start >> GROUP_ORDER) - (self.start >> GROUP_ORDER);
         for (to, from) in self.groups.iter().skip(lead).zip(old.groups) {
-            // The groups at the ends may be shared with a span that was absorbed before: a block fills its group.
+            // The groups at the ends may be shared with a span that was absorbed before: a block
+            // fills its group.
             let state = from.load(Relaxed);
             if state != State::NO_HEAD.byte() {
                 to.store(state, Relaxed);

@@ -1,10 +1,11 @@
-//! Allocation under constraints: in a window, aligned, not across a boundary. What DMA engines need.
+//! Allocation under constraints: in a window, aligned, not across a boundary. What DMA engines
+//! need.
 //!
 //! Of the free blocks of one order that are large enough, those that lie wholly inside the window
 //! all fit, because aligned blocks do not cross boundaries of their own size or more, and smaller
-//! boundaries can be avoided inside them. At most one of them hangs over the start of the window. So the first block that reaches
-//! into the window and the one after it decide for the whole order, and the search is bounded by the
-//! number of orders.
+//! boundaries can be avoided inside them. At most one of them hangs over the start of the window.
+//! So the first block that reaches into the window and the one after it decide for the whole order,
+//! and the search is bounded by the number of orders.
 
 use super::{AllocError, BlockOwner, Buddy};
 use crate::frame::{Frame, FrameRange, Order};
@@ -32,7 +33,8 @@ impl Constraint {
         let start = room.start().align_up(self.align)?;
         let end = start.number().checked_add(frames)?;
         let start = match self.boundary {
-            // Crossing: the first frame and the last lie in different blocks of the boundary's order.
+            // Crossing: the first frame and the last lie in different blocks of the boundary's
+            // order.
             Some(boundary) if start.number() >> boundary.get() != (end - 1) >> boundary.get() => {
                 start.checked_add(1)?.align_up(boundary.max(self.align))?
             }
@@ -45,7 +47,8 @@ impl Constraint {
 
 impl Buddy<'_> {
     /// Takes `frames` frames in a row for `owner` where `constraint` allows them: of the smallest
-    /// order that has a free block that serves, at the lowest address. Bounded by the number of orders and of pieces.
+    /// order that has a free block that serves, at the lowest address. Bounded by the number of
+    /// orders and of pieces.
     ///
     /// An alignment larger than the request is served from free blocks of at least its size, and
     /// the rest of them stays available.
@@ -53,8 +56,8 @@ impl Buddy<'_> {
     /// # Errors
     ///
     /// [`AllocError::ZeroSize`] for no frames; [`AllocError::TooLarge`] for more than the largest
-    /// block, the window or the boundary has; [`AllocError::OutOfMemory`] if there are fewer frames in the
-    /// whole span, [`AllocError::Fragmented`] if none of the free blocks serves.
+    /// block, the window or the boundary has; [`AllocError::OutOfMemory`] if there are fewer frames
+    /// in the whole span, [`AllocError::Fragmented`] if none of the free blocks serves.
     pub fn alloc_within(
         &mut self,
         frames: usize,

@@ -1,7 +1,7 @@
 //! A word: the bits of 64 frames, and what folding them says about the blocks in it.
 //!
-//! Folding a word with itself shifted by 1, 2, 4, ... leaves one bit for each aligned block of order 1, 2, 3, ... that is wholly
-//! set.
+//! Folding a word with itself shifted by 1, 2, 4, ... leaves one bit for each aligned block of
+//! order 1, 2, 3, ... that is wholly set.
 
 use super::eight::{self, gather};
 
@@ -41,19 +41,22 @@ pub(super) fn exact_blocks(bits: u64, order: u32) -> u64 {
     blocks & !(larger | larger << (1 << order))
 }
 
-/// Where in a word available blocks of `order`, at most 6, begin, be they part of a larger one or not.
+/// Where in a word available blocks of `order`, at most 6, begin, be they part of a larger one or
+/// not.
 #[inline]
 fn aligned_blocks(bits: u64, order: u32) -> u64 {
-    // A bit stays where a row of 2, 4, 8, ... begins. Steps beyond the order shift by nothing: a loop that ended with the order
-    // would end where no predictor expects it.
+    // A bit stays where a row of 2, 4, 8, ... begins. Steps beyond the order shift by nothing: a
+    // loop that ended with the order would end where no predictor expects it.
     let last = (1 << order) - 1;
     (0..WORD_ORDER).fold(bits, |rows, step| rows & rows >> (last & 1 << step)) & aligned(order)
 }
 
-/// The order, at most 6, of the largest aligned block around `bit`, which is clear, of a word that has no bit set.
+/// The order, at most 6, of the largest aligned block around `bit`, which is clear, of a word that
+/// has no bit set.
 #[inline]
 pub(super) fn widest_clear(bits: u64, bit: usize) -> u32 {
-    // The nearest bits that are set. Where there is none, the distance comes to 64 above and to more below.
+    // The nearest bits that are set. Where there is none, the distance comes to 64 above and to
+    // more below.
     let above = bit.wrapping_add((bits >> bit).trailing_zeros() as usize);
     let below = bit.wrapping_sub((bits << (WORD_FRAMES - 1 - bit)).leading_zeros() as usize);
     // The highest bit in which two positions differ says in blocks of which order they part.
@@ -66,10 +69,11 @@ fn aligned(order: u32) -> u64 {
     ALIGNED[order as usize % ALIGNED.len()]
 }
 
-/// Bit `k`, up to 5, says that the word has a maximal available block of order `k`; bit 6 says that all its frames are available.
+/// Bit `k`, up to 5, says that the word has a maximal available block of order `k`; bit 6 says that
+/// all its frames are available.
 ///
-/// What comes back next to what is free cannot be foreseen, so nothing here is a branch: one that is mispredicted
-/// costs more than all of it.
+/// What comes back next to what is free cannot be foreseen, so nothing here is a branch: one that
+/// is mispredicted costs more than all of it.
 #[inline]
 pub(super) fn mask_of(bits: u64) -> u64 {
     let pairs = bits & bits >> 1 & aligned(1);

@@ -26,7 +26,8 @@ pub fn set_hook(hook: Option<Hook>) {
     HOOK.store(pointer, Ordering::Release);
 }
 
-/// Has violations handled by `hook` unless [`set_hook`] has said otherwise: what a platform does by default.
+/// Has violations handled by `hook` unless [`set_hook`] has said otherwise: what a platform does by
+/// default.
 #[cfg(feature = "mmap")]
 pub(crate) fn set_platform_hook(hook: Hook) {
     // Release as in `set_hook`. Where a hook is set already, it stays.
@@ -43,7 +44,8 @@ fn current() -> Option<Hook> {
     if pointer.is_null() {
         return None;
     }
-    // SAFETY: only `set_hook` and `set_platform_hook` write `HOOK`, and write either null or a `Hook`.
+    // SAFETY: only `set_hook` and `set_platform_hook` write `HOOK`, and write either null or a
+    // `Hook`.
     Some(unsafe { mem::transmute::<*mut (), Hook>(pointer) })
 }
 

@@ -6,7 +6,8 @@ use crate::frame::{FRAME_SHIFT, FRAME_SIZE};
 
 /// One of the object sizes that the heap keeps a cache for.
 ///
-/// The sizes are 8, the multiples of 16 up to 128, from there four steps a doubling up to a frame, and then eight:
+/// The sizes are 8, the multiples of 16 up to 128, from there four steps a doubling up to a frame,
+/// and then eight:
 ///
 /// ```text
 ///     8    16    32    48    64    80    96   112   128
@@ -17,15 +18,17 @@ use crate::frame::{FRAME_SHIFT, FRAME_SIZE};
 ///  9216 10240 11264 12288     13312 14336 15360 16384
 /// ```
 ///
-/// A request of `b` bytes above 64 leaves less than one fifth of its object unused, and less than one ninth above a frame: a step is at
-/// most a quarter, or an eighth, of the class below it. The steps are finer above a frame because programs often want one and a header with
-/// it. The classes end at four frames because from there on a run of whole frames is as good: more than four frames
+/// A request of `b` bytes above 64 leaves less than one fifth of its object unused, and less than
+/// one ninth above a frame: a step is at most a quarter, or an eighth, of the class below it. The
+/// steps are finer above a frame because programs often want one and a header with it. The classes
+/// end at four frames because from there on a run of whole frames is as good: more than four frames
 /// are at least five, of which less than one stays unused.
 ///
 /// Every class is aligned to the largest power of two that divides it, up to a frame. A request
 /// aligned to `a` is served by the class of its size rounded up to a multiple of `a`, and that
-/// class is itself a multiple of `a`: above 128 bytes, where steps are `2^k / 4` or `2^k / 8` between `2^k` and
-/// `2^(k+1)`, an `a` beyond a step leaves only multiples that are classes; below, `a` divides 128.
+/// class is itself a multiple of `a`: above 128 bytes, where steps are `2^k / 4` or `2^k / 8`
+/// between `2^k` and `2^(k+1)`, an `a` beyond a step leaves only multiples that are classes; below,
+/// `a` divides 128.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(transparent)]
 pub struct SizeClass(u8);
@@ -44,15 +47,16 @@ const FINE: u32 = 3;
 /// Index of the class of a frame.
 const FRAME_LAST: usize = LINEAR_LAST + ((FRAME_SHIFT - LINEAR_SHIFT) << COARSE) as usize;
 
-/// Requests below this size find their class in a table. Computing it takes the position of the highest bit, and the
-/// instruction for that waits, on x86-64, for whatever its target register held before: in a loop of
-/// allocations and frees for the previous one, which made a pair more than twice as slow.
+/// Requests below this size find their class in a table. Computing it takes the position of the
+/// highest bit, and the instruction for that waits, on x86-64, for whatever its target register
+/// held before: in a loop of allocations and frees for the previous one, which made a pair more
+/// than twice as slow.
 const TABLED_BYTES: usize = 4096;
 
 const _: () = assert!(TABLED_BYTES <= FRAME_SIZE);
 
-/// The class that has a byte at offset `8 * i`, for each `i`: classes end at multiples of eight bytes.
-/// A constant, so that the class of a layout that the compiler knows is a constant too.
+/// The class that has a byte at offset `8 * i`, for each `i`: classes end at multiples of eight
+/// bytes. A constant, so that the class of a layout that the compiler knows is a constant too.
 const TABLE: [SizeClass; TABLED_BYTES / 8] = {
     let mut table = [SizeClass(0); TABLED_BYTES / 8];
     let mut index = 0;
@@ -80,8 +84,8 @@ impl SizeClass {
         Self::for_last(bytes.wrapping_sub(1))
     }
 
-    /// The class that serves `layout`; `None` if it has no bytes, or takes a run of frames: more than
-    /// [`MAX_BYTES`](Self::MAX_BYTES), or aligned to more than a frame.
+    /// The class that serves `layout`; `None` if it has no bytes, or takes a run of frames: more
+    /// than [`MAX_BYTES`](Self::MAX_BYTES), or aligned to more than a frame.
     #[inline]
     pub const fn for_layout(layout: Layout) -> Option<Self> {
         // The offset of the last byte once the size is rounded up to the alignment; without bytes
@@ -90,7 +94,8 @@ impl SizeClass {
         if layout.align() > FRAME_SIZE { None } else { Self::for_last(last) }
     }
 
-    /// [`for_layout`](Self::for_layout) of requests that a table answers alone: up to [`TABLED_BYTES`].
+    /// [`for_layout`](Self::for_layout) of requests that a table answers alone: up to
+    /// [`TABLED_BYTES`].
     #[inline(always)]
     pub(super) const fn tabled(layout: Layout) -> Option<Self> {
         let last = layout.size().wrapping_sub(1) | (layout.align() - 1);
@@ -113,7 +118,8 @@ impl SizeClass {
         if last >= Self::MAX_BYTES {
             return None;
         }
-        // The highest bit says in which doubling the byte lies, those below it in which part of that.
+        // The highest bit says in which doubling the byte lies, those below it in which part of
+        // that.
         let doubling = last.ilog2();
         let (before, first, parts) = if doubling < FRAME_SHIFT {
             (LINEAR_LAST, LINEAR_SHIFT, COARSE)
@@ -161,8 +167,8 @@ impl SizeClass {
     }
 }
 
-/// Bytes of each class: derived, so that the rule stands in one place. Classes end at multiples of eight bytes, and the last byte of a
-/// class comes last here.
+/// Bytes of each class: derived, so that the rule stands in one place. Classes end at multiples of
+/// eight bytes, and the last byte of a class comes last here.
 const BYTES: [u16; SizeClass::COUNT] = {
     let mut table = [0; SizeClass::COUNT];
     let mut end = 8;

@@ -43,8 +43,8 @@ impl<S: FrameSource> Heap<'_, S> {
         }
     }
 
-    /// Reports a wrong free to the kernel's hook. Where that panics, as the default does, the program stops:
-    /// an allocator must not unwind.
+    /// Reports a wrong free to the kernel's hook. Where that panics, as the default does, the
+    /// program stops: an allocator must not unwind.
     #[cold]
     #[inline(never)]
     fn report(&self, block: *mut u8, error: HeapFreeError) {
@@ -63,9 +63,9 @@ impl Drop for StopOnUnwind {
     }
 }
 
-// SAFETY: by the trait's list: nothing here unwinds (`report` stops the program instead); `layout` is what `allocate` is asked
-// for, and it returns memory of at least that size and alignment which stays the caller's until it is
-// freed; no call is counted on to happen.
+// SAFETY: by the trait's list: nothing here unwinds (`report` stops the program instead); `layout`
+// is what `allocate` is asked for, and it returns memory of at least that size and alignment which
+// stays the caller's until it is freed; no call is counted on to happen.
 unsafe impl<S: FrameSource> GlobalAlloc for Heap<'_, S> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -113,8 +113,9 @@ fn or_null(block: Option<NonNull<[u8]>>) -> *mut u8 {
     block.map_or(ptr::null_mut(), |block| block.cast().as_ptr())
 }
 
-// SAFETY: a block stays where it is, and valid, until it is freed through this heap, which a shared reference names for
-// as long as it lives and however it is copied; what fits a block frees it (heap, invariant 1).
+// SAFETY: a block stays where it is, and valid, until it is freed through this heap, which a shared
+// reference names for as long as it lives and however it is copied; what fits a block frees it
+// (heap, invariant 1).
 unsafe impl<S: FrameSource> Allocator for &Heap<'_, S> {
     #[inline]
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {

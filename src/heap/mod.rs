@@ -1,53 +1,54 @@
 //! The heap: memory by [`Layout`], for programs that do not know of frames.
 //!
 //! A request of up to [`SizeClass::MAX_BYTES`] is served by the slab cache of its [`SizeClass`], a
-//! larger one, or one aligned to more than a frame, by a **run**: just as many contiguous frames as it
-//! needs. Nothing is written before, behind or into a block to keep track of it. What an
-//! address belongs to stands in the owner record of its frame, out of band: the number of its slab's record,
-//! or, in a run's first frame, how long the run is.
+//! larger one, or one aligned to more than a frame, by a **run**: just as many contiguous frames as
+//! it needs. Nothing is written before, behind or into a block to keep track of it. What an
+//! address belongs to stands in the owner record of its frame, out of band: the number of its
+//! slab's record, or, in a run's first frame, how long the run is.
 //!
 //! # Invariants
 //!
-//! 1. Two layouts of the same class are served by the same cache, so a layout that a block *fits* (as
-//!    `Allocator` defines it) frees it, whichever of them allocated it.
+//! 1. Two layouts of the same class are served by the same cache, so a layout that a block *fits*
+//!    (as `Allocator` defines it) frees it, whichever of them allocated it.
 //! 2. The owner record of a run's first frame is its length as `run` encodes it, those of its other
-//!    frames are 0. It is set after the run was taken and cleared, by one compare-and-exchange, before the
-//!    run is given back: of two frees of a run one finds it.
-//! 3. Everything that an address is checked for lies out of band: no content of memory, freed or not, can
-//!    make an address pass.
+//!    frames are 0. It is set after the run was taken and cleared, by one compare-and-exchange,
+//!    before the run is given back: of two frees of a run one finds it.
+//! 3. Everything that an address is checked for lies out of band: no content of memory, freed or
+//!    not, can make an address pass.
 //! 4. Nothing is taken from the source while a lock is held, and nothing here takes one.
 //!
 //! # Faces
 //!
-//! - **Checked**: [`allocate`](Heap::allocate), [`deallocate`](Heap::deallocate), [`reallocate`](Heap::reallocate) and, for
-//!   those that know no layout, [`deallocate_unsized`](Heap::deallocate_unsized) say exactly what was wrong.
-//! - **[`GlobalAlloc`](core::alloc::GlobalAlloc)**: null where a request cannot be met. A wrong free is a
-//!   [`Violation`](crate::check::Violation).
+//! - **Checked**: [`allocate`](Heap::allocate), [`deallocate`](Heap::deallocate),
+//!   [`reallocate`](Heap::reallocate) and, for those that know no layout,
+//!   [`deallocate_unsized`](Heap::deallocate_unsized) say exactly what was wrong.
+//! - **[`GlobalAlloc`](core::alloc::GlobalAlloc)**: null where a request cannot be met. A wrong
+//!   free is a [`Violation`](crate::check::Violation).
 //! - **`allocator_api2`'s `Allocator`**, for `&Heap`: collections in a heap of their own.
 //!
 //! # No bytes
 //!
-//! A checked request without bytes is an error, as is freeing with such a layout. `Allocator` demands that
-//! they work, and answers them with a dangling pointer, as the standard library does.
+//! A checked request without bytes is an error, as is freeing with such a layout. `Allocator`
+//! demands that they work, and answers them with a dangling pointer, as the standard library does.
 //! `GlobalAlloc` forbids them; they get null.
 //!
 //! # When memory is short
 //!
-//! Before a request fails, the caches give their empty slabs back ([`Heap::reclaim`]) and it is tried once
-//! more, unless it is `ATOMIC` or `NO_WAIT`.
+//! Before a request fails, the caches give their empty slabs back ([`Heap::reclaim`]) and it is
+//! tried once more, unless it is `ATOMIC` or `NO_WAIT`.
 //!
 //! # Rejected
 //!
 //! - *Powers of two*, as Linux's `kmalloc`: half of a block can be unused instead of a fifth.
-//! - *A header before each block*: an overflow reaches it, every block grows by it, and powers of two no
-//!   longer fit powers of two.
-//! - *The class of runs in every frame of the run*: makes an address inside a large block cheap to look up,
-//!   which only errors need, and taking a run linear in its length.
+//! - *A header before each block*: an overflow reaches it, every block grows by it, and powers of
+//!   two no longer fit powers of two.
+//! - *The class of runs in every frame of the run*: makes an address inside a large block cheap to
+//!   look up, which only errors need, and taking a run linear in its length.
 //!
 //! # Sources
 //!
-//! The classes are those of illumos' `kmem_alloc` and of jemalloc. The map from page to size that makes headers unnecessary
-//! is Kingsley's and Hanson's; the caches are Bonwick's (1994).
+//! The classes are those of illumos' `kmem_alloc` and of jemalloc. The map from page to size that
+//! makes headers unnecessary is Kingsley's and Hanson's; the caches are Bonwick's (1994).
 
 mod class;
 mod error;
@@ -90,8 +91,8 @@ pub(crate) use run::{
 /// static HEAP: Heap<'static, PageAllocator<Pc>> = Heap::new(&PAGES);
 /// ```
 ///
-/// Every call that allocates, frees or resizes takes constant time, apart from the bytes it clears or copies, and from a
-/// [`reclaim`](Self::reclaim) before it fails.
+/// Every call that allocates, frees or resizes takes constant time, apart from the bytes it clears
+/// or copies, and from a [`reclaim`](Self::reclaim) before it fails.
 pub struct Heap<'s, S: FrameSource> {
     source: &'s S,
     caches: [RawCache<'s, S>; SizeClass::COUNT],
@@ -132,13 +133,13 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         self.source
     }
 
-    /// Memory for `layout`: at least its size, all of the returned slice usable, undefined unless `flags`
-    /// has `ZERO`.
+    /// Memory for `layout`: at least its size, all of the returned slice usable, undefined unless
+    /// `flags` has `ZERO`.
     ///
     /// # Errors
     ///
-    /// `ZeroSize`; `TooLarge` beyond the largest run or alignment; `BadAlignment` if the direct map is less
-    /// aligned than the layout; what the source says if it has no frames, also after a
+    /// `ZeroSize`; `TooLarge` beyond the largest run or alignment; `BadAlignment` if the direct map
+    /// is less aligned than the layout; what the source says if it has no frames, also after a
     /// [`reclaim`](Self::reclaim). Nothing has changed then.
     #[inline]
     pub fn allocate(&self, layout: Layout, flags: AllocFlags) -> Result<NonNull<[u8]>, AllocError> {
@@ -213,8 +214,9 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     ///
     /// # Safety
     ///
-    /// If the block is one of this heap's that is allocated, nobody uses it any more. If it lies in a slab and is not allocated, that slab is
-    /// not given back meanwhile: see [`slab::lookup`].
+    /// If the block is one of this heap's that is allocated, nobody uses it any more. If it lies in
+    /// a slab and is not allocated, that slab is not given back meanwhile: see
+    /// [`slab::lookup`].
     #[inline]
     pub unsafe fn deallocate(
         &self,
@@ -229,7 +231,8 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         unsafe { self.deallocate_missed(block, layout) }
     }
 
-    /// Gives a block back to a magazine that has room for it; `false`, and nothing has changed, if that needs more.
+    /// Gives a block back to a magazine that has room for it; `false`, and nothing has changed, if
+    /// that needs more.
     ///
     /// # Safety
     ///
@@ -285,7 +288,8 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         }
     }
 
-    /// A CPU's slot in the cache of `class`, which lives as long as the heap, if it has one and hits need look at nothing else.
+    /// A CPU's slot in the cache of `class`, which lives as long as the heap, if it has one and
+    /// hits need look at nothing else.
     #[cfg(feature = "mmap")]
     pub(crate) fn local_slot(&self, class: SizeClass, cpu: CpuId) -> Option<NonNull<slab::Slot>> {
         self.caches[class.index()].local_slot(cpu)
@@ -351,8 +355,9 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         Ok(run.len_bytes())
     }
 
-    /// Calls `visit` with the address and usable bytes of every block of a size class that is allocated, in no order. Blocks that others
-    /// allocate or free meanwhile are visited or not. Runs are left out: of them the heap keeps no list, only each one's length with its
+    /// Calls `visit` with the address and usable bytes of every block of a size class that is
+    /// allocated, in no order. Blocks that others allocate or free meanwhile are visited or
+    /// not. Runs are left out: of them the heap keeps no list, only each one's length with its
     /// first frame. A cache's lock is held: `visit` must not call the heap.
     pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
         for cache in &self.caches {
@@ -365,7 +370,8 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         self.caches.iter().map(RawCache::shrink).sum()
     }
 
-    /// Puts what a CPU that has stopped keeps ready back into the slabs of all caches: see [`RawCache::drain_cpu`].
+    /// Puts what a CPU that has stopped keeps ready back into the slabs of all caches: see
+    /// [`RawCache::drain_cpu`].
     ///
     /// # Safety
     ///
@@ -377,8 +383,9 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         }
     }
 
-    /// Forgets what a CPU holds that will never run again and may have stopped in the middle of a call, as in the copy that
-    /// `fork` makes of a process: the objects in its magazines are lost.
+    /// Forgets what a CPU holds that will never run again and may have stopped in the middle of a
+    /// call, as in the copy that `fork` makes of a process: the objects in its magazines are
+    /// lost.
     ///
     /// # Safety
     ///
@@ -398,8 +405,8 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         }
     }
 
-    /// Recounts everything: the caches one after the other, each with its lock held. Takes time in proportion to
-    /// the objects there are. Exact while no other CPU uses the heap.
+    /// Recounts everything: the caches one after the other, each with its lock held. Takes time in
+    /// proportion to the objects there are. Exact while no other CPU uses the heap.
     ///
     /// # Errors
     ///

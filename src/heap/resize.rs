@@ -8,18 +8,20 @@ use crate::frame::FRAME_SHIFT;
 use crate::page::{AllocFlags, FrameSource};
 
 impl<S: FrameSource> Heap<'_, S> {
-    /// Makes a block that was allocated for `old` one for `new`, with the contents that both have room
-    /// for. It stays where it is if its class stays the same or, as a run, if it shrinks or the frames
-    /// behind it are available; otherwise it moves. With `ZERO` all bytes behind the old size are zero.
+    /// Makes a block that was allocated for `old` one for `new`, with the contents that both have
+    /// room for. It stays where it is if its class stays the same or, as a run, if it shrinks
+    /// or the frames behind it are available; otherwise it moves. With `ZERO` all bytes behind
+    /// the old size are zero.
     ///
     /// # Errors
     ///
-    /// As [`allocate`](Self::allocate) and [`deallocate`](Self::deallocate); the block is as before then.
+    /// As [`allocate`](Self::allocate) and [`deallocate`](Self::deallocate); the block is as before
+    /// then.
     ///
     /// # Safety
     ///
-    /// If the block is one of this heap's that is allocated, nobody uses it during the call nor, if that succeeds, by
-    /// the old address afterwards.
+    /// If the block is one of this heap's that is allocated, nobody uses it during the call nor, if
+    /// that succeeds, by the old address afterwards.
     pub unsafe fn reallocate(
         &self,
         block: NonNull<u8>,
@@ -39,7 +41,8 @@ impl<S: FrameSource> Heap<'_, S> {
             None => unsafe { self.move_block(block, old, new, flags)? },
         };
         if flags.contains(AllocFlags::ZERO) && old.size() < result.len() {
-            // SAFETY: the bytes from the old size on belong to the block, which is the caller's alone.
+            // SAFETY: the bytes from the old size on belong to the block, which is the caller's
+            // alone.
             unsafe {
                 result.cast::<u8>().add(old.size()).write_bytes(0, result.len() - old.size())
             };
@@ -47,8 +50,8 @@ impl<S: FrameSource> Heap<'_, S> {
         Ok(result)
     }
 
-    /// [`reallocate`](Self::reallocate) for a caller that knows no layout of the block. A block that would leave half of itself
-    /// unused moves.
+    /// [`reallocate`](Self::reallocate) for a caller that knows no layout of the block. A block
+    /// that would leave half of itself unused moves.
     ///
     /// # Errors
     ///
@@ -93,8 +96,8 @@ impl<S: FrameSource> Heap<'_, S> {
     ///
     /// # Safety
     ///
-    /// Both are different allocated blocks of so many bytes at least that nobody else uses. What is in `from` afterwards is
-    /// undefined.
+    /// Both are different allocated blocks of so many bytes at least that nobody else uses. What is
+    /// in `from` afterwards is undefined.
     unsafe fn move_content(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) {
         if bytes > SizeClass::MAX_BYTES
             && let (Ok(Some(source)), Ok(Some(target))) =
@@ -144,7 +147,8 @@ impl<S: FrameSource> Heap<'_, S> {
     ) -> Result<NonNull<[u8]>, ReallocError> {
         let moved = self.allocate(new, flags.difference(AllocFlags::ZERO))?;
         let kept_bytes = old.size().min(new.size());
-        // SAFETY: both blocks have so many bytes; they are different allocations, and nobody else uses them.
+        // SAFETY: both blocks have so many bytes; they are different allocations, and nobody else
+        // uses them.
         unsafe { self.move_content(block, moved.cast(), kept_bytes) };
         // SAFETY: the caller's promise.
         if let Err(error) = unsafe { self.deallocate(block, old) } {

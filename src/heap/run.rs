@@ -1,8 +1,8 @@
 //! Runs: contiguous frames for what no size class serves.
 //!
-//! The owner record of a run's first frame is the run's length in frames, shifted so far that it is never the
-//! number of a slab's record: those are no multiples of [`RECORD_UNIT`]. The highest bit is for a source that hands out runs
-//! past the heap, to remember something by.
+//! The owner record of a run's first frame is the run's length in frames, shifted so far that it is
+//! never the number of a slab's record: those are no multiples of [`RECORD_UNIT`]. The highest bit
+//! is for a source that hands out runs past the heap, to remember something by.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -183,8 +183,8 @@ impl Runs {
     ) -> Result<(), HeapFreeError> {
         let frames = run.range.frames();
         let cell = owner_of(source, run)?;
-        // Of two that free the run one finds its record. AcqRel: the run's end comes after `find` and before
-        // the frames can be taken again.
+        // Of two that free the run one finds its record. AcqRel: the run's end comes after `find`
+        // and before the frames can be taken again.
         // SAFETY: whoever frees the run has it.
         unsafe { cell.compare_exchange(run.record, 0, AcqRel, Relaxed) }
             .map_err(|_| HeapFreeError::NotAllocated)?;
@@ -196,7 +196,8 @@ impl Runs {
         Ok(())
     }
 
-    /// Makes a run as long as `new` needs where it lies; `None`, and nothing changed, if that cannot be.
+    /// Makes a run as long as `new` needs where it lies; `None`, and nothing changed, if that
+    /// cannot be.
     ///
     /// # Safety
     ///
@@ -236,7 +237,8 @@ impl Runs {
     }
 }
 
-/// Runs and frames of a count, with what the source has handed out besides: each of the two may be less than nothing.
+/// Runs and frames of a count, with what the source has handed out besides: each of the two may be
+/// less than nothing.
 fn with_uncounted<S: FrameSource>(source: &S, count: u64) -> (usize, usize) {
     let (runs, frames) = source.uncounted_runs();
     let count = count.wrapping_add((runs as u64).wrapping_mul(ONE_RUN)).wrapping_add(frames as u64);
@@ -250,7 +252,8 @@ fn owner_of<S: FrameSource>(source: &S, run: Run) -> Result<&OwnerRecord, HeapFr
     source.owner(run.range.start()).ok_or(HeapFreeError::OutOfRange)
 }
 
-/// What is wrong with the address of a frame that has no owner record: it lies inside a run, or is free.
+/// What is wrong with the address of a frame that has no owner record: it lies inside a run, or is
+/// free.
 #[cold]
 fn inside_or_free<S: FrameSource>(source: &S, frame: Frame) -> HeapFreeError {
     match source.run_of(frame) {

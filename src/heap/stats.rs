@@ -15,7 +15,8 @@ pub struct HeapStats {
     pub object_bytes: usize,
     /// Frames of the caches' slabs.
     pub slab_frames: usize,
-    /// Frames that tell of the slabs: of all caches on the source, where it keeps their records together.
+    /// Frames that tell of the slabs: of all caches on the source, where it keeps their records
+    /// together.
     pub record_frames: usize,
     /// Runs in users' hands.
     pub runs: usize,

@@ -1,8 +1,9 @@
-//! Memory that is had from the system before its first touch, for several frames in one go: a fault for each costs the way there and
-//! back each time.
+//! Memory that is had from the system before its first touch, for several frames in one go: a fault
+//! for each costs the way there and back each time.
 //!
-//! This is done for available frames right behind one that is taken, which come next as long as low ones come first, and for more of them the
-//! more have been touched: the memory of those that never are hardly counts.
+//! This is done for available frames right behind one that is taken, which come next as long as low
+//! ones come first, and for more of them the more have been touched: the memory of those that never
+//! are hardly counts.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
@@ -20,7 +21,8 @@ const MAX_BATCH: usize = 16;
 /// Of frames that were touched, so many bring one ahead.
 const TOUCHED_FOR_ONE: usize = 16;
 
-/// As [`TOUCHED_FOR_ONE`], for each frame of a block: slabs of few objects, of which a program may need one.
+/// As [`TOUCHED_FOR_ONE`], for each frame of a block: slabs of few objects, of which a program may
+/// need one.
 const TOUCHED_FOR_BLOCKS: usize = 512;
 
 /// Longer blocks are left to their users' faults.
@@ -28,7 +30,8 @@ const MAX_BLOCK: usize = 8;
 
 /// Whether, and how, memory is had ahead.
 pub(super) struct Ahead {
-    /// Frames that were taken without memory: some of them more than once, or by two threads at once and counted for one.
+    /// Frames that were taken without memory: some of them more than once, or by two threads at
+    /// once and counted for one.
     touched: AtomicUsize,
     /// The system cannot do it.
     is_refused: AtomicBool,

@@ -33,7 +33,8 @@ pub(super) static HEAP: Heap<'static, HostFrames> = Heap::new(&FRAMES);
 /// }
 /// ```
 ///
-/// It needs no set-up: the first request maps the first memory. All values of this type are the same allocator.
+/// It needs no set-up: the first request maps the first memory. All values of this type are the
+/// same allocator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MmapAllocator(());
 
@@ -53,15 +54,16 @@ impl MmapAllocator {
         &FRAMES
     }
 
-    /// A block of at least `bytes` bytes, aligned to 16 if there are more than 8, from what this thread has at hand, without a lock;
-    /// `None` says to use [`allocate`](Self::allocate).
+    /// A block of at least `bytes` bytes, aligned to 16 if there are more than 8, from what this
+    /// thread has at hand, without a lock; `None` says to use [`allocate`](Self::allocate).
     #[inline(always)]
     pub fn allocate_hit(&self, bytes: usize) -> Option<NonNull<u8>> {
         local::allocate_bytes(bytes)
     }
 
-    /// Gives a block back, by its address alone, to what this thread has at hand, without a lock; `false`, and nothing has changed,
-    /// says to use [`deallocate`](Self::deallocate), which also says what was wrong. The null pointer is no block.
+    /// Gives a block back, by its address alone, to what this thread has at hand, without a lock;
+    /// `false`, and nothing has changed, says to use [`deallocate`](Self::deallocate), which
+    /// also says what was wrong. The null pointer is no block.
     ///
     /// # Safety
     ///
@@ -72,14 +74,14 @@ impl MmapAllocator {
         unsafe { local::deallocate(block) }
     }
 
-    /// As [`allocate_hit`](Self::allocate_hit), with a look at what else this thread has at hand, large blocks among it: to be tried when that
-    /// has failed.
+    /// As [`allocate_hit`](Self::allocate_hit), with a look at what else this thread has at hand,
+    /// large blocks among it: to be tried when that has failed.
     pub fn allocate_second_hit(&self, bytes: usize) -> Option<NonNull<u8>> {
         local::allocate_second(bytes)
     }
 
-    /// As [`deallocate_hit`](Self::deallocate_hit), also for large blocks, and for those that another thread allocated: to be tried when that
-    /// has failed.
+    /// As [`deallocate_hit`](Self::deallocate_hit), also for large blocks, and for those that
+    /// another thread allocated: to be tried when that has failed.
     ///
     /// # Safety
     ///
@@ -89,8 +91,10 @@ impl MmapAllocator {
         NonNull::new(block).is_some_and(|block| unsafe { local::deallocate_second(block) })
     }
 
-    /// From now on [`allocate_hit`](Self::allocate_hit) and [`deallocate_hit`](Self::deallocate_hit) serve nobody, until
-    /// [`allow_hits`](Self::allow_hits): for whoever has to see every call. Hits under way in other threads may still end.
+    /// From now on [`allocate_hit`](Self::allocate_hit) and
+    /// [`deallocate_hit`](Self::deallocate_hit) serve nobody, until
+    /// [`allow_hits`](Self::allow_hits): for whoever has to see every call. Hits under way in other
+    /// threads may still end.
     pub fn hold_hits_back(&self) {
         local::hold_hits_back();
     }
@@ -173,7 +177,8 @@ impl MmapAllocator {
         moved
     }
 
-    /// Bytes of an allocated block that its owner may use, if that can be said at once; `None` says to ask the heap.
+    /// Bytes of an allocated block that its owner may use, if that can be said at once; `None` says
+    /// to ask the heap.
     ///
     /// # Safety
     ///
@@ -184,7 +189,8 @@ impl MmapAllocator {
         unsafe { local::usable_bytes(block) }
     }
 
-    /// Calls `visit` with the address and usable bytes of every block that is allocated, in no order.
+    /// Calls `visit` with the address and usable bytes of every block that is allocated, in no
+    /// order.
     pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
         HEAP.for_each_live(visit);
         FRAMES.for_each_run(visit);
@@ -200,28 +206,28 @@ impl MmapAllocator {
         HEAP.cache_stats()
     }
 
-    /// Gives what is not used back to the system: empty slabs first to the frames, then the memory of all available
-    /// frames. Says how many bytes that were.
+    /// Gives what is not used back to the system: empty slabs first to the frames, then the memory
+    /// of all available frames. Says how many bytes that were.
     pub fn trim(&self) -> usize {
         HEAP.reclaim();
         FRAMES.trim()
     }
 
-    /// Whether this call comes from a signal handler on top of one that holds a lock: the heap must not be used then,
-    /// since it would wait for what it interrupted.
+    /// Whether this call comes from a signal handler on top of one that holds a lock: the heap must
+    /// not be used then, since it would wait for what it interrupted.
     #[inline(always)]
     pub fn is_interrupted(&self) -> bool {
         thread::is_locking()
     }
 
-    /// Leaves it to the caller to make the three calls below at each `fork`. Otherwise kmem has the C library make them, from the first
-    /// request on. To be called before that.
+    /// Leaves it to the caller to make the three calls below at each `fork`. Otherwise kmem has the
+    /// C library make them, from the first request on. To be called before that.
     pub fn leave_forks_to_caller(&self) {
         fork::leave_to_caller();
     }
 
-    /// To be called before the process is copied by `fork`: from its return on no other thread is where
-    /// the copy could not go on. One of the two calls below must follow. Nests.
+    /// To be called before the process is copied by `fork`: from its return on no other thread is
+    /// where the copy could not go on. One of the two calls below must follow. Nests.
     pub fn before_fork(&self) {
         locks::quiesce();
     }
@@ -231,8 +237,9 @@ impl MmapAllocator {
         locks::resume();
     }
 
-    /// As [`before_fork`](Self::before_fork), for a caller whom no signal reaches: a thread that is stopped by one, inside a lock, may go on only when
-    /// the caller has got it, too. `false`, and nothing has changed, says to let signals in and to try again.
+    /// As [`before_fork`](Self::before_fork), for a caller whom no signal reaches: a thread that is
+    /// stopped by one, inside a lock, may go on only when the caller has got it, too. `false`,
+    /// and nothing has changed, says to let signals in and to try again.
     #[must_use]
     pub fn try_before_fork(&self) -> bool {
         locks::try_quiesce()
@@ -242,7 +249,8 @@ impl MmapAllocator {
     ///
     /// # Safety
     ///
-    /// The process was just copied, and has only the thread that called [`before_fork`](Self::before_fork).
+    /// The process was just copied, and has only the thread that called
+    /// [`before_fork`](Self::before_fork).
     pub unsafe fn after_fork_in_child(&self) {
         locks::resume_alone(|cpu| {
             // SAFETY: the thread of that slot is not there any more.
@@ -263,8 +271,8 @@ impl MmapAllocator {
         FRAMES.use_huge_pages()
     }
 
-    /// Recounts everything. Other threads may go on, one cache or zone at a time waits; but what they do meanwhile can make the
-    /// books disagree.
+    /// Recounts everything. Other threads may go on, one cache or zone at a time waits; but what
+    /// they do meanwhile can make the books disagree.
     ///
     /// # Errors
     ///
@@ -274,8 +282,8 @@ impl MmapAllocator {
         FRAMES.verify().map_err(HostFault::Frames)
     }
 
-    /// What there is to see: a few lines on heap and frames, then the caches that have slabs. Allocates
-    /// nothing.
+    /// What there is to see: a few lines on heap and frames, then the caches that have slabs.
+    /// Allocates nothing.
     pub fn report(&self) -> HostReport {
         HostReport(())
     }
@@ -335,8 +343,9 @@ unsafe fn dealloc_missed(block: *mut u8, layout: Layout) {
     }
 }
 
-/// Objects that threads have at hand may be the last of their slabs, each of which keeps frames around it apart. So they go back to the slabs
-/// when much memory could not be given back for that reason.
+/// Objects that threads have at hand may be the last of their slabs, each of which keeps frames
+/// around it apart. So they go back to the slabs when much memory could not be given back for that
+/// reason.
 #[inline]
 fn reclaim_if_due() {
     if FRAMES.is_reclaim_due() {

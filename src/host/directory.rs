@@ -1,7 +1,8 @@
 //! Owner records by address: what a free looks at first.
 //!
-//! The page allocator has several tables of owner records, and finds one by physical address. Nearly every block of a process lies in
-//! the first span of addresses; for those the directory answers by one subtraction, one comparison and one load.
+//! The page allocator has several tables of owner records, and finds one by physical address.
+//! Nearly every block of a process lies in the first span of addresses; for those the directory
+//! answers by one subtraction, one comparison and one load.
 
 use core::ptr;
 use core::sync::atomic::{
@@ -15,9 +16,10 @@ use crate::slab::{self, Slab};
 
 /// Where the owner records of the first span lie.
 ///
-/// A processor that tells loads from recent stores by the lower bits of their addresses takes what lies at the same place of another
-/// page for what was just written. A hit writes two of the first four words of a cache line (`slab::slot`), and each free reads
-/// here first: so here these words are unused.
+/// A processor that tells loads from recent stores by the lower bits of their addresses takes what
+/// lies at the same place of another page for what was just written. A hit writes two of the first
+/// four words of a cache line (`slab::slot`), and each free reads here first: so here these words
+/// are unused.
 #[repr(C, align(64))]
 pub(super) struct Directory {
     _unused: [usize; 4],
@@ -41,11 +43,13 @@ impl Directory {
         }
     }
 
-    /// Takes the records of the frames from `first` on, which lies at `start`. Once, before any of the frames is handed out.
+    /// Takes the records of the frames from `first` on, which lies at `start`. Once, before any of
+    /// the frames is handed out.
     ///
     /// # Safety
     ///
-    /// The records live as long as this, and all memory whose records they name is mapped at the same distance.
+    /// The records live as long as this, and all memory whose records they name is mapped at the
+    /// same distance.
     pub(super) unsafe fn begin(&self, start: *mut u8, first: Frame, records: &[OwnerRecord]) {
         self.origin.store(slab::origin(start, first), Relaxed);
         self.start.store(start.addr(), Relaxed);
@@ -54,7 +58,8 @@ impl Directory {
         self.frames.store(records.len(), Release);
     }
 
-    /// What the owner record of the frame at an address holds; `None` says only that it is not in the first span.
+    /// What the owner record of the frame at an address holds; `None` says only that it is not in
+    /// the first span.
     #[inline(always)]
     pub(super) fn owner(&self, address: usize) -> Option<u32> {
         // Acquire: see `slab::named`.
@@ -69,12 +74,14 @@ impl Directory {
         unsafe { slab::named_from(self.origin.load(Relaxed), id) }
     }
 
-    /// The owner record of the frame at an address; `None` says only that it is not in the first span.
+    /// The owner record of the frame at an address; `None` says only that it is not in the first
+    /// span.
     pub(super) fn record(&self, address: usize) -> Option<&OwnerRecord> {
         self.with_record(address, |record| record)
     }
 
-    /// Lets `look` look at the owner record of the frame at an address. (An optional reference would be compared with null.)
+    /// Lets `look` look at the owner record of the frame at an address. (An optional reference
+    /// would be compared with null.)
     #[inline(always)]
     fn with_record<'d, R>(
         &'d self,

@@ -1,13 +1,14 @@
 //! Which available frames have memory behind them: one bit a frame.
 //!
-//! A frame that was handed out and came back is **dirty**: the system has given it memory, and it may hold anything. One that was
-//! never handed out, or whose memory went back to the system, is clean: it reads as zero. So the bits say what can be given back,
-//! and what need not be cleared.
+//! A frame that was handed out and came back is **dirty**: the system has given it memory, and it
+//! may hold anything. One that was never handed out, or whose memory went back to the system, is
+//! clean: it reads as zero. So the bits say what can be given back, and what need not be cleared.
 //!
 //! # Invariants
 //!
 //! 1. A frame that is available and not dirty reads as zero.
-//! 2. Bits of frames that are not available mean nothing: taking a frame clears its bit, giving it sets it.
+//! 2. Bits of frames that are not available mean nothing: taking a frame clears its bit, giving it
+//!    sets it.
 
 use core::ptr;
 use core::sync::atomic::{
@@ -18,7 +19,8 @@ use core::sync::atomic::{
 use super::span;
 use crate::frame::{Frame, FrameRange};
 
-/// The bits of the frames for which metadata were laid out at the start. Others count as dirty and are never given back.
+/// The bits of the frames for which metadata were laid out at the start. Others count as dirty and
+/// are never given back.
 pub(super) struct Dirty {
     words: AtomicPtr<AtomicU64>,
     first: AtomicUsize,
@@ -65,8 +67,8 @@ impl Dirty {
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
-        // SAFETY: callers pass indices below `frames` / 64, rounded up, after they have read `frames` by Acquire; the words are
-        // mapped for good.
+        // SAFETY: callers pass indices below `frames` / 64, rounded up, after they have read
+        // `frames` by Acquire; the words are mapped for good.
         unsafe { &*self.words.load(Relaxed).add(index) }
     }
 

@@ -1,8 +1,10 @@
-//! What is called when a thread ends, through a key of the C library; and that the key goes with the code.
+//! What is called when a thread ends, through a key of the C library; and that the key goes with
+//! the code.
 //!
-//! A program may close a library that has kmem inside while threads go on that used it. The destructor that the C library would call when
-//! they end is no longer there then, so the key is deleted before: what such a thread had at hand stays where it is, like all else that
-//! the library leaves behind.
+//! A program may close a library that has kmem inside while threads go on that used it. The
+//! destructor that the C library would call when they end is no longer there then, so the key is
+//! deleted before: what such a thread had at hand stays where it is, like all else that the library
+//! leaves behind.
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
@@ -25,7 +27,8 @@ unsafe extern "C" {
     fn pthread_setspecific(key: c_uint, value: *const c_void) -> c_int;
 }
 
-/// Has the destructor, the same in each call, called with `round`, which is not 0, when this thread ends; whether it will be.
+/// Has the destructor, the same in each call, called with `round`, which is not 0, when this thread
+/// ends; whether it will be.
 pub(super) fn arm(destructor: Destructor, round: usize) -> bool {
     let Some(key) = key(destructor) else { return false };
     // SAFETY: the key exists; the value is a number that nobody follows as a pointer.

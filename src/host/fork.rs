@@ -1,7 +1,8 @@
-//! `fork`, in a program that does not tell of it: the C library makes the calls that a caller could make.
+//! `fork`, in a program that does not tell of it: the C library makes the calls that a caller could
+//! make.
 //!
-//! The handlers are registered with the first request, so that they run last before a fork and first after it: those of others may
-//! allocate.
+//! The handlers are registered with the first request, so that they run last before a fork and
+//! first after it: those of others may allocate.
 
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -21,10 +22,12 @@ static IS_SEEN_TO: AtomicBool = AtomicBool::new(false);
 
 const KMEM: MmapAllocator = MmapAllocator::new();
 
-/// Registers the handlers, if nobody has. To be called without a lock: the C library has one of its own.
+/// Registers the handlers, if nobody has. To be called without a lock: the C library has one of its
+/// own.
 pub(super) fn watch() {
     if !IS_SEEN_TO.load(Relaxed) && !IS_SEEN_TO.swap(true, Relaxed) {
-        // SAFETY: the handlers stay as long as the library. Where there is no room for them, forks are as they were.
+        // SAFETY: the handlers stay as long as the library. Where there is no room for them, forks
+        // are as they were.
         unsafe { pthread_atfork(prepare, parent, child) };
     }
 }
@@ -46,7 +49,8 @@ unsafe extern "C" fn parent() {
 
 unsafe extern "C" fn child() {
     if locks::is_forking() {
-        // SAFETY: the C library calls this in the copy alone, by its only thread, which called `prepare`.
+        // SAFETY: the C library calls this in the copy alone, by its only thread, which called
+        // `prepare`.
         unsafe { KMEM.after_fork_in_child() };
     }
 }

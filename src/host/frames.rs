@@ -28,8 +28,8 @@ const MAX_MOVES: usize = 16384;
 
 /// The frames of this process, from the operating system as they are needed.
 ///
-/// A [`FrameSource`] like a kernel's [`PageAllocator`], which does the work. Nothing is mapped before the
-/// first request.
+/// A [`FrameSource`] like a kernel's [`PageAllocator`], which does the work. Nothing is mapped
+/// before the first request.
 pub struct HostFrames {
     pub(super) pages: PageAllocator<HostPlatform>,
     /// Held while the system is asked for memory: the first lock in the order.
@@ -84,8 +84,8 @@ impl HostFrames {
         self.pages.zones().next()
     }
 
-    /// Calls `visit` with the address and bytes of every run of the heap. Takes time in proportion to the blocks there are, and to the
-    /// grains between the lowest and the highest.
+    /// Calls `visit` with the address and bytes of every run of the heap. Takes time in proportion
+    /// to the blocks there are, and to the grains between the lowest and the highest.
     pub(super) fn for_each_run(&self, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
         let Some(cover) = self.stats().map(|stats| stats.cover) else { return };
         let mut at = cover.start();
@@ -131,8 +131,9 @@ impl HostFrames {
         }
     }
 
-    /// Has the system back memory by huge pages, where it can, from now on: fewer misses of address translation, more memory for
-    /// little that is used. `false` if the system has none; nothing has changed then.
+    /// Has the system back memory by huge pages, where it can, from now on: fewer misses of address
+    /// translation, more memory for little that is used. `false` if the system has none;
+    /// nothing has changed then.
     pub fn use_huge_pages(&self) -> bool {
         with_lock(&self.growth, |growth| {
             let is_granted = growth.span.start() == 0 || growth.span.use_huge_pages();
@@ -141,15 +142,16 @@ impl HostFrames {
         })
     }
 
-    /// Asks for huge pages in a span that was just reserved, if they are wanted. If they cannot be had, small ones serve.
+    /// Asks for huge pages in a span that was just reserved, if they are wanted. If they cannot be
+    /// had, small ones serve.
     pub(super) fn advise(&self, span: &Span) {
         if self.is_huge.load(Relaxed) {
             let _ = span.use_huge_pages();
         }
     }
 
-    /// Says of frames that were just taken that they are in use, and clears what of them is asked to be zero and is not; how many of them
-    /// have memory.
+    /// Says of frames that were just taken that they are in use, and clears what of them is asked
+    /// to be zero and is not; how many of them have memory.
     fn taken(&self, range: FrameRange, flags: AllocFlags) -> usize {
         self.trimming.rises();
         let dirty = self.dirty.clear(range);
@@ -250,9 +252,10 @@ pub(super) fn with_lock<T, R>(mutex: &spin::Mutex<T>, work: impl FnOnce(&mut T) 
     result
 }
 
-// SAFETY: 1. The page allocator keeps that promise, and growing adds to it memory that nobody else has. Runs that came back and
-// were kept are taken from it and nobody's (`kept` and `recent`, invariants 1); of one that is lent its user has the beginning
-// (`kept`, invariant 3). 2. What is opened stays mapped (`Span::open`). 3. The page allocator's owner records.
+// SAFETY: 1. The page allocator keeps that promise, and growing adds to it memory that nobody else
+// has. Runs that came back and were kept are taken from it and nobody's (`kept` and `recent`,
+// invariants 1); of one that is lent its user has the beginning (`kept`, invariant 3). 2. What is
+// opened stays mapped (`Span::open`). 3. The page allocator's owner records.
 unsafe impl FrameSource for HostFrames {
     type Platform = HostPlatform;
 

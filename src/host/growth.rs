@@ -1,4 +1,5 @@
-//! What a process gets from the system when its frames run short: spans of addresses, opened in steps.
+//! What a process gets from the system when its frames run short: spans of addresses, opened in
+//! steps.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -17,7 +18,8 @@ const STEP_BYTES: usize = 4 << 20;
 /// Most memory that is opened at a time where a request does not need more, in bytes.
 const MAX_STEP_BYTES: usize = 256 << 20;
 
-/// Metadata take less than one byte of so many, and are laid out at once for all that later spans can be expected to be.
+/// Metadata take less than one byte of so many, and are laid out at once for all that later spans
+/// can be expected to be.
 const METADATA_PART: usize = 768;
 
 /// A span that lies where no metadata are laid out before is opened in so many steps at most.
@@ -28,8 +30,8 @@ impl Growth {
     /// system gives no more. Of a span that is too short for that, what is left is added first.
     pub(super) fn grow(&mut self, host: &HostFrames, frames: usize) -> Option<()> {
         let pages = &host.pages;
-        // For a span that is yet to come: as much again, since blocks begin at multiples of their length, and reserves. Where that does not
-        // do, the next step is made to measure.
+        // For a span that is yet to come: as much again, since blocks begin at multiples of their
+        // length, and reserves. Where that does not do, the next step is made to measure.
         let needed = frames.checked_mul(2 * FRAME_SIZE)?.checked_add(GRAIN_BYTES)?;
         if self.span.start() == 0 {
             return self.begin(host, needed);
@@ -99,13 +101,15 @@ impl Growth {
         let region = Region::from_frames(range, RegionKind::Usable);
         // First: from the next call on other threads take frames, and what they give back is dirty.
         host.dirty.begin(provision);
-        // SAFETY: the range was just opened: zero, and nobody else's, for as long as the process lives.
+        // SAFETY: the range was just opened: zero, and nobody else's, for as long as the process
+        // lives.
         unsafe { pages.init_with([region], options) }.ok()?;
         set_platform_hook(stop);
         locks::prepare_barriers();
         if let Some((first, records)) = pages.owners_at_hand() {
             let start = pages.platform().phys_to_virt(first.start());
-            // SAFETY: the page allocator's records live as long as it does, and it lies beside the directory. There is one window for all memory.
+            // SAFETY: the page allocator's records live as long as it does, and it lies beside the
+            // directory. There is one window for all memory.
             unsafe { host.directory.begin(start, first, records) };
         }
         host.opened_bytes.fetch_add(opened.len(), Relaxed);

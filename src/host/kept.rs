@@ -1,25 +1,32 @@
-//! The large block that a thread gave back last, kept for what it wants next: without a lock or a locked instruction.
+//! The large block that a thread gave back last, kept for what it wants next: without a lock or a
+//! locked instruction.
 //!
-//! Programs take a large block for a moment, give it back, and take another. From here the next one gets the same memory at once: it has
-//! pages, and they are still in the processor's caches. A locked instruction on that way would wait until all that the program has
-//! written to the block is in those caches, which takes longer than all the rest.
+//! Programs take a large block for a moment, give it back, and take another. From here the next one
+//! gets the same memory at once: it has pages, and they are still in the processor's caches. A
+//! locked instruction on that way would wait until all that the program has written to the block is
+//! in those caches, which takes longer than all the rest.
 //!
-//! A thread slot keeps one run, which serves every request that fits into it. If it is longer than what is wanted it is **lent**: its user
-//! has its beginning, and to the page allocator all of it is taken. A slot lends one run at a time; it is cut to its user's length when
-//! another would be lent, or memory is given back.
+//! A thread slot keeps one run, which serves every request that fits into it. If it is longer than
+//! what is wanted it is **lent**: its user has its beginning, and to the page allocator all of it
+//! is taken. A slot lends one run at a time; it is cut to its user's length when another would be
+//! lent, or memory is given back.
 //!
-//! As with objects, two threads that free the same block within the same few instructions may both succeed; the second is found when
-//! what its thread keeps is handed on while another uses it.
+//! As with objects, two threads that free the same block within the same few instructions may both
+//! succeed; the second is found when what its thread keeps is handed on while another uses it.
 //!
 //! # Invariants
 //!
-//! 1. What is kept or lent is taken from the page allocator, whole, and no longer than [`MAX_FRAMES`]. A run that is kept is nobody's, and
-//!    the owner record of its first frame is 0. That of a run that is lent has the mark [`LENT`]; so may others, that were lent.
-//! 2. `kept` is changed inside the gate: by the slot's own thread, which uses no lock of kmem just then, or by a remote.
-//! 3. A run is lent by one slot at most. Its user has its first `used` frames: fewer than there are, and at least one.
-//! 4. `lent` is set inside the gate, where it is 0. It is set back to 0 by the slot's own thread inside the gate when that gives the run
-//!    back, else by whoever holds `lending`: who gives the run back, makes it another length, or cuts it. A run is cut by the
-//!    slot's own thread or by a remote inside the gate, so that it does not come back meanwhile.
+//! 1. What is kept or lent is taken from the page allocator, whole, and no longer than
+//!    [`MAX_FRAMES`]. A run that is kept is nobody's, and the owner record of its first frame is 0.
+//!    That of a run that is lent has the mark [`LENT`]; so may others, that were lent.
+//! 2. `kept` is changed inside the gate: by the slot's own thread, which uses no lock of kmem just
+//!    then, or by a remote.
+//! 3. A run is lent by one slot at most. Its user has its first `used` frames: fewer than there
+//!    are, and at least one.
+//! 4. `lent` is set inside the gate, where it is 0. It is set back to 0 by the slot's own thread
+//!    inside the gate when that gives the run back, else by whoever holds `lending`: who gives the
+//!    run back, makes it another length, or cuts it. A run is cut by the slot's own thread or by a
+//!    remote inside the gate, so that it does not come back meanwhile.
 
 use core::sync::atomic::{
     AtomicIsize, AtomicUsize,
@@ -68,7 +75,8 @@ impl Kept {
         Self { keepers: [const { Keeper::new() }; MAX_CPUS], lending: spin::Mutex::new(()) }
     }
 
-    /// Lets `work` use what this thread keeps; `None` if it has no slot of its own, or interrupted somebody who uses that.
+    /// Lets `work` use what this thread keeps; `None` if it has no slot of its own, or interrupted
+    /// somebody who uses that.
     #[inline(always)]
     pub(super) fn with_own<R>(&self, work: impl FnOnce(&Keeper) -> R) -> Option<R> {
         let keeper = self.own()?;
@@ -178,8 +186,8 @@ impl Keeper {
     }
 }
 
-/// A place for a run. One party at a time changes it; others may look, and see the run of before or after if they look at the first frame
-/// only.
+/// A place for a run. One party at a time changes it; others may look, and see the run of before or
+/// after if they look at the first frame only.
 pub(super) struct Place {
     /// The number of the first frame; 0 for none: no memory of a process lies there.
     head: AtomicUsize,

@@ -1,15 +1,16 @@
 //! The shortest way to a hit: from the thread to its slot in a cache.
 //!
-//! The heap's caches have a slot for each CPU; a thread *is* a CPU. So each thread slot has a **row** with the addresses of
-//! its slots in all of the heap's caches, and each thread the address of its row. A hit is then: the thread's row, the slot, the object.
-//! A row is read by the size of a request and by the tag of a block's slab: neither needs the class in between.
+//! The heap's caches have a slot for each CPU; a thread *is* a CPU. So each thread slot has a
+//! **row** with the addresses of its slots in all of the heap's caches, and each thread the address
+//! of its row. A hit is then: the thread's row, the slot, the object. A row is read by the size of
+//! a request and by the tag of a block's slab: neither needs the class in between.
 //!
 //! # Invariants
 //!
-//! 1. A row is used by the one thread that holds its thread slot. Threads that share a slot, and those that have none yet, have
-//!    [`EMPTY`], which is never written.
-//! 2. What is in a row is a slot of that CPU in the cache of that class, which lives as long as the heap: for ever; or the slot
-//!    that no hit finds free ([`Slot::absent`]), which stands for none.
+//! 1. A row is used by the one thread that holds its thread slot. Threads that share a slot, and
+//!    those that have none yet, have [`EMPTY`], which is never written.
+//! 2. What is in a row is a slot of that CPU in the cache of that class, which lives as long as the
+//!    heap: for ever; or the slot that no hit finds free ([`Slot::absent`]), which stands for none.
 //! 3. While hits are held back, all rows hold only that, or are about to.
 
 use core::alloc::Layout;
@@ -31,7 +32,8 @@ use crate::slab::{self, Slab, Slot};
 /// Requests of up to so many bytes find their slot by their size.
 const DIRECT_BYTES: usize = 1024;
 
-/// Tags of the heap's slabs are below this power of two: what is beyond wraps around, and is told by the slot's cache.
+/// Tags of the heap's slabs are below this power of two: what is beyond wraps around, and is told
+/// by the slot's cache.
 const TAGS: usize = (SizeClass::COUNT + 1).next_power_of_two();
 
 /// One thread slot's slots.
@@ -51,7 +53,8 @@ pub(super) static EMPTY: Row = Row {
     by_tag: [const { AtomicPtr::new(ABSENT) }; TAGS],
 };
 
-/// The rows of thread slots: null until the slot is first taken, so that they take no memory before.
+/// The rows of thread slots: null until the slot is first taken, so that they take no memory
+/// before.
 static ROWS: [Row; MAX_CPUS] = [const {
     Row {
         by_size: [const { AtomicPtr::new(ptr::null_mut()) }; DIRECT_BYTES / 8],
@@ -74,7 +77,8 @@ impl Row {
 
     /// Puts no slot into all places.
     fn clear(&self) {
-        // Release, for the Acquire in `is_begun`: of the last one, which who holds hits back may be the first to write.
+        // Release, for the Acquire in `is_begun`: of the last one, which who holds hits back may be
+        // the first to write.
         self.places().for_each(|place| place.store(ABSENT, Release));
     }
 
@@ -131,7 +135,8 @@ pub(super) fn allocate_bytes(bytes: usize) -> Option<NonNull<u8>> {
         Some(place) => Row::slot(place),
         None => row.for_class(SizeClass::for_bytes(bytes)?),
     };
-    // SAFETY: the slot is this thread's (invariant 1), and in a row since its cache watches nothing.
+    // SAFETY: the slot is this thread's (invariant 1), and in a row since its cache watches
+    // nothing.
     unsafe { slot.pop_hit() }
 }
 
@@ -163,7 +168,8 @@ pub(super) unsafe fn deallocate(block: *mut u8) -> bool {
     unsafe { thread::row().for_slab(slab).push_hit(slab, block) }
 }
 
-/// As [`allocate_bytes`], where that has failed: from this thread's second magazine, or the run that it keeps.
+/// As [`allocate_bytes`], where that has failed: from this thread's second magazine, or the run
+/// that it keeps.
 pub(super) fn allocate_second(bytes: usize) -> Option<NonNull<u8>> {
     match SizeClass::for_bytes(bytes) {
         // SAFETY: as above.
@@ -172,7 +178,8 @@ pub(super) fn allocate_second(bytes: usize) -> Option<NonNull<u8>> {
     }
 }
 
-/// As [`deallocate`], where that has failed: to this thread's second magazine, or to that for objects of others, or as the run that it keeps.
+/// As [`deallocate`], where that has failed: to this thread's second magazine, or to that for
+/// objects of others, or as the run that it keeps.
 ///
 /// # Safety
 ///
@@ -181,7 +188,8 @@ pub(super) unsafe fn deallocate_second(block: NonNull<u8>) -> bool {
     match slab_of(block.addr().get()) {
         Some(slab) => {
             let slot = thread::row().for_slab(slab);
-            // SAFETY: the slot is this thread's (invariant 1), the block lies in `slab`; the rest is the caller's promise.
+            // SAFETY: the slot is this thread's (invariant 1), the block lies in `slab`; the rest
+            // is the caller's promise.
             unsafe { slot.put_second(FRAMES.platform(), slab, block) }
         }
         None => FRAMES.give_run_hit(block),
@@ -228,8 +236,8 @@ pub(super) fn note(class: SizeClass) {
     }
     if let Some(slot) = HEAP.local_slot(class, super::slot::current()) {
         row.put(class, slot.as_ptr());
-        // Between the fences of this thread and one that holds hits back each has written what the other then looks at, or
-        // overwrites: so at least one of them clears the row.
+        // Between the fences of this thread and one that holds hits back each has written what the
+        // other then looks at, or overwrites: so at least one of them clears the row.
         fence(SeqCst);
         if HELD_BACK.load(Relaxed) {
             row.put(class, ABSENT);

@@ -1,14 +1,17 @@
 //! Who uses a lock of kmem, so that a process is copied while nobody does.
 //!
-//! A copy of a process has the thread that made it and no other. A lock that another held would stay closed in it, and what that was
-//! changing would stay half done. So every thread marks its slot while it holds a lock or waits for one, and whoever forks sets a mark
-//! of its own and waits until there is no other.
+//! A copy of a process has the thread that made it and no other. A lock that another held would
+//! stay closed in it, and what that was changing would stay half done. So every thread marks its
+//! slot while it holds a lock or waits for one, and whoever forks sets a mark of its own and waits
+//! until there is no other.
 //!
 //! # Invariants
 //!
-//! 1. While `FORKER` names a thread, every other passes from no lock to its first only after that: [`enter`] waits.
-//! 2. Of a thread that marks its slot and one that forks, each of which then looks for the other's mark, at least one sees it: by a
-//!    barrier between the two, which the one that forks sends to all threads if it can.
+//! 1. While `FORKER` names a thread, every other passes from no lock to its first only after that:
+//!    [`enter`] waits.
+//! 2. Of a thread that marks its slot and one that forks, each of which then looks for the other's
+//!    mark, at least one sees it: by a barrier between the two, which the one that forks sends to
+//!    all threads if it can.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
 
@@ -23,7 +26,8 @@ static FORKER: AtomicUsize = AtomicUsize::new(0);
 /// How many calls of [`quiesce`] are open inside that thread's outermost.
 static NESTED_FORKS: AtomicUsize = AtomicUsize::new(0);
 
-/// A slot's thread uses a lock of kmem. In a line of its own, since it is written by that thread alone.
+/// A slot's thread uses a lock of kmem. In a line of its own, since it is written by that thread
+/// alone.
 #[repr(align(64))]
 struct Inside(AtomicBool);
 
@@ -32,8 +36,8 @@ static INSIDE: [Inside; MAX_CPUS] = [const { Inside(AtomicBool::new(false)) }; M
 /// Whether whoever forks sends barriers.
 static HAS_BARRIERS: AtomicBool = AtomicBool::new(false);
 
-/// Asks the system to let [`quiesce`] send a memory barrier to every thread. Called once, early; where the system cannot, each
-/// thread pays for a barrier of its own whenever it uses a lock.
+/// Asks the system to let [`quiesce`] send a memory barrier to every thread. Called once, early;
+/// where the system cannot, each thread pays for a barrier of its own whenever it uses a lock.
 pub(super) fn prepare_barriers() {
     if membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok() {
         HAS_BARRIERS.store(true, Ordering::SeqCst);
@@ -52,8 +56,8 @@ pub(super) fn send_barriers() -> bool {
     sent.or_else(|_| membarrier(MembarrierCommand::Global)).is_ok()
 }
 
-/// Marks this thread as one that uses a lock of kmem, unless a fork is under way: then it waits until that is over.
-/// Nests.
+/// Marks this thread as one that uses a lock of kmem, unless a fork is under way: then it waits
+/// until that is over. Nests.
 pub(super) fn enter() {
     slot::enter();
     let this = thread::this();
@@ -76,7 +80,8 @@ pub(super) fn enter() {
     }
 }
 
-/// Waits until no other thread copies the process. The one that does goes on: handlers of others may allocate in between.
+/// Waits until no other thread copies the process. The one that does goes on: handlers of others
+/// may allocate in between.
 #[cold]
 #[inline(never)]
 fn wait_for_fork(inside: &AtomicBool) {
@@ -104,7 +109,8 @@ pub(super) fn leave() {
     slot::leave();
 }
 
-/// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or [`resume_alone`]. Nests.
+/// Waits until no other thread uses a lock of kmem, and keeps it so until [`resume`] or
+/// [`resume_alone`]. Nests.
 pub(super) fn quiesce() {
     while !try_quiesce() {
         system::yield_now();
@@ -128,10 +134,12 @@ pub(super) fn try_quiesce() -> bool {
         return false;
     }
     if HAS_BARRIERS.load(Ordering::SeqCst) && !send_barriers() {
-        // A sandbox that was entered later refuses them. What other processors have stored arrives by itself meanwhile.
+        // A sandbox that was entered later refuses them. What other processors have stored arrives
+        // by itself meanwhile.
         system::nap();
     }
-    // A handler that forks on top of an allocation has locks itself; nothing can be done about those.
+    // A handler that forks on top of an allocation has locks itself; nothing can be done about
+    // those.
     let mut yields = 0;
     for inside in others() {
         while inside.load(Ordering::SeqCst) {

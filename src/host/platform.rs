@@ -14,7 +14,8 @@ const WINDOW_START: u64 = 4 << 30;
 /// Physical addresses end here: slabs name their records by 32 bits, which reach so far.
 const WINDOW_END: u64 = 256 << 30;
 
-/// Where in the window the first range of addresses lies: high, since the system places mappings downwards.
+/// Where in the window the first range of addresses lies: high, since the system places mappings
+/// downwards.
 const FIRST: u64 = 188 << 30;
 
 /// The most that all ranges of addresses have together, in bytes,
@@ -31,7 +32,8 @@ const _: () = assert!(FIRST + Order::MAX.len_bytes() + MAX_SPAN_BYTES as u64 <= 
 /// largest block there is. So what is aligned to the buddy's eye is aligned to the program's.
 #[derive(Debug)]
 pub struct HostPlatform {
-    /// The address that physical address 0 would have; 0 until the first range of addresses is known.
+    /// The address that physical address 0 would have; 0 until the first range of addresses is
+    /// known.
     origin: AtomicUsize,
 }
 
@@ -45,7 +47,8 @@ impl HostPlatform {
     pub(super) fn place_around(&self, start: usize) {
         let block = Order::MAX.len_bytes() as usize;
         let origin = (start & !(block - 1)).wrapping_sub(FIRST as usize);
-        // Relaxed: a pointer or a frame reaches another thread only by means that order this before it.
+        // Relaxed: a pointer or a frame reaches another thread only by means that order this before
+        // it.
         self.origin.store(origin, Ordering::Relaxed);
     }
 
@@ -54,7 +57,8 @@ impl HostPlatform {
         (address.wrapping_sub(self.origin()) as u64).saturating_sub(WINDOW_START) as usize
     }
 
-    /// The frames of the addresses from `start` up to `end`; `None` if the window does not have them all.
+    /// The frames of the addresses from `start` up to `end`; `None` if the window does not have
+    /// them all.
     pub(super) fn frames(&self, start: usize, end: usize) -> Option<FrameRange> {
         let phys = |address: usize| address.wrapping_sub(self.origin()) as u64;
         if start > end || phys(start) < WINDOW_START || phys(end) > WINDOW_END {
@@ -77,14 +81,16 @@ impl Default for HostPlatform {
 }
 
 // SAFETY: by number of the trait's list:
-// 1. physical and virtual addresses differ by a constant once there are any; what kmem is given is mapped
-//    readable and writable by `Span` for as long as the process lives, and address 0 is not among it.
-// 2. the inverse. An address in the window that was never given to kmem is answered too; to page it is
-//    a hole or out of range.
-// 3. a slot belongs to one thread (slot, invariant 1); those that share the last one act one at a time,
-//    inside `pin` or `irq_save` (slot, invariant 2).
-// 4. nothing calls kmem on this thread but the thread itself; a signal handler that does is no interrupt
-//    that could be masked cheaply: see the module's docs. On the shared slot the lock keeps others away.
+// 1. physical and virtual addresses differ by a constant once there are any; what kmem is given is
+//    mapped readable and writable by `Span` for as long as the process lives, and address 0 is not
+//    among it.
+// 2. the inverse. An address in the window that was never given to kmem is answered too; to page it
+//    is a hole or out of range.
+// 3. a slot belongs to one thread (slot, invariant 1); those that share the last one act one at a
+//    time, inside `pin` or `irq_save` (slot, invariant 2).
+// 4. nothing calls kmem on this thread but the thread itself; a signal handler that does is no
+//    interrupt that could be masked cheaply: see the module's docs. On the shared slot the lock
+//    keeps others away.
 // 5. as 3; a thread never changes its slot inside.
 // 6. CPUs are threads of this process, and `membarrier(2)` says so of all of them.
 // 7. none of these functions allocates through kmem or panics.
@@ -104,8 +110,9 @@ unsafe impl Platform for HostPlatform {
     }
 
     /// Masks nothing: a process has no interrupts, and blocking its signals would cost two system
-    /// calls a lock. Instead the thread is marked, so that a signal handler can see what it interrupted, and whoever forks
-    /// can wait. A thread of the shared slot keeps the others of that slot away.
+    /// calls a lock. Instead the thread is marked, so that a signal handler can see what it
+    /// interrupted, and whoever forks can wait. A thread of the shared slot keeps the others of
+    /// that slot away.
     #[inline]
     fn irq_save(&self) -> IrqState {
         locks::enter();

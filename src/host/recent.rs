@@ -1,4 +1,5 @@
-//! Runs that came back lately, kept for whoever wants one next: behind those that threads [keep](super::kept) for themselves.
+//! Runs that came back lately, kept for whoever wants one next: behind those that threads
+//! [keep](super::kept) for themselves.
 //!
 //! # Invariants
 //!

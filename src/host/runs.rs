@@ -1,4 +1,5 @@
-//! Runs that came back lately: [`kept`](super::kept) by the thread that gave them back, or [`recent`](super::recent), for all.
+//! Runs that came back lately: [`kept`](super::kept) by the thread that gave them back, or
+//! [`recent`](super::recent), for all.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::{Acquire, Release};
@@ -65,7 +66,8 @@ impl HostFrames {
         })
     }
 
-    /// Keeps the run at `block`, given back as the heap gives it; `false`, and nothing has changed, if that cannot be.
+    /// Keeps the run at `block`, given back as the heap gives it; `false`, and nothing has changed,
+    /// if that cannot be.
     #[inline]
     pub(super) fn give_run_hit(&self, block: NonNull<u8>) -> bool {
         let address = block.addr().get();
@@ -111,8 +113,8 @@ impl HostFrames {
         run.filter(|&run| self.is_nobodys(run))
     }
 
-    /// Whether nobody uses a run that was kept: somebody may if two threads freed it at the same moment, and what one of them kept was
-    /// handed out since.
+    /// Whether nobody uses a run that was kept: somebody may if two threads freed it at the same
+    /// moment, and what one of them kept was handed out since.
     fn is_nobodys(&self, run: FrameRange) -> bool {
         let record = self.pages.owner(run.start());
         let is_nobodys = record.is_none_or(|record| record.load(Acquire) == 0);
@@ -156,8 +158,8 @@ impl HostFrames {
         whole.unwrap_or(run)
     }
 
-    /// Gives back what the user of a lent run has not got; whether nothing is lent now. By the slot's own thread or inside the gate, with
-    /// the lock of `lending` held.
+    /// Gives back what the user of a lent run has not got; whether nothing is lent now. By the
+    /// slot's own thread or inside the gate, with the lock of `lending` held.
     fn cut(&self, keeper: &Keeper) -> bool {
         let Some(whole) = keeper.lent.get() else { return true };
         // SAFETY: what the user of a lent run has not got is nobody's.
@@ -218,7 +220,8 @@ impl HostFrames {
         let mut give = |run: FrameRange| {
             if self.is_nobodys(run) {
                 self.dirty.mark(run);
-                // SAFETY: a run that was kept is nobody's. If two threads kept it the page allocator refuses the second.
+                // SAFETY: a run that was kept is nobody's. If two threads kept it the page
+                // allocator refuses the second.
                 let _ = unsafe { self.pages.give_run(run, BlockOwner::Heap) };
             }
         };

@@ -1,8 +1,8 @@
 //! Thread slots: which thread stands for which CPU.
 //!
 //! A thread takes the lowest slot that nobody holds when it first allocates, and hands it back
-//! when it ends; whoever takes that slot next finds its caches filled, as a CPU does when another thread
-//! is scheduled on it. So ten thousand threads, one after the other, need one slot.
+//! when it ends; whoever takes that slot next finds its caches filled, as a CPU does when another
+//! thread is scheduled on it. So ten thousand threads, one after the other, need one slot.
 //!
 //! More threads at a time than there are slots share the last one. What a CPU does alone, they do
 //! under a lock: from [`enter`] to [`leave`].
@@ -24,7 +24,8 @@ use super::{ending, local, system};
 use crate::page::records::{GRANULE, MAX_GRANULES};
 use crate::platform::{CpuId, MAX_CPUS};
 
-/// How many slots there are. Every size class has a table of them, two of which fit a frame of records.
+/// How many slots there are. Every size class has a table of them, two of which fit a frame of
+/// records.
 pub(super) const SLOTS: usize = 248;
 const _: () = {
     assert!(SLOTS <= MAX_CPUS && MAX_CPUS <= UNASSIGNED as usize);
@@ -36,7 +37,8 @@ const SHARED: u16 = (SLOTS - 1) as u16;
 
 const WORDS: usize = SLOTS.div_ceil(u64::BITS as usize);
 
-/// One bit a slot: held by a thread. The shared slot is nobody's, and so is what there is behind it.
+/// One bit a slot: held by a thread. The shared slot is nobody's, and so is what there is behind
+/// it.
 static TAKEN: [AtomicU64; WORDS] = {
     let mut words = [const { AtomicU64::new(0) }; WORDS];
     words[WORDS - 1] = AtomicU64::new(u64::MAX << (SHARED as u32 % u64::BITS));
@@ -46,8 +48,8 @@ static TAKEN: [AtomicU64; WORDS] = {
 /// The thread inside [`SHARED`], by the address of its `Thread`; 0 for none.
 static SHARED_OWNER: AtomicUsize = AtomicUsize::new(0);
 
-/// Runs in a thread that ends, `round` counting from 1: other destructors may still allocate and free, so it asks to be
-/// called again until the last round.
+/// Runs in a thread that ends, `round` counting from 1: other destructors may still allocate and
+/// free, so it asks to be called again until the last round.
 unsafe extern "C" fn hand_back_at_last(round: *mut c_void) {
     let round = round.addr();
     if round < ending::ROUNDS && ending::arm(hand_back_at_last, round + 1) {
@@ -189,14 +191,14 @@ pub(super) fn leave() {
     }
 }
 
-/// The slots that a thread ever held, and the shared one. What belongs to the others was never touched: after a fork, every page that is
-/// costs a fault.
+/// The slots that a thread ever held, and the shared one. What belongs to the others was never
+/// touched: after a fork, every page that is costs a fault.
 pub(super) fn ever_held() -> impl Iterator<Item = CpuId> {
     (0..local::begun()).chain([SLOTS - 1]).filter_map(CpuId::new)
 }
 
-/// Frees all slots but this thread's, in a process that has only this thread. `abandon` is told of each whose thread is not there any more,
-/// before that.
+/// Frees all slots but this thread's, in a process that has only this thread. `abandon` is told of
+/// each whose thread is not there any more, before that.
 pub(super) fn free_others(abandon: impl Fn(CpuId)) {
     let own = thread::slot();
     for number in 0..SHARED {
@@ -225,8 +227,8 @@ pub(super) fn token() -> usize {
 #[cold]
 fn enter_shared() {
     let token = token();
-    // The owner is compared, not a depth, so that a signal handler on top of this function finds either
-    // a lock that it can take or one that its thread has.
+    // The owner is compared, not a depth, so that a signal handler on top of this function finds
+    // either a lock that it can take or one that its thread has.
     if SHARED_OWNER.load(Ordering::Relaxed) == token {
         let nested = &thread::this().nested;
         nested.set(nested.get() + 1);

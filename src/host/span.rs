@@ -15,7 +15,8 @@ use super::platform::{MAX_BYTES, MAX_SPAN_BYTES};
 use super::system::{self, Limit, limit};
 use crate::frame::{FRAME_SIZE, Frame, Order};
 
-/// What a span's ends, and those of what is opened of it, are multiples of: a huge page of the machine,
+/// What a span's ends, and those of what is opened of it, are multiples of: a huge page of the
+/// machine,
 pub(super) const GRAIN: Order = match Order::for_bytes(2 << 20) {
     Some(order) => order,
     None => Order::MAX,
@@ -24,11 +25,12 @@ pub(super) const GRAIN: Order = match Order::for_bytes(2 << 20) {
 /// in bytes.
 pub(super) const GRAIN_BYTES: usize = GRAIN.frames() * FRAME_SIZE;
 
-/// The part of a limited address space that one span may take: the rest is for thread stacks, files and later
-/// spans.
+/// The part of a limited address space that one span may take: the rest is for thread stacks, files
+/// and later spans.
 const LIMITED_PART: usize = 8;
 
-/// How much longer than a part of what a process may write to that may be for which metadata are laid out: they take less than this part of it.
+/// How much longer than a part of what a process may write to that may be for which metadata are
+/// laid out: they take less than this part of it.
 const DATA_TIMES: usize = 256;
 
 /// A reserved range of addresses, opened up to some point.
@@ -46,8 +48,9 @@ impl Span {
     /// A span in which nothing can be opened.
     pub(super) const EMPTY: Self = Self { start: 0, opened: 0, end: 0 };
 
-    /// Reserves as much as is wanted, no more than `most_bytes`, or half of that, and so on, but not less than `least_bytes`; `None` if
-    /// the system refuses even this. If it can be had, it ends at `below`, so that it joins what lies there.
+    /// Reserves as much as is wanted, no more than `most_bytes`, or half of that, and so on, but
+    /// not less than `least_bytes`; `None` if the system refuses even this. If it can be had,
+    /// it ends at `below`, so that it joins what lies there.
     pub(super) fn reserve(least_bytes: usize, most_bytes: usize, below: usize) -> Option<Self> {
         let least_bytes = least_bytes.checked_next_multiple_of(GRAIN_BYTES)?;
         let most_bytes = most_bytes & !(GRAIN_BYTES - 1);
@@ -88,7 +91,8 @@ impl Span {
         self.opened..self.end
     }
 
-    /// Asks the system to back what is opened by huge pages, where it can, from now on; `false` if it has none.
+    /// Asks the system to back what is opened by huge pages, where it can, from now on; `false` if
+    /// it has none.
     pub(super) fn use_huge_pages(&self) -> bool {
         let bytes = self.end - self.start;
         // SAFETY: the range is this span's own mapping; the advice changes no content.
@@ -98,8 +102,9 @@ impl Span {
         .is_ok()
     }
 
-    /// Opens the next `bytes` bytes, rounded up to [`GRAIN_BYTES`]: zero, readable and writable until the process
-    /// ends. `None`, and nothing changed, if so many are not left or the system refuses.
+    /// Opens the next `bytes` bytes, rounded up to [`GRAIN_BYTES`]: zero, readable and writable
+    /// until the process ends. `None`, and nothing changed, if so many are not left or the
+    /// system refuses.
     pub(super) fn open(&mut self, bytes: usize) -> Option<Range<usize>> {
         let bytes = bytes.checked_next_multiple_of(GRAIN_BYTES)?;
         if bytes > self.left_bytes() {
@@ -107,8 +112,8 @@ impl Span {
         }
         let closed = ptr::with_exposed_provenance_mut(self.opened);
         let access = MprotectFlags::READ | MprotectFlags::WRITE;
-        // SAFETY: the range lies in this span's own mapping, behind everything that was opened, so no
-        // reference to any of it exists.
+        // SAFETY: the range lies in this span's own mapping, behind everything that was opened, so
+        // no reference to any of it exists.
         unsafe { mm::mprotect(closed, bytes, access) }.ok()?;
         let start = self.opened;
         self.opened += bytes;
@@ -116,15 +121,15 @@ impl Span {
     }
 }
 
-/// Gives memory to `bytes` bytes from `start` on, which were opened, as a write to each page would, and changes nothing of what they
-/// read as; `false` if the system cannot, or not in one go.
+/// Gives memory to `bytes` bytes from `start` on, which were opened, as a write to each page would,
+/// and changes nothing of what they read as; `false` if the system cannot, or not in one go.
 pub(super) fn populate(start: *mut u8, bytes: usize) -> bool {
     // SAFETY: this changes no contents, also where somebody uses the pages.
     unsafe { mm::madvise(start.cast(), bytes, Advice::LinuxPopulateWrite) }.is_ok()
 }
 
-/// Takes the memory away from `bytes` bytes from `start` on, which read as zero when touched again; `false` if
-/// the system refuses.
+/// Takes the memory away from `bytes` bytes from `start` on, which read as zero when touched again;
+/// `false` if the system refuses.
 ///
 /// # Safety
 ///
@@ -134,17 +139,19 @@ pub(super) unsafe fn purge(start: *mut u8, bytes: usize) -> bool {
     unsafe { mm::madvise(start.cast(), bytes, Advice::LinuxDontNeed) }.is_ok()
 }
 
-/// Linux's `MREMAP_DONTUNMAP`, by number: of rustix's two backends, that which interpreters use does not name it.
+/// Linux's `MREMAP_DONTUNMAP`, by number: of rustix's two backends, that which interpreters use
+/// does not name it.
 const DONTUNMAP: MremapFlags = MremapFlags::from_bits_retain(4);
 
-/// Makes the addresses `to` mean what `from` means, and `from` zero; `false`, and `from` has not changed, if the system refuses, or if it
-/// would. What `to` holds then is undefined.
+/// Makes the addresses `to` mean what `from` means, and `from` zero; `false`, and `from` has not
+/// changed, if the system refuses, or if it would. What `to` holds then is undefined.
 ///
 /// # Safety
 ///
 /// Both were opened and have `bytes` bytes; nobody else uses them or cares for what is in `to`.
 pub(super) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> bool {
-    // The system takes away what lies at `to` before it looks at limits. Of them a process may be beyond, since it got one later.
+    // The system takes away what lies at `to` before it looks at limits. Of them a process may be
+    // beyond, since it got one later.
     if limit(Limit::Addresses).is_some() || limit(Limit::Data).is_some() {
         return false;
     }
@@ -163,8 +170,9 @@ pub(super) unsafe fn move_pages(from: *mut u8, to: *mut u8, bytes: usize) -> boo
     moved.is_ok()
 }
 
-/// Undoes a move that the system gave up: since Linux 6.17 what was moved before may be several mappings, of which it moves one after
-/// the other, and those that it has moved stay moved. It may have left a hole where it meant to move the next.
+/// Undoes a move that the system gave up: since Linux 6.17 what was moved before may be several
+/// mappings, of which it moves one after the other, and those that it has moved stay moved. It may
+/// have left a hole where it meant to move the next.
 ///
 /// # Safety
 ///
@@ -174,7 +182,8 @@ unsafe fn move_back(from: *mut u8, to: *mut u8, bytes: usize) {
     const ZEROS: [u8; FRAME_SIZE] = [0; FRAME_SIZE];
     let mut hole_bytes = 0;
     for offset in (0..bytes).step_by(FRAME_SIZE) {
-        // SAFETY: the caller says that both have so many bytes, whole pages, and that they are ours; what is read is mapped.
+        // SAFETY: the caller says that both have so many bytes, whole pages, and that they are
+        // ours; what is read is mapped.
         unsafe {
             let (from, to) = (from.add(offset), to.add(offset));
             if !is_mapped(to) {
@@ -199,8 +208,8 @@ fn is_mapped(page: *mut u8) -> bool {
     told != Err(Errno::NOMEM)
 }
 
-/// Maps `bytes` bytes from `start` on, zero, whether or not anything is mapped there. Ends the process if that cannot be: the addresses
-/// are in use, and the system has taken their memory away.
+/// Maps `bytes` bytes from `start` on, zero, whether or not anything is mapped there. Ends the
+/// process if that cannot be: the addresses are in use, and the system has taken their memory away.
 ///
 /// # Safety
 ///
@@ -235,14 +244,15 @@ fn wish_bytes() -> usize {
     part.min(written_bytes()).clamp(GRAIN_BYTES, MAX_SPAN_BYTES) & !(GRAIN_BYTES - 1)
 }
 
-/// How much all spans together can be expected to have: as much as the process may have addresses, where that is limited, for one span is a
-/// part of it.
+/// How much all spans together can be expected to have: as much as the process may have addresses,
+/// where that is limited, for one span is a part of it.
 pub(super) fn reach_bytes() -> usize {
     let addresses = limit(Limit::Addresses).unwrap_or(0).min(MAX_BYTES);
     addresses.min(written_bytes()) & !(GRAIN_BYTES - 1)
 }
 
-/// Of how much memory the metadata may be laid out at once: what may be written to is limited apart, and at first that is the metadata.
+/// Of how much memory the metadata may be laid out at once: what may be written to is limited
+/// apart, and at first that is the metadata.
 fn written_bytes() -> usize {
     limit(Limit::Data).map_or(usize::MAX, |bytes| (bytes / LIMITED_PART).saturating_mul(DATA_TIMES))
 }
@@ -282,14 +292,14 @@ fn map(wanted: usize, bytes: usize) -> Option<usize> {
 fn unmap(start: usize, end: usize) {
     debug_assert!(start.is_multiple_of(FRAME_SIZE) && end.is_multiple_of(FRAME_SIZE));
     if start < end {
-        // SAFETY: nobody has been told of the mapping yet. Should the system refuse, a few addresses stay
-        // reserved and unused.
+        // SAFETY: nobody has been told of the mapping yet. Should the system refuse, a few
+        // addresses stay reserved and unused.
         let _ = unsafe { mm::munmap(ptr::with_exposed_provenance_mut(start), end - start) };
     }
 }
 
-/// How much is to be opened from a frame on so that a block is among it in which `frames` frames find room, and something beside it for
-/// reserves.
+/// How much is to be opened from a frame on so that a block is among it in which `frames` frames
+/// find room, and something beside it for reserves.
 pub(super) fn bytes_for_block(from: Frame, frames: usize) -> Option<usize> {
     let order = Order::for_frames(frames)?;
     let end = from.align_up(order)?.checked_add(order.frames())?;

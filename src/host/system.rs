@@ -1,4 +1,5 @@
-//! The little that the host asks the C library for: Rust's `std` would bring more than the rest of an allocator.
+//! The little that the host asks the C library for: Rust's `std` would bring more than the rest of
+//! an allocator.
 
 use core::ffi::{c_int, c_void};
 use core::fmt;
@@ -35,7 +36,8 @@ unsafe extern "C" {
     fn write(file: c_int, bytes: *const c_void, len: usize) -> isize;
 }
 
-/// Lets another thread run. Now and then one of lower priority, which the system does not let run for a thread that merely yields.
+/// Lets another thread run. Now and then one of lower priority, which the system does not let run
+/// for a thread that merely yields.
 pub(super) fn yield_now() {
     static YIELDS: AtomicU32 = AtomicU32::new(0);
     if YIELDS.fetch_add(1, Relaxed) % YIELDS_A_NAP == YIELDS_A_NAP - 1 {
@@ -83,7 +85,8 @@ impl fmt::Write for Line {
     }
 }
 
-/// A limit that the process has, in bytes; `None` where there is none, and where the system does not say. `rustix` takes it that it does.
+/// A limit that the process has, in bytes; `None` where there is none, and where the system does
+/// not say. `rustix` takes it that it does.
 pub(super) fn limit(of: Limit) -> Option<usize> {
     let mut soft_and_hard = [UNLIMITED; 2];
     // SAFETY: the call fills both, or leaves them.

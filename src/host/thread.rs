@@ -1,8 +1,9 @@
 //! What a thread knows of itself, in its own memory.
 //!
-//! The first instructions of every allocation look here, so on x86_64 the variable has a fixed distance from the thread
-//! pointer (the *initial-exec* model of ELF), which is one load to find. Rust's `thread_local!` in a shared library is a
-//! function call, and the attribute that asks for this model is not stable; assembly is. Elsewhere `thread_local!` serves.
+//! The first instructions of every allocation look here, so on x86_64 the variable has a fixed
+//! distance from the thread pointer (the *initial-exec* model of ELF), which is one load to find.
+//! Rust's `thread_local!` in a shared library is a function call, and the attribute that asks for
+//! this model is not stable; assembly is. Elsewhere `thread_local!` serves.
 
 use core::cell::Cell;
 use core::sync::atomic::AtomicU16;
@@ -15,7 +16,8 @@ pub(super) const UNASSIGNED: u16 = u16::MAX;
 /// One thread's own.
 #[repr(C)]
 pub(super) struct Thread {
-    /// How many calls of `slot::enter` are open inside the outermost, while this thread owns the shared slot.
+    /// How many calls of `slot::enter` are open inside the outermost, while this thread owns the
+    /// shared slot.
     pub(super) nested: Cell<usize>,
     /// Its slot. Atomic for the sake of signal handlers.
     pub(super) slot: AtomicU16,
@@ -27,8 +29,8 @@ pub(super) struct Thread {
 
 pub(super) use imp::{row, slot, this};
 
-/// Whether this thread holds or waits for a lock of kmem: whoever finds that so in a call to kmem is a signal handler on
-/// top of another call.
+/// Whether this thread holds or waits for a lock of kmem: whoever finds that so in a call to kmem
+/// is a signal handler on top of another call.
 #[inline(always)]
 pub(super) fn is_locking() -> bool {
     this().locks.get() != 0
@@ -42,7 +44,8 @@ mod imp {
     use super::{Row, Thread, UNASSIGNED};
     use crate::host::local::EMPTY;
 
-    /// The variable's name, with what stands around it. Two versions of kmem may be linked into one program.
+    /// The variable's name, with what stands around it. Two versions of kmem may be linked into one
+    /// program.
     macro_rules! named {
         ($before:literal, $after:literal) => {
             concat!(
@@ -86,8 +89,8 @@ mod imp {
     #[inline]
     pub(in super::super) fn this() -> &'static Thread {
         let address: *const Thread;
-        // SAFETY: the thread pointer is stored at its own start (the ABI's rule), and the linker's constant is
-        // the variable's distance from it.
+        // SAFETY: the thread pointer is stored at its own start (the ABI's rule), and the linker's
+        // constant is the variable's distance from it.
         unsafe {
             asm!(
                 named!("mov {address}, qword ptr [rip + ", "@GOTTPOFF]"),
@@ -156,7 +159,8 @@ mod imp {
     /// This thread's own.
     #[inline]
     pub(in super::super) fn this() -> &'static Thread {
-        // SAFETY: it has no destructor, so it lives as long as the thread, and no reference to it is kept longer.
+        // SAFETY: it has no destructor, so it lives as long as the thread, and no reference to it
+        // is kept longer.
         THREAD.with(|thread| unsafe { &*ptr::from_ref(thread) })
     }
 

@@ -13,8 +13,9 @@ use crate::platform::Platform;
 const MAX_TRIM_FRAMES: usize = 4096;
 
 impl HostFrames {
-    /// Gives the memory of available frames back to the system; how many bytes that were. They stay open and read as
-    /// zero when they are next used. Takes time in proportion to the memory there is to give back.
+    /// Gives the memory of available frames back to the system; how many bytes that were. They stay
+    /// open and read as zero when they are next used. Takes time in proportion to the memory
+    /// there is to give back.
     pub fn trim(&self) -> usize {
         self.trim_runs(1)
     }
@@ -54,7 +55,8 @@ impl HostFrames {
         trimmed
     }
 
-    /// What follows in the available block that `frame` lies in, dirty or not; nothing if that is not available.
+    /// What follows in the available block that `frame` lies in, dirty or not; nothing if that is
+    /// not available.
     fn rest_of_block(&self, frame: Frame) -> FrameRange {
         let FrameState::Available { head, order } = self.pages.lookup(frame) else {
             return FrameRange::EMPTY;
@@ -91,13 +93,14 @@ impl HostFrames {
         trimmed
     }
 
-    /// Takes frames so that nobody else does, takes their memory away, and gives them back; `None` if they are not all
-    /// available.
+    /// Takes frames so that nobody else does, takes their memory away, and gives them back; `None`
+    /// if they are not all available.
     fn trim_frames(&self, frames: FrameRange) -> Option<usize> {
         self.pages.claim(frames).ok()?;
         let start = self.pages.platform().phys_to_virt(frames.start().start());
         let bytes = frames.frames() * FRAME_SIZE;
-        // SAFETY: the frames were opened before they were added, and `claim` made them this function's alone.
+        // SAFETY: the frames were opened before they were added, and `claim` made them this
+        // function's alone.
         let is_purged = unsafe { span::purge(start, bytes) };
         if is_purged {
             self.dirty.clear(frames);
@@ -113,7 +116,8 @@ impl HostFrames {
         self.trimming.set_delay(delay);
     }
 
-    /// Whether what keeps apart frames that nobody uses should be freed before more memory goes back.
+    /// Whether what keeps apart frames that nobody uses should be freed before more memory goes
+    /// back.
     #[inline]
     pub(super) fn is_reclaim_due(&self) -> bool {
         self.trimming.is_reclaim_due()

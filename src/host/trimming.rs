@@ -1,11 +1,13 @@
-//! When memory that nobody uses goes back to the system: at once where there is much of it, after a while otherwise.
+//! When memory that nobody uses goes back to the system: at once where there is much of it, after a
+//! while otherwise.
 //!
 //! There is no thread for this. Whoever frees pays for it, in proportion to what was freed.
 //!
-//! An object that a thread has at hand may be the last of its slab, which stays for it and keeps the frames around it apart. So when
-//! memory could not be given back for this, or much less is used than once, magazines are to be emptied first: a **reclaim** is due.
-//! From then on until frames are taken again is an **ebb**: less lies at hand, and smaller pieces go back. The next may begin when the
-//! trim delay has passed since.
+//! An object that a thread has at hand may be the last of its slab, which stays for it and keeps
+//! the frames around it apart. So when memory could not be given back for this, or much less is
+//! used than once, magazines are to be emptied first: a **reclaim** is due. From then on until
+//! frames are taken again is an **ebb**: less lies at hand, and smaller pieces go back. The next
+//! may begin when the trim delay has passed since.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use core::time::Duration;
@@ -13,7 +15,8 @@ use core::time::Duration;
 use super::system;
 use crate::frame::FRAME_SIZE;
 
-/// Memory that nobody uses goes back at once when more than this has come since the last time, in bytes,
+/// Memory that nobody uses goes back at once when more than this has come since the last time, in
+/// bytes,
 const MUCH_BYTES: usize = 16 << 20;
 
 /// and more than this part of what is open:
@@ -34,7 +37,8 @@ const LEAST_OLD_RUN: usize = 4;
 /// Less than this is not given back by itself, in bytes.
 const LEAST_TRIM_BYTES: usize = 512 << 10;
 
-/// How long memory is kept that nobody uses, unless [`set_delay`](Trimming::set_delay) says otherwise.
+/// How long memory is kept that nobody uses, unless [`set_delay`](Trimming::set_delay) says
+/// otherwise.
 const TRIM_DELAY_MS: u64 = 500;
 
 /// When and how memory was given back.
@@ -45,13 +49,15 @@ pub(super) struct Trimming {
     trimmed_at: AtomicU64,
     /// and how many dirty frames it left.
     left_dirty: AtomicUsize,
-    /// The most frames that were in use at such times since a reclaim became due for how few they were.
+    /// The most frames that were in use at such times since a reclaim became due for how few they
+    /// were.
     most_used: AtomicUsize,
     /// How many frames side by side are given back after a reclaim, at least; 0 while none is due.
     least_after_reclaim: AtomicUsize,
     /// See the module's documentation.
     is_ebbing: AtomicBool,
-    /// When the last ebb ended, in milliseconds of the system's clock, which may have begun with the machine; 0 if none has.
+    /// When the last ebb ended, in milliseconds of the system's clock, which may have begun with
+    /// the machine; 0 if none has.
     rose_at: AtomicU64,
     delay_ms: AtomicU64,
 }
@@ -75,7 +81,8 @@ impl Trimming {
         self.lock.try_lock()
     }
 
-    /// Memory was given back, except that of so many dirty frames; of those that are open, so many are in use.
+    /// Memory was given back, except that of so many dirty frames; of those that are open, so many
+    /// are in use.
     pub(super) fn done(&self, left_dirty: usize, used: usize, opened_bytes: usize) {
         self.left_dirty.store(left_dirty, Relaxed);
         self.trimmed_at.store(now(), Relaxed);
@@ -94,7 +101,8 @@ impl Trimming {
         }
     }
 
-    /// Whether an ebb ended before the delay was over: in a program whose needs rise and fall the next soon would.
+    /// Whether an ebb ended before the delay was over: in a program whose needs rise and fall the
+    /// next soon would.
     fn rose_lately(&self) -> bool {
         let rose_at = self.rose_at.load(Relaxed);
         rose_at != 0 && now().saturating_sub(rose_at) < self.delay_ms.load(Relaxed)
@@ -121,7 +129,8 @@ impl Trimming {
         self.least_after_reclaim.load(Relaxed) != 0
     }
 
-    /// How many frames side by side are to be given back after the reclaim that is due, at least. After this none is.
+    /// How many frames side by side are to be given back after the reclaim that is due, at least.
+    /// After this none is.
     pub(super) fn take_reclaim(&self) -> Option<usize> {
         Some(self.least_after_reclaim.swap(0, Relaxed)).filter(|&least| least != 0)
     }
@@ -131,8 +140,9 @@ impl Trimming {
         self.delay_ms.store(delay.as_millis().min(u32::MAX as u128) as u64, Relaxed);
     }
 
-    /// Whether memory should go back now that so many frames are dirty, and of how many side by side, at least: there is much of it
-    /// that nobody uses, or some for long. Frames that lie alone among used ones stay: each would cost a system call and, soon, a fault.
+    /// Whether memory should go back now that so many frames are dirty, and of how many side by
+    /// side, at least: there is much of it that nobody uses, or some for long. Frames that lie
+    /// alone among used ones stay: each would cost a system call and, soon, a fault.
     pub(super) fn due(&self, dirty: usize, opened_bytes: usize) -> Option<usize> {
         if dirty * FRAME_SIZE < LEAST_TRIM_BYTES {
             return None;

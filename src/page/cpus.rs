@@ -1,12 +1,12 @@
 //! The CPUs' frame lists in front of the zones: hits, refills, spills and drains.
 //!
-//! A request is served here only if any frame will do: no particular zone, not movable, and of an order that
-//! has a list. A slot serves one span, the one that it was last refilled from; blocks of other spans
-//! go to their zone.
+//! A request is served here only if any frame will do: no particular zone, not movable, and of an
+//! order that has a list. A slot serves one span, the one that it was last refilled from; blocks of
+//! other spans go to their zone.
 //!
 //! While a slot is used, its lists and a zone's lock are held in that order. Everything here is
-//! optional: whatever cannot be done in a CPU's slot, because an interrupt handler came upon it busy or a remote has it,
-//! is done on the shared path.
+//! optional: whatever cannot be done in a CPU's slot, because an interrupt handler came upon it
+//! busy or a remote has it, is done on the shared path.
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -30,7 +30,8 @@ const _: () = assert!(size_of::<FrameLists>() < 6 << 10);
 /// The lists of CPUs that have none.
 static ABSENT: FrameLists = FrameLists::absent();
 
-/// The lists of all CPUs: a table that a hit reads without asking first whether they are there, or how many.
+/// The lists of all CPUs: a table that a hit reads without asking first whether they are there, or
+/// how many.
 ///
 /// # Invariants
 ///
@@ -81,11 +82,12 @@ const SERVED: AllocFlags = AllocFlags::ZERO.union(AllocFlags::ATOMIC).union(Allo
 const DRAINS: usize = 8;
 
 impl<P: Platform> PageAllocator<P> {
-    /// Lets `work` use the running CPU's lists, pinned to it, for more than a hit; `None` where there are none, or somebody is inside.
+    /// Lets `work` use the running CPU's lists, pinned to it, for more than a hit; `None` where
+    /// there are none, or somebody is inside.
     pub(super) fn visit<R>(&self, work: impl FnOnce(&mut Visit<'_>) -> R) -> Option<R> {
         let running = self.platform.pin_here();
-        // SAFETY: the thread has been pinned to the CPU whose lists these are, and what `work` does here neither switches threads nor
-        // unwinds.
+        // SAFETY: the thread has been pinned to the CPU whose lists these are, and what `work` does
+        // here neither switches threads nor unwinds.
         let mut visit = unsafe { self.cpus.at(running).visit(P::PINNING) };
         let used = visit.as_mut().map(work);
         drop(visit);
@@ -93,7 +95,8 @@ impl<P: Platform> PageAllocator<P> {
         used
     }
 
-    /// A block from the running CPU's lists, refilled if need be; `None` if it must come from the zones.
+    /// A block from the running CPU's lists, refilled if need be; `None` if it must come from the
+    /// zones.
     #[inline(always)]
     pub(super) fn take_local(
         &self,
@@ -131,8 +134,8 @@ impl<P: Platform> PageAllocator<P> {
         })?
     }
 
-    /// Puts a block into the running CPU's lists, spilled if need be; `false` if it must go to its zone, which also
-    /// finds out what is wrong with it.
+    /// Puts a block into the running CPU's lists, spilled if need be; `false` if it must go to its
+    /// zone, which also finds out what is wrong with it.
     #[inline(always)]
     pub(super) fn give_local(&self, frame: Frame, order: Order, owner: BlockOwner) -> bool {
         let Some(index) = ListIndex::of(order) else { return false };
@@ -143,7 +146,8 @@ impl<P: Platform> PageAllocator<P> {
         given || self.give_spilled(frame, index, owner)
     }
 
-    /// As [`give_local`](Self::give_local), where the list has no room, or the block is not what it must be.
+    /// As [`give_local`](Self::give_local), where the list has no room, or the block is not what it
+    /// must be.
     #[cold]
     #[inline(never)]
     fn give_spilled(&self, frame: Frame, index: ListIndex, owner: BlockOwner) -> bool {
@@ -177,7 +181,8 @@ impl<P: Platform> PageAllocator<P> {
         lists.give(frame, index, owner) == Given::Taken
     }
 
-    /// Takes a block from the zones for the caller alone, and has the lists follow its span if they can.
+    /// Takes a block from the zones for the caller alone, and has the lists follow its span if they
+    /// can.
     fn take_single(
         &self,
         lists: &mut Visit<'_>,
@@ -232,7 +237,8 @@ impl<P: Platform> PageAllocator<P> {
                 let is_fallback = offer.choice == Choice::Fallback;
                 zone.counts.fallbacks += if is_fallback { blocks as u64 } else { 0 };
             } else if is_elsewhere {
-                // It is this zone that serves the request, if not by way of the lists: no lower one.
+                // It is this zone that serves the request, if not by way of the lists: no lower
+                // one.
                 return Err(AllocError::WouldBlock);
             }
             Ok(taken)
@@ -248,7 +254,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Marks the CPU as one whose lists may hold blocks, unless they are to be kept empty.
     fn begin_use(&self, lists: Inside<'_>) -> Option<()> {
-        // Relaxed, both: a drain that must see it synchronizes with this CPU before it looks into the slot.
+        // Relaxed, both: a drain that must see it synchronizes with this CPU before it looks into
+        // the slot.
         if self.lists_kept_empty.load(Ordering::Relaxed) > 0 {
             return None;
         }
@@ -263,7 +270,8 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Gives all blocks back to their zone; `false` if some are left, by a request that may not wait.
+    /// Gives all blocks back to their zone; `false` if some are left, by a request that may not
+    /// wait.
     fn empty(&self, lists: Inside<'_>, flags: AllocFlags) -> bool {
         for index in ListIndex::all() {
             while lists.len(index) > 0 {
@@ -281,8 +289,10 @@ impl<P: Platform> PageAllocator<P> {
         true
     }
 
-    /// Gives blocks of one span, in the state of cached ones, back to their zone; the first that is in no such state, before which it stopped. That is
-    /// to be [reported](Self::report_damaged) once the lists have forgotten the blocks: a hook may unwind.
+    /// Gives blocks of one span, in the state of cached ones, back to their zone; the first that is
+    /// in no such state, before which it stopped. That is
+    /// to be [reported](Self::report_damaged) once the lists have forgotten the blocks: a hook may
+    /// unwind.
     ///
     /// # Errors
     ///
@@ -318,8 +328,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Gives all blocks in the running CPU's lists back to their zones.
     ///
-    /// A kernel calls this before it takes a CPU away; what is left on a CPU that has gone comes back by
-    /// [`drain`](Self::drain) as well.
+    /// A kernel calls this before it takes a CPU away; what is left on a CPU that has gone comes
+    /// back by [`drain`](Self::drain) as well.
     pub fn drain_local(&self) {
         self.drain_local_for(AllocFlags::empty());
     }
@@ -329,8 +339,8 @@ impl<P: Platform> PageAllocator<P> {
         self.visit(|lists| self.empty_for_now(**lists, flags));
     }
 
-    /// Gives all blocks in all CPUs' lists back to their zones; says whether nothing stayed behind, which it
-    /// may on a CPU that is inside its lists, or where the platform cannot
+    /// Gives all blocks in all CPUs' lists back to their zones; says whether nothing stayed behind,
+    /// which it may on a CPU that is inside its lists, or where the platform cannot
     /// [synchronize](Platform::synchronize) CPUs.
     ///
     /// Called with no lock held. The allocator does so itself before a request fails that may wait.
@@ -363,19 +373,22 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Empties all CPUs' lists and keeps them empty until the answer is dropped. Called with no lock held.
+    /// Empties all CPUs' lists and keeps them empty until the answer is dropped. Called with no
+    /// lock held.
     pub(super) fn keep_lists_empty(&self) -> ListsKeptEmpty<'_> {
         self.lists_kept_empty.fetch_add(1, Ordering::Relaxed);
-        // Those of this CPU need nobody else, and are all that can be had where the platform does not synchronize CPUs.
+        // Those of this CPU need nobody else, and are all that can be had where the platform does
+        // not synchronize CPUs.
         self.drain_local();
-        // All of them: none that begins to use its lists just now may be passed over. Who was inside leaves soon, and does not refill.
+        // All of them: none that begins to use its lists just now may be passed over. Who was
+        // inside leaves soon, and does not refill.
         let all = (0..DRAINS).any(|_| self.drain_cpus(|_| true));
         ListsKeptEmpty { count: &self.lists_kept_empty, all }
     }
 }
 
-/// Whether the lists can be given this span on behalf of a request: one that may not wait leaves blocks of another where they are, since
-/// their zone's lock would be needed.
+/// Whether the lists can be given this span on behalf of a request: one that may not wait leaves
+/// blocks of another where they are, since their zone's lock would be needed.
 fn can_follow(lists: Inside<'_>, span: FrameRange, flags: AllocFlags) -> bool {
     !flags.contains(AllocFlags::NO_WAIT)
         || lists.span_start() == Some(span.start())

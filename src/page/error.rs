@@ -52,8 +52,9 @@ pub enum AddMemoryError {
         /// How many there can be.
         limit: usize,
     },
-    /// Spans began or grew too often: each time leaves records that never move, and taking the memory away does not take those away. There
-    /// is no limit for memory that was [provisioned](super::InitOptions::provision).
+    /// Spans began or grew too often: each time leaves records that never move, and taking the
+    /// memory away does not take those away. There is no limit for memory that was
+    /// [provisioned](super::InitOptions::provision).
     TooManyGrowths {
         /// How often they can.
         limit: usize,
@@ -68,8 +69,9 @@ pub enum AddMemoryError {
         /// The frame.
         frame: Frame,
     },
-    /// A span would have to move its metadata, but a CPU's frame lists could not be emptied first: the platform
-    /// does not [synchronize](crate::platform::Platform::synchronize) CPUs, or a CPU stayed inside its lists for long.
+    /// A span would have to move its metadata, but a CPU's frame lists could not be emptied first:
+    /// the platform does not [synchronize](crate::platform::Platform::synchronize) CPUs, or a
+    /// CPU stayed inside its lists for long.
     ListsInUse,
     /// The span cannot be described.
     Span(SpanError),

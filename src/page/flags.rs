@@ -19,9 +19,9 @@ bitflags::bitflags! {
         /// The contents can be moved or dropped later: placed at the high end, away from what
         /// stays.
         const MOVABLE = 1 << 5;
-        /// Answers `WouldBlock` instead of waiting for another CPU that holds the lock of a zone, or of a cache. A cache that has to grow
-        /// for the request may wait for the moment that another one adds a slab or takes a record, and one that fails gives
-        /// back what it took.
+        /// Answers `WouldBlock` instead of waiting for another CPU that holds the lock of a zone,
+        /// or of a cache. A cache that has to grow for the request may wait for the moment that
+        /// another one adds a slab or takes a record, and one that fails gives back what it took.
         /// Runs no shrinkers.
         const NO_WAIT = 1 << 6;
     }

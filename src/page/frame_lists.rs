@@ -1,18 +1,21 @@
 //! A CPU's own frames: small blocks and blocks of 2 MiB, taken and given back without a lock.
 //!
-//! Each CPU has a stack of blocks for each of a few orders, in front of the zone that it took from last.
-//! A hit touches the CPU's slot, one state byte and nothing else. An empty stack takes several blocks, a full one is emptied to two
-//! thirds, under one hold of the zone's lock, so of any sequence of n calls at most n / (the lesser of both) + 1 reach the zone. How
-//! long stacks grow depends on the memory that there is for each CPU.
+//! Each CPU has a stack of blocks for each of a few orders, in front of the zone that it took from
+//! last. A hit touches the CPU's slot, one state byte and nothing else. An empty stack takes
+//! several blocks, a full one is emptied to two thirds, under one hold of the zone's lock, so of
+//! any sequence of n calls at most n / (the lesser of both) + 1 reach the zone. How long stacks
+//! grow depends on the memory that there is for each CPU.
 //!
 //! # Invariants
 //!
 //! 1. A block in a stack of order k lies in the stack's span and has the state `Cached(k)`: it is
 //!    neither available to the zone nor in anybody's hands.
-//! 2. What is in a CPU's lists is changed by who is inside (`gate`, invariant 2): the gate's limits are shut, or the numbers of the span's
-//!    first frame and of the one behind it. So a hit that finds its block below the ceiling has also found that no remote is there.
-//! 3. `frames` and `groups` lead to the states of all frames and groups of the span, which is a living one: before a span's metadata move,
-//!    every slot is emptied and forgets its span, and none is given one until they have moved.
+//! 2. What is in a CPU's lists is changed by who is inside (`gate`, invariant 2): the gate's limits
+//!    are shut, or the numbers of the span's first frame and of the one behind it. So a hit that
+//!    finds its block below the ceiling has also found that no remote is there.
+//! 3. `frames` and `groups` lead to the states of all frames and groups of the span, which is a
+//!    living one: before a span's metadata move, every slot is emptied and forgets its span, and
+//!    none is given one until they have moved.
 //! 4. A list has at most its limit of blocks, and that is at most its places.
 //!
 //! # Sources
@@ -59,8 +62,8 @@ pub(super) struct FrameLists {
     /// The span's first frame, and the one behind it: the same where there is no span.
     start: AtomicFrame,
     end: AtomicFrame,
-    /// Whether the lists may hold blocks. Set before a refill and cleared after a drain: a drain passes over
-    /// CPUs that have nothing.
+    /// Whether the lists may hold blocks. Set before a refill and cleared after a drain: a drain
+    /// passes over CPUs that have nothing.
     in_use: AtomicBool,
     /// The lists, one behind the other.
     blocks: [AtomicFrame; PLACES],
@@ -106,7 +109,8 @@ impl FrameLists {
     ///
     /// # Safety
     ///
-    /// `pinning` is the platform's. Where it is [`Pinning::Pinned`], the caller runs on the lists' CPU and stays there.
+    /// `pinning` is the platform's. Where it is [`Pinning::Pinned`], the caller runs on the lists'
+    /// CPU and stays there.
     #[inline(always)]
     pub(super) unsafe fn take(
         &self,
@@ -166,7 +170,8 @@ impl FrameLists {
         Inside(self)
     }
 
-    /// Whether the lists may hold blocks: a CPU that begins to use them just now may be passed over.
+    /// Whether the lists may hold blocks: a CPU that begins to use them just now may be passed
+    /// over.
     pub(super) fn is_in_use(&self) -> bool {
         self.in_use.load(Relaxed)
     }
@@ -175,8 +180,8 @@ impl FrameLists {
     ///
     /// # Safety
     ///
-    /// The caller has set the gate's mark. `end` is the gate's ceiling, read after that; or the caller is inside, and it is the number of
-    /// the frame behind the span.
+    /// The caller has set the gate's mark. `end` is the gate's ceiling, read after that; or the
+    /// caller is inside, and it is the number of the frame behind the span.
     #[inline(always)]
     unsafe fn pop(&self, end: usize, index: ListIndex, owner: BlockOwner) -> Option<Frame> {
         let order = index.order();
@@ -190,7 +195,8 @@ impl FrameLists {
         if frame.number() >= end {
             return None;
         }
-        // SAFETY: the ceiling is not shut, so the caller is inside, and a list has nothing but frames of the span (invariant 1).
+        // SAFETY: the ceiling is not shut, so the caller is inside, and a list has nothing but
+        // frames of the span (invariant 1).
         let state = unsafe { self.state(frame, order) };
         if state.load(Relaxed) != State::cached(order).byte() {
             return None;
@@ -204,8 +210,8 @@ impl FrameLists {
     ///
     /// # Safety
     ///
-    /// The caller has set the gate's mark. `span` is between the gate's limits, read after that; or the caller is inside, and those are the
-    /// numbers of the span's frames.
+    /// The caller has set the gate's mark. `span` is between the gate's limits, read after that; or
+    /// the caller is inside, and those are the numbers of the span's frames.
     #[inline(always)]
     unsafe fn push(
         &self,
@@ -310,8 +316,9 @@ impl Visit<'_> {
     /// The list's places.
     fn places(&mut self, index: ListIndex) -> &mut [Frame] {
         let places = self.0.places(index);
-        // SAFETY: an `AtomicFrame` is laid out as a frame and may change behind a shared reference. Until the visit ends nobody else reads
-        // or writes the blocks: handlers find the gate's mark, and whoever comes from elsewhere waits until it is cleared.
+        // SAFETY: an `AtomicFrame` is laid out as a frame and may change behind a shared reference.
+        // Until the visit ends nobody else reads or writes the blocks: handlers find the
+        // gate's mark, and whoever comes from elsewhere waits until it is cleared.
         unsafe { slice::from_raw_parts_mut(places.as_ptr().cast_mut().cast(), places.len()) }
     }
 }
@@ -321,7 +328,8 @@ impl Visit<'_> {
 pub(super) struct Inside<'a>(&'a FrameLists);
 
 impl<'a> Inside<'a> {
-    /// A block for `owner`; `None` if the list is empty, or the block's state is not what it must be.
+    /// A block for `owner`; `None` if the list is empty, or the block's state is not what it must
+    /// be.
     pub(super) fn take(self, index: ListIndex, owner: BlockOwner) -> Option<Frame> {
         // SAFETY: inside.
         unsafe { self.0.pop(self.span().end, index, owner) }

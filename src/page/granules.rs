@@ -1,7 +1,7 @@
 //! The granules of a frame of records: which are free, and where records end.
 //!
-//! Both are words with a bit for each granule. Runs of free ones are found by shifting a word over itself: no search takes
-//! more than six steps.
+//! Both are words with a bit for each granule. Runs of free ones are found by shifting a word over
+//! itself: no search takes more than six steps.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +11,8 @@ pub(super) const GRANULES: u32 = u64::BITS;
 /// The lengths of the longest gap that are told apart: powers of two.
 pub(super) const GAPS: usize = GRANULES.ilog2() as usize;
 
-/// What the granules of a frame are used for. The first is the header's, and neither free nor a record's.
+/// What the granules of a frame are used for. The first is the header's, and neither free nor a
+/// record's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Granules {
     /// Bits of those that are free.
@@ -56,7 +57,8 @@ impl Granules {
         true
     }
 
-    /// The power of two, as its logarithm, that the longest gap is at least as long as; `None` if there is none.
+    /// The power of two, as its logarithm, that the longest gap is at least as long as; `None` if
+    /// there is none.
     pub(super) fn longest_gap(self) -> Option<usize> {
         let mut starts = self.free;
         for gap in 0..GAPS {

@@ -56,8 +56,10 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// [`Overlap`](AddMemoryError::Overlap) if one of the frames is managed or holds metadata;
     /// [`MetadataTooSmall`](AddMemoryError::MetadataTooSmall),
-    /// [`TooManySpans`](AddMemoryError::TooManySpans), [`TooManyGrowths`](AddMemoryError::TooManyGrowths),
-    /// [`TooManyGaps`](AddMemoryError::TooManyGaps), [`Unmapped`](AddMemoryError::Unmapped), [`ListsInUse`](AddMemoryError::ListsInUse),
+    /// [`TooManySpans`](AddMemoryError::TooManySpans),
+    /// [`TooManyGrowths`](AddMemoryError::TooManyGrowths),
+    /// [`TooManyGaps`](AddMemoryError::TooManyGaps), [`Unmapped`](AddMemoryError::Unmapped),
+    /// [`ListsInUse`](AddMemoryError::ListsInUse),
     /// [`NotInitialized`](AddMemoryError::NotInitialized). Nothing has changed.
     ///
     /// # Safety
@@ -119,14 +121,15 @@ impl<P: Platform> PageAllocator<P> {
         Ok(())
     }
 
-    /// Takes memory away: its frames are holes from now on. They belong to the caller again. Linear in the range, with interrupts
-    /// masked. Called with no lock held: what CPUs keep ready is [drained](Self::drain) first.
+    /// Takes memory away: its frames are holes from now on. They belong to the caller again. Linear
+    /// in the range, with interrupts masked. Called with no lock held: what CPUs keep ready is
+    /// [drained](Self::drain) first.
     ///
     /// # Errors
     ///
     /// [`OutOfRange`](RemoveError::OutOfRange), [`Hole`](RemoveError::Hole) or
-    /// [`InUse`](RemoveError::InUse) for the first frame that cannot be taken, metadata among them, and what another CPU keeps ready
-    /// that could not be drained.
+    /// [`InUse`](RemoveError::InUse) for the first frame that cannot be taken, metadata among them,
+    /// and what another CPU keeps ready that could not be drained.
     /// Nothing has changed.
     pub fn remove(&self, range: FrameRange) -> Result<(), RemoveError> {
         let setup = self.setup.get().ok_or(RemoveError::NotInitialized)?;

@@ -50,9 +50,10 @@ impl<P: Platform> PageAllocator<P> {
     /// # Errors
     ///
     /// [`AlreadyInitialized`](InitError::AlreadyInitialized), [`NoMemory`](InitError::NoMemory),
-    /// [`MetadataTooSmall`](InitError::MetadataTooSmall), also if nothing would be left to manage, [`Unmapped`](InitError::Unmapped), or
-    /// [`Span`](InitError::Span) for a stretch of memory that is larger than a span can be.
-    /// The allocator is as before, and another call may succeed.
+    /// [`MetadataTooSmall`](InitError::MetadataTooSmall), also if nothing would be left to manage,
+    /// [`Unmapped`](InitError::Unmapped), or [`Span`](InitError::Span) for a stretch of memory
+    /// that is larger than a span can be. The allocator is as before, and another call may
+    /// succeed.
     ///
     /// # Safety
     ///
@@ -122,8 +123,8 @@ impl<P: Platform> PageAllocator<P> {
         Ok(report)
     }
 
-    /// Puts frame lists in front of the zones; memory so small that they would take more than they leave does
-    /// without.
+    /// Puts frame lists in front of the zones; memory so small that they would take more than they
+    /// leave does without.
     fn set_up_cpus(&self, setup: &Setup, report: &mut BootReport) {
         let cpus = self.platform.cpu_count().min(MAX_CPUS);
         let frames = cpus.saturating_mul(size_of::<FrameLists>()).div_ceil(FRAME_SIZE);
@@ -213,8 +214,8 @@ impl<P: Platform> PageAllocator<P> {
 
 /// Hands the memory of the span over, and reserves what is not usable.
 ///
-/// `carves` are reserved too, but stay holes in memory that is said to be zero: a large provision's metadata are mostly never
-/// touched, and no more need be the states of their own frames.
+/// `carves` are reserved too, but stay holes in memory that is said to be zero: a large provision's
+/// metadata are mostly never touched, and no more need be the states of their own frames.
 fn populate(
     buddy: &mut Buddy<'static>,
     map: MemoryMap<impl Iterator<Item = Region> + Clone>,

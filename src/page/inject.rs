@@ -11,9 +11,9 @@ use crate::frame::{Frame, FrameRange, Order};
 
 /// A source of frames of which one request, or every request from one on, fails.
 ///
-/// Requests are [`take`](FrameSource::take), [`take_low`](FrameSource::take_low), [`take_run`](FrameSource::take_run), and
-/// [`resize_run`](FrameSource::resize_run) to a larger size. What gives frames back never fails on
-/// purpose.
+/// Requests are [`take`](FrameSource::take), [`take_low`](FrameSource::take_low),
+/// [`take_run`](FrameSource::take_run), and [`resize_run`](FrameSource::resize_run) to a larger
+/// size. What gives frames back never fails on purpose.
 #[derive(Debug)]
 pub struct FaultInjector<S> {
     source: S,

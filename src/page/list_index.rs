@@ -18,8 +18,8 @@ struct Shape {
     refill: u8,
 }
 
-/// The orders that have lists. A refill of frames is a whole word of the zone's bits, so that CPUs that take at the same time do
-/// not share the cache lines of state bytes.
+/// The orders that have lists. A refill of frames is a whole word of the zone's bits, so that CPUs
+/// that take at the same time do not share the cache lines of state bytes.
 const SHAPES: [Shape; LISTS] = [
     Shape { order: 0, first: 0, places: 96, least: 96, refill: 64 },
     Shape { order: 1, first: 96, places: 96, least: 48, refill: 32 },
@@ -31,11 +31,13 @@ const SHAPES: [Shape; LISTS] = [
     Shape { order: 9, first: 672, places: 2, least: 2, refill: 1 },
 ];
 
-/// A list has at most this part of a CPU's share of the memory, beyond what it has on the smallest machine.
+/// A list has at most this part of a CPU's share of the memory, beyond what it has on the smallest
+/// machine.
 const SHARE_PART: usize = 48;
 
 impl Shape {
-    /// Blocks in a full list of a CPU whose share of the memory is so many frames: none if they would be too few.
+    /// Blocks in a full list of a CPU whose share of the memory is so many frames: none if they
+    /// would be too few.
     fn limit(&self, share: usize) -> usize {
         let fair = (share / SHARE_PART) >> self.order;
         let limit = fair.clamp(self.least.into(), self.places.into());
@@ -43,8 +45,8 @@ impl Shape {
     }
 }
 
-/// Blocks that a full list of `limit` gives back at once: so many more are left, and after a refill so many find room,
-/// which is the bound on visits to the zone.
+/// Blocks that a full list of `limit` gives back at once: so many more are left, and after a refill
+/// so many find room, which is the bound on visits to the zone.
 pub(super) const fn spill(limit: usize) -> usize {
     let third = limit / 3;
     if third == 0 { 1 } else { third }
@@ -112,7 +114,8 @@ impl ListIndex {
         self.0 as usize % LISTS
     }
 
-    /// How many blocks a full list has, by list, on a CPU whose share of the memory is so many frames.
+    /// How many blocks a full list has, by list, on a CPU whose share of the memory is so many
+    /// frames.
     pub(super) fn limits(share: usize) -> [usize; LISTS] {
         SHAPES.each_ref().map(|shape| shape.limit(share))
     }
@@ -135,8 +138,8 @@ impl ListIndex {
         self.shape().places as usize
     }
 
-    /// Whether blocks move between the list and its zone one at a time: then a request that the list cannot serve is the
-    /// zone's alone.
+    /// Whether blocks move between the list and its zone one at a time: then a request that the
+    /// list cannot serve is the zone's alone.
     #[inline(always)]
     pub(super) const fn moves_singly(self) -> bool {
         self.shape().refill == 1

@@ -11,8 +11,8 @@
 //! 2. The bytes of a managed frame are never read or written here, except to zero a block on
 //!    request.
 //! 3. Metadata lie in frames carved out of the memory they describe, which are reserved in their
-//!    span, if they lie in one, or holes where memory is zero from the start ([`Contents::Zeroed`]). They are recorded in
-//!    `carved`, so that nobody adds them by mistake.
+//!    span, if they lie in one, or holes where memory is zero from the start
+//!    ([`Contents::Zeroed`]). They are recorded in `carved`, so that nobody adds them by mistake.
 //! 4. Owner records never move and are never given back.
 //! 5. An ordinary request leaves `min` frames in its zone, and `high` in every zone below it; a
 //!    request with [`AllocFlags::ATOMIC`] may take the last frame. Only
@@ -46,9 +46,10 @@
 //! metadata's frames become available. Memory for which [`InitOptions::provision`] has laid out
 //! metadata at boot is added without moving anything.
 //!
-//! *CPUs.* Each CPU keeps a few blocks of small orders, and of 2 MiB, in front of the zone that it took from last: a
-//! hit takes no lock, masks no interrupts and needs no locked instruction. They count as taken in all statistics
-//! here, are refilled only while there is plenty, and are drained, on all CPUs, before a request fails.
+//! *CPUs.* Each CPU keeps a few blocks of small orders, and of 2 MiB, in front of the zone that it
+//! took from last: a hit takes no lock, masks no interrupts and needs no locked instruction. They
+//! count as taken in all statistics here, are refilled only while there is plenty, and are drained,
+//! on all CPUs, before a request fails.
 //!
 //! # Rejected
 //!
@@ -149,7 +150,8 @@ pub struct PageAllocator<P> {
     records: Records,
     /// Held while memory is added or removed. The frames that hold metadata.
     growth: IrqLock<List<MAX_CARVED>>,
-    /// What stands in front of the zones, one for each CPU; nothing if [`InitOptions::cpu_lists`] says so.
+    /// What stands in front of the zones, one for each CPU; nothing if [`InitOptions::cpu_lists`]
+    /// says so.
     cpus: Cpus,
     /// How many calls want all CPUs' lists to stay empty.
     lists_kept_empty: AtomicUsize,

@@ -2,8 +2,8 @@
 //! lies there.
 //!
 //! Records never move, because references to them are handed out for good. Memory that is added
-//! later therefore brings records of its own instead of a larger table. The longest table of those at
-//! boot comes first: it is the one that nearly every look-up ends in, without a loop.
+//! later therefore brings records of its own instead of a larger table. The longest table of those
+//! at boot comes first: it is the one that nearly every look-up ends in, without a loop.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,7 +14,8 @@ use crate::frame::{Frame, FrameRange};
 /// Most tables of records: one for each span at boot, and one for each later growth of the spans.
 pub(super) const MAX_TABLES: usize = 64;
 
-/// The owner record of a frame: 0, or what leads from the frame to the slab or run that it is part of. Anybody may read it.
+/// The owner record of a frame: 0, or what leads from the frame to the slab or run that it is part
+/// of. Anybody may read it.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct OwnerRecord(AtomicU32);
@@ -35,7 +36,8 @@ impl OwnerRecord {
     ///
     /// # Safety
     ///
-    /// The caller has taken the frame and not given it back; frees by address follow what is written here.
+    /// The caller has taken the frame and not given it back; frees by address follow what is
+    /// written here.
     #[inline]
     pub unsafe fn store(&self, value: u32, ordering: Ordering) {
         self.0.store(value, ordering);

@@ -1,4 +1,5 @@
-//! Which zone serves a request, and how deep into its reserve: one pass over the zones after the other, until one can.
+//! Which zone serves a request, and how deep into its reserve: one pass over the zones after the
+//! other, until one can.
 
 use core::sync::atomic::Ordering;
 
@@ -152,8 +153,8 @@ impl<P: Platform> PageAllocator<P> {
         Ok(self.zones[index].lock(&self.platform))
     }
 
-    /// Takes back what CPUs keep ready: all of it if the caller can wait, else what is on this CPU, as far as it may. Whether
-    /// there was any.
+    /// Takes back what CPUs keep ready: all of it if the caller can wait, else what is on this CPU,
+    /// as far as it may. Whether there was any.
     #[cold]
     pub(super) fn drain_for(&self, flags: AllocFlags) -> bool {
         if self.cpus.are_absent() {

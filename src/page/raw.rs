@@ -117,11 +117,13 @@ impl Carving {
         let first = unsafe { self.base.add(start) }.cast::<T>();
         debug_assert!(first.is_aligned());
         for index in 0..len {
-            // SAFETY: `index` is below `len`, for which there is room, and by the invariant the bytes are
-            // mapped, known to nobody else and aligned, as `base` and `start` are.
+            // SAFETY: `index` is below `len`, for which there is room, and by the invariant the
+            // bytes are mapped, known to nobody else and aligned, as `base` and `start`
+            // are.
             unsafe { first.add(index).write(make()) };
         }
-        // SAFETY: the values were just written, and the bytes are mapped for good and handed out once.
+        // SAFETY: the values were just written, and the bytes are mapped for good and handed out
+        // once.
         Some(unsafe { slice::from_raw_parts(first.as_ptr(), len) })
     }
 }

@@ -3,12 +3,13 @@
 //!
 //! A record is a whole number of 64-byte granules and never crosses a frame. Its **id** is its
 //! physical address in granules, so an id becomes an address, and an address an id, by
-//! arithmetic over the direct map, and fits the 32-bit owner record that every frame has. The first granule of a
-//! frame of records is its header, so no id is a multiple of 64: such values in owner records are never records.
+//! arithmetic over the direct map, and fits the 32-bit owner record that every frame has. The first
+//! granule of a frame of records is its header, so no id is a multiple of 64: such values in owner
+//! records are never records.
 //!
-//! Records of all sizes lie in the same frames, each in the first gap that holds it, in a frame whose longest gap is not much
-//! longer than need be. Who uses a little of everything, as a small program does of a heap, touches few frames, and a copy
-//! of it that writes there copies few.
+//! Records of all sizes lie in the same frames, each in the first gap that holds it, in a frame
+//! whose longest gap is not much longer than need be. Who uses a little of everything, as a small
+//! program does of a heap, touches few frames, and a copy of it that writes there copies few.
 //!
 //! A source can share one pool among all who take from it, so that a cache that keeps a few
 //! records does not cost a few frames: see [`FrameSource::records`].
@@ -16,7 +17,8 @@
 //! # Invariants
 //!
 //! 1. Every frame of records lies below [`REACH`] frames (256 GiB). A source that hands out a
-//!    higher one is asked again for one below ([`FrameSource::take_low`]); if there is none, the answer is [`AllocError::OutOfReach`].
+//!    higher one is asked again for one below ([`FrameSource::take_low`]); if there is none, the
+//!    answer is [`AllocError::OutOfReach`].
 //! 2. A header's words say which granules of its frame are free, and where its records end.
 //! 3. A frame with free granules is in the list of its longest gap, a frame with none is in no
 //!    list, and a frame without records has been given back.
@@ -273,8 +275,9 @@ impl Lists {
 
 /// The header `id`, for as long as its frame belongs to the pool.
 fn header<'a, P: Platform>(platform: &P, id: u32) -> &'a Header {
-    // SAFETY: the ids that reach here are those of frames of a pool, whose first granule `Records::take` made a header; all
-    // accesses are atomic. Callers, all of them `Lists`, drop the reference before the frame is given back.
+    // SAFETY: the ids that reach here are those of frames of a pool, whose first granule
+    // `Records::take` made a header; all accesses are atomic. Callers, all of them `Lists`,
+    // drop the reference before the frame is given back.
     unsafe { &*address(platform, id).cast::<Header>() }
 }
 

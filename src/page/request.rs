@@ -23,8 +23,8 @@ pub struct Reach {
     pub end: PhysAddr,
     /// The first byte lies at a multiple of this power of two.
     pub align_bytes: u64,
-    /// No multiple of this power of two lies within; 0 for no such limit. A limit above the size of
-    /// the largest block counts as that size.
+    /// No multiple of this power of two lies within; 0 for no such limit. A limit above the size
+    /// of the largest block counts as that size.
     pub boundary_bytes: u64,
 }
 
@@ -119,8 +119,9 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Errors
     ///
-    /// As [`alloc_exact`](Self::alloc_exact), where [`TooLarge`](AllocError::TooLarge) is also what is longer than the device reaches, and
-    /// [`BadAlignment`](AllocError::BadAlignment) for an alignment or boundary that is not a power of two.
+    /// As [`alloc_exact`](Self::alloc_exact), where [`TooLarge`](AllocError::TooLarge) is also what
+    /// is longer than the device reaches, and [`BadAlignment`](AllocError::BadAlignment) for an
+    /// alignment or boundary that is not a power of two.
     pub fn alloc_within(
         &self,
         frames: usize,
@@ -130,12 +131,13 @@ impl<P: Platform> PageAllocator<P> {
         self.take_within(frames, &reach.constraint(frames)?, BlockOwner::Caller, flags)
     }
 
-    /// Allocates these very frames, whatever the watermarks say. They must lie in one span. Called with no lock held: what CPUs keep
-    /// ready is [drained](Self::drain) first.
+    /// Allocates these very frames, whatever the watermarks say. They must lie in one span. Called
+    /// with no lock held: what CPUs keep ready is [drained](Self::drain) first.
     ///
     /// # Errors
     ///
-    /// Where one of them is not available, also if another CPU keeps it ready that could not be drained; nothing has changed.
+    /// Where one of them is not available, also if another CPU keeps it ready that could not be
+    /// drained; nothing has changed.
     pub fn claim(&self, range: FrameRange) -> Result<(), ClaimError> {
         let Some(setup) = self.setup.get() else { return Err(ClaimError::NotInitialized) };
         let _lists = self.keep_lists_empty();
@@ -151,14 +153,15 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Errors
     ///
-    /// Where the frames behind are not available, also if another CPU keeps them ready, or `range` is no allocation; nothing has changed.
+    /// Where the frames behind are not available, also if another CPU keeps them ready, or `range`
+    /// is no allocation; nothing has changed.
     pub fn resize(&self, range: FrameRange, frames: usize) -> Result<FrameRange, ResizeError> {
         self.resize_as(range, frames, BlockOwner::Caller)
     }
 
     /// Allocates as many blocks of `order` as there are and `out` has places for, under one lock
-    /// hold a zone, and says how many: they fill the beginning of `out`. Where these are too few, what CPUs keep ready is taken back first;
-    /// shrinkers run only if there would be none.
+    /// hold a zone, and says how many: they fill the beginning of `out`. Where these are too few,
+    /// what CPUs keep ready is taken back first; shrinkers run only if there would be none.
     pub fn alloc_many(&self, order: Order, out: &mut [Frame], flags: AllocFlags) -> usize {
         let filled = Cell::new(0);
         let wants_some = !out.is_empty();

@@ -13,11 +13,11 @@ pub trait Shrinker: Sync {
     /// says how many were given.
     ///
     /// It runs on behalf of an allocation that would fail, without any of kmem's locks held by that
-    /// allocation, and [pinned](Platform::pin) to its CPU: it does not sleep, nor wait for a thread that may have to run there. It may
-    /// allocate, but no shrinker runs for that.
+    /// allocation, and [pinned](Platform::pin) to its CPU: it does not sleep, nor wait for a thread
+    /// that may have to run there. It may allocate, but no shrinker runs for that.
     ///
-    /// Several CPUs may be in it at the same time, unless threads [migrate](Pinning::Migrating): then one thread runs shrinkers, and
-    /// what others request meanwhile goes without.
+    /// Several CPUs may be in it at the same time, unless threads [migrate](Pinning::Migrating):
+    /// then one thread runs shrinkers, and what others request meanwhile goes without.
     fn shrink(&self, frames: usize) -> usize;
 }
 
@@ -27,8 +27,8 @@ pub const MAX_SHRINKERS: usize = 16;
 /// The registered shrinkers, for good.
 pub(super) struct Shrinkers {
     table: [Once<&'static dyn Shrinker>; MAX_SHRINKERS],
-    /// On which CPUs shrinkers run, so that their own allocations start no others; where threads migrate, the first says whether they
-    /// run anywhere.
+    /// On which CPUs shrinkers run, so that their own allocations start no others; where threads
+    /// migrate, the first says whether they run anywhere.
     running: [AtomicBool; MAX_CPUS],
 }
 
@@ -72,7 +72,8 @@ impl Shrinkers {
         given
     }
 
-    /// Keeps the thread on its CPU and notes that shrinkers run there, until the answer is dropped; `None` if they do already.
+    /// Keeps the thread on its CPU and notes that shrinkers run there, until the answer is dropped;
+    /// `None` if they do already.
     fn begin<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Running<'a, P>> {
         let cpu = platform.pin_here();
         let mark = match P::PINNING {

@@ -19,8 +19,9 @@ use crate::platform::Platform;
 ///    return belongs to the caller alone until it is given back.
 /// 2. [`Platform::phys_to_virt`] of the source's platform maps all of it to readable and writable
 ///    memory.
-/// 3. [`owner`](Self::owner), [`owner_at_hand`](Self::owner_at_hand) and [`owners_at_hand`](Self::owners_at_hand) answer the same cell for the same frame, and different cells for
-///    different frames, and nobody but the taker of the frame writes that cell.
+/// 3. [`owner`](Self::owner), [`owner_at_hand`](Self::owner_at_hand) and
+///    [`owners_at_hand`](Self::owners_at_hand) answer the same cell for the same frame, and
+///    different cells for different frames, and nobody but the taker of the frame writes that cell.
 pub unsafe trait FrameSource: Sync {
     /// The machine whose frames these are.
     type Platform: Platform;
@@ -36,8 +37,9 @@ pub unsafe trait FrameSource: Sync {
     fn take(&self, order: Order, owner: BlockOwner, flags: AllocFlags)
     -> Result<Frame, AllocError>;
 
-    /// Takes one frame, below `end` if there is such a one: for those who name frames in few bits, and were given a higher one by
-    /// [`take`](Self::take). The default asks for memory with addresses of 32 bits, and leaves the rest unasked.
+    /// Takes one frame, below `end` if there is such a one: for those who name frames in few bits,
+    /// and were given a higher one by [`take`](Self::take). The default asks for memory with
+    /// addresses of 32 bits, and leaves the rest unasked.
     ///
     /// # Errors
     ///
@@ -105,20 +107,21 @@ pub unsafe trait FrameSource: Sync {
         owner: BlockOwner,
     ) -> Result<FrameRange, ResizeError>;
 
-    /// Moves the content of `from` to `to` by changing what addresses mean, as far as the shorter of both goes; `false`, and
-    /// nothing has changed, where that cannot be done or does not pay, which is the default.
+    /// Moves the content of `from` to `to` by changing what addresses mean, as far as the shorter
+    /// of both goes; `false`, and nothing has changed, where that cannot be done or does not
+    /// pay, which is the default.
     ///
     /// # Safety
     ///
-    /// Both are runs that were taken and not given back, they do not overlap, and nobody else uses them. What is in `from` afterwards is
-    /// undefined.
+    /// Both are runs that were taken and not given back, they do not overlap, and nobody else uses
+    /// them. What is in `from` afterwards is undefined.
     unsafe fn move_content(&self, from: FrameRange, to: FrameRange) -> bool {
         let _ = (from, to);
         false
     }
 
-    /// The owner record of a frame: 0 until its taker writes it, and to be written back to 0 before it is
-    /// given back. `None` outside all spans.
+    /// The owner record of a frame: 0 until its taker writes it, and to be written back to 0 before
+    /// it is given back. `None` outside all spans.
     fn owner(&self, frame: Frame) -> Option<&OwnerRecord>;
 
     /// The same where it is found at once, for callers in a hurry: `None` says only that
@@ -128,8 +131,9 @@ pub unsafe trait FrameSource: Sync {
         self.owner(frame)
     }
 
-    /// The owner records that are found at once: those of one stretch of frames, from this one on. Always the same answer once
-    /// there are frames. `None`, which is the default, has every record looked up by [`owner`](Self::owner).
+    /// The owner records that are found at once: those of one stretch of frames, from this one on.
+    /// Always the same answer once there are frames. `None`, which is the default, has every
+    /// record looked up by [`owner`](Self::owner).
     fn owners_at_hand(&self) -> Option<(Frame, &[OwnerRecord])> {
         None
     }
@@ -140,18 +144,20 @@ pub unsafe trait FrameSource: Sync {
         None
     }
 
-    /// Whether frames are wanted back more than speed for now: what is freed then goes to its slab soon rather than lie at hand. `false`,
-    /// which is the default, where they never are.
+    /// Whether frames are wanted back more than speed for now: what is freed then goes to its slab
+    /// soon rather than lie at hand. `false`, which is the default, where they never are.
     #[inline]
     fn is_ebbing(&self) -> bool {
         false
     }
 
-    /// The allocated block or run that `frame` lies in, and whose it is: to say what is wrong with an address.
+    /// The allocated block or run that `frame` lies in, and whose it is: to say what is wrong with
+    /// an address.
     fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)>;
 
-    /// Runs, and frames of them, that the source has handed out past the heap on it, less those that it took back so: the heap adds them
-    /// to its counts. `(0, 0)`, which is the default, where there are none.
+    /// Runs, and frames of them, that the source has handed out past the heap on it, less those
+    /// that it took back so: the heap adds them to its counts. `(0, 0)`, which is the default,
+    /// where there are none.
     fn uncounted_runs(&self) -> (isize, isize) {
         (0, 0)
     }

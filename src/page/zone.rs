@@ -278,8 +278,9 @@ impl Zone {
         }
     }
 
-    /// What a request whose first choice this zone is mostly comes to: a block of the first span that it asks, and the
-    /// span, while there is plenty. `None`, and nothing has changed, if that fails, for whatever reason.
+    /// What a request whose first choice this zone is mostly comes to: a block of the first span
+    /// that it asks, and the span, while there is plenty. `None`, and nothing has changed, if
+    /// that fails, for whatever reason.
     #[inline]
     pub(super) fn take_at_once(
         &mut self,

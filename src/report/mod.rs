@@ -22,11 +22,11 @@
 //! }
 //! ```
 //!
-//! The two Linux formats are there for tools and eyes that read them already; `buddyinfo` merely has
-//! more columns, since kmem's orders go further.
+//! The two Linux formats are there for tools and eyes that read them already; `buddyinfo` merely
+//! has more columns, since kmem's orders go further.
 //!
-//! A view takes each zone's lock while it counts that zone, so the lines of one view may be of slightly different
-//! instants while other CPUs allocate.
+//! A view takes each zone's lock while it counts that zone, so the lines of one view may be of
+//! slightly different instants while other CPUs allocate.
 
 #![forbid(unsafe_code)]
 

@@ -6,8 +6,8 @@ use crate::slab::CacheStats;
 
 /// A line for each cache: `/proc/slabinfo`, version 2.1.
 ///
-/// It takes the caches' statistics in the order in which they are to be shown. Linux's tunables of CPU
-/// caches read 0, as they do for its present slab allocator.
+/// It takes the caches' statistics in the order in which they are to be shown. Linux's tunables of
+/// CPU caches read 0, as they do for its present slab allocator.
 #[derive(Clone, Debug)]
 pub struct Slabinfo<I>(pub I);
 

@@ -9,8 +9,8 @@ use crate::platform::Platform;
 /// A line for each zone: how full it is, how much it holds back, and how broken up what is
 /// available is.
 ///
-/// The last column is the share of the available frames, in percent, that lie in blocks too small for a request
-/// of 2 MiB.
+/// The last column is the share of the available frames, in percent, that lie in blocks too small
+/// for a request of 2 MiB.
 pub struct ZoneSummary<'a, P: Platform>(pub &'a PageAllocator<P>);
 
 impl<P: Platform> fmt::Display for ZoneSummary<'_, P> {

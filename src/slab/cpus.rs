@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! 1. A CPU's slot is in the table from when it is made until the cache ends; where there is none there is
-//!    [`ABSENT`](super::slot::ABSENT), and where there is no table there is one of these.
+//! 1. A CPU's slot is in the table from when it is made until the cache ends; where there is none
+//!    there is [`ABSENT`](super::slot::ABSENT), and where there is no table there is one of these.
 //! 2. A slot is entered by its own CPU, or by a remote as [`gate`](crate::gate) says.
 
 use core::mem::MaybeUninit;
@@ -110,8 +110,8 @@ impl Cpus {
         // Acquire, for the Release in `add_table`: the cells are written.
         let table = self.table.load(Acquire);
         // SAFETY: the table is that of `NO_SLOTS`, which has a cell for every `CpuId`, or that
-        // of `add_table`, which has one for each CPU below the platform's `cpu_count`: callers ask for
-        // the running CPU's, or have compared. It lives as long as the cache.
+        // of `add_table`, which has one for each CPU below the platform's `cpu_count`: callers ask
+        // for the running CPU's, or have compared. It lives as long as the cache.
         unsafe { &*table.add(cpu.index()) }
     }
 
@@ -157,12 +157,14 @@ impl Cpus {
     #[inline(always)]
     pub(super) unsafe fn put<S: FrameSource>(&self, source: &S, object: NonNull<u8>) -> bool {
         self.with_slab_at_hand(source, object, |slot, slab| {
-            // SAFETY: the slot is that of the CPU, which is kept meanwhile; the rest is the caller's promise.
+            // SAFETY: the slot is that of the CPU, which is kept meanwhile; the rest is the
+            // caller's promise.
             unsafe { slot.put(S::Platform::PINNING, slab, object) }
         })
     }
 
-    /// Lets `put` have the running CPU's slot, pinned to it, and the slab of an object, if that is found at once.
+    /// Lets `put` have the running CPU's slot, pinned to it, and the slab of an object, if that is
+    /// found at once.
     #[inline(always)]
     fn with_slab_at_hand<S: FrameSource>(
         &self,
@@ -221,7 +223,8 @@ impl Cpus {
     ) -> usize {
         let platform = source.platform();
         let cpu = platform.pin_here();
-        // SAFETY: the slot is that of the CPU, which `pin_here` keeps; the rest is the caller's promise.
+        // SAFETY: the slot is that of the CPU, which `pin_here` keeps; the rest is the caller's
+        // promise.
         let put = unsafe { self.at(cpu).put_many(source, objects) };
         platform.unpin_from(cpu);
         put
@@ -253,7 +256,8 @@ impl Cpus {
         full.map(|slot| slot.gate().ask()).count() > 0
     }
 
-    /// Hands to `work` the slots of all CPUs that do not use theirs just now: see [`gate::visit_all`].
+    /// Hands to `work` the slots of all CPUs that do not use theirs just now: see
+    /// [`gate::visit_all`].
     pub(super) fn visit_all<P: Platform>(
         &self,
         platform: &P,

@@ -8,8 +8,8 @@
 //! # Invariants
 //!
 //! 1. The header's geometry does not change while the slab lives.
-//! 2. An object's bit is set exactly if its byte is [`IN_SLAB`]; both change together, under
-//!    the cache's lock.
+//! 2. An object's bit is set exactly if its byte is [`IN_SLAB`]; both change together, under the
+//!    cache's lock.
 //! 3. `available` is the number of bits that are set.
 //! 4. While the slab lives, the owner record of each of its frames is its id.
 
@@ -31,7 +31,8 @@ pub(super) const IN_SLAB: u8 = 0;
 pub(super) const CACHED: u8 = 1;
 /// In a user's hands.
 pub(super) const USER: u8 = 2;
-/// Nobody's: it was written while it was free, and stays out of use. No flipped bit makes it of another state.
+/// Nobody's: it was written while it was free, and stays out of use. No flipped bit makes it of
+/// another state.
 pub(super) const RUINED: u8 = 15;
 
 /// The part of a slab's record that all slabs have.
@@ -53,7 +54,8 @@ struct Header {
     shift: u8,
     order: Order,
     list: AtomicU8,
-    /// The cache's tag, unless it is larger: it says which of a heap's caches this is without a look at the cache.
+    /// The cache's tag, unless it is larger: it says which of a heap's caches this is without a
+    /// look at the cache.
     tag: u8,
 }
 
@@ -95,10 +97,11 @@ pub(super) struct Entry {
 impl Entry {
     #[inline]
     pub(super) fn state(&self) -> &AtomicU8 {
-        // SAFETY: entries are made here alone, by `Slab::take` and `Objects::entry_at`, with the address of an object's state byte in
-        // its slab's record. That record lives while any of its objects is out of the slab (`Lists::remove_empty` takes out only
-        // slabs that have all of theirs), and an entry is kept only as long as its object is. Whoever frees what is in its slab
-        // promises that this is not given back meanwhile.
+        // SAFETY: entries are made here alone, by `Slab::take` and `Objects::entry_at`, with the
+        // address of an object's state byte in its slab's record. That record lives while
+        // any of its objects is out of the slab (`Lists::remove_empty` takes out only slabs
+        // that have all of theirs), and an entry is kept only as long as its object is. Whoever
+        // frees what is in its slab promises that this is not given back meanwhile.
         unsafe { self.state.cast::<AtomicU8>().as_ref() }
     }
 }
@@ -360,8 +363,9 @@ impl<'r> Slab<'r> {
         self.here().entry_at(object, index)
     }
 
-    /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and hands them to
-    /// `sink`. An object whose byte contradicts its bit is taken out and handed to nobody. The caller holds the cache's lock.
+    /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and hands
+    /// them to `sink`. An object whose byte contradicts its bit is taken out and handed to
+    /// nobody. The caller holds the cache's lock.
     ///
     /// Neighbours are taken together: most objects cost one look at their byte and no search.
     #[inline]
@@ -394,8 +398,8 @@ impl<'r> Slab<'r> {
                         left += 1;
                         damaged += 1;
                     }
-                    // SAFETY: the next object's address, or the one behind the last object: both lie in the slab's
-                    // block or at its end.
+                    // SAFETY: the next object's address, or the one behind the last object: both
+                    // lie in the slab's block or at its end.
                     object = unsafe { object.byte_add(stride) };
                 }
             }
@@ -421,8 +425,9 @@ impl<'r> Slab<'r> {
         is_whole
     }
 
-    /// Sets bits in the word `word` of the free set, of objects whose bytes say or will say the same; those of them that
-    /// were set before, which is a contradiction. The caller holds the cache's lock.
+    /// Sets bits in the word `word` of the free set, of objects whose bytes say or will say the
+    /// same; those of them that were set before, which is a contradiction. The caller holds the
+    /// cache's lock.
     #[inline]
     pub(super) fn put_word(self, word: usize, bits: u64) -> u64 {
         let word = &self.bits()[word];

@@ -1,4 +1,5 @@
-//! What lies idle goes back: from magazines and shelves to the slabs, and from empty slabs to the source.
+//! What lies idle goes back: from magazines and shelves to the slabs, and from empty slabs to the
+//! source.
 
 use core::iter;
 use core::sync::atomic::Ordering::Relaxed;
@@ -25,8 +26,8 @@ pub(super) enum Others {
 }
 
 impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
-    /// Puts the rounds of a magazine back into their slabs. Neighbours in a magazine are often neighbours in a slab: that one
-    /// is found, and sorted into its list, once for all of them.
+    /// Puts the rounds of a magazine back into their slabs. Neighbours in a magazine are often
+    /// neighbours in a slab: that one is found, and sorted into its list, once for all of them.
     pub(super) fn empty(&self, lists: &mut Lists, magazine: &Magazine, rounds: u32) {
         // SAFETY: the caller owns the magazine, and it has so many rounds.
         let mut rest = unsafe { magazine.as_slice(self.platform(), rounds) };
@@ -59,7 +60,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         super::corrupted(self.platform(), entry.object.addr().get(), Some(self.name));
     }
 
-    /// Puts the rounds of a slot's magazines back into their slabs: all that a remote does in a slot (`slot`, invariant 1).
+    /// Puts the rounds of a slot's magazines back into their slabs: all that a remote does in a
+    /// slot (`slot`, invariant 1).
     pub(super) fn drain_inside(&self, slot: Inside<'_>) {
         let mut lists = self.lists.lock(self.platform());
         let [loaded, previous, foreign] = self.take_emptied(&mut lists, slot);
@@ -68,8 +70,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         slot.put_foreign(foreign);
     }
 
-    /// Takes a slot's magazines out, and puts their rounds back into their slabs: the loaded one, the previous one, and that for
-    /// objects from other ways' slabs, as far as there are any.
+    /// Takes a slot's magazines out, and puts their rounds back into their slabs: the loaded one,
+    /// the previous one, and that for objects from other ways' slabs, as far as there are any.
     fn take_emptied(&self, lists: &mut Lists, slot: Inside<'_>) -> [Magazine; 3] {
         slot.settle();
         let taken = [slot.take_loaded(), slot.take_previous(), slot.take_foreign()];
@@ -81,8 +83,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         })
     }
 
-    /// Puts idle objects back into their slabs: the running CPU's, those on all shelves, and other CPUs'. What cannot be had of those,
-    /// they are asked for.
+    /// Puts idle objects back into their slabs: the running CPU's, those on all shelves, and other
+    /// CPUs'. What cannot be had of those, they are asked for.
     pub(super) fn drain(&self, others: Others) {
         let platform = self.platform();
         if let Some(held) = self.hold() {
@@ -100,8 +102,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         own.chain(iter::once(&self.depot))
     }
 
-    /// Takes full magazines from a shelf, puts their rounds back into their slabs, and gives empty ones' memory back: so many
-    /// of each at most.
+    /// Takes full magazines from a shelf, puts their rounds back into their slabs, and gives empty
+    /// ones' memory back: so many of each at most.
     fn clear_shelf(&self, shelf: &IrqLock<Shelf>, full: usize, empty: usize) {
         let platform = self.platform();
         for _ in 0..full {
@@ -132,8 +134,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let Some(slot) = self.cpus.slot(self.platform(), cpu) else { return };
         let emptied = {
             let mut lists = self.lists.lock(self.platform());
-            // SAFETY: the caller's promise: the CPU is not inside. A remote may be let in, but does nothing there without
-            // the lists' lock (`slot`, invariant 1).
+            // SAFETY: the caller's promise: the CPU is not inside. A remote may be let in, but does
+            // nothing there without the lists' lock (`slot`, invariant 1).
             let slot = unsafe { Inside::new(slot, self.rounds()) };
             let emptied = self.take_emptied(&mut lists, slot);
             slot.open(self.limits());
@@ -144,7 +146,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         self.trim();
     }
 
-    /// Forgets a CPU's magazines, whose objects are lost: see [`Heap::abandon_cpu`](crate::heap::Heap::abandon_cpu).
+    /// Forgets a CPU's magazines, whose objects are lost: see
+    /// [`Heap::abandon_cpu`](crate::heap::Heap::abandon_cpu).
     ///
     /// # Safety
     ///

@@ -24,19 +24,21 @@ pub(super) fn find_at_hand<S: FrameSource>(source: &S, address: NonNull<u8>) -> 
     named(source, source.owner_at_hand(Frame::containing(phys)?)?.load(Acquire))
 }
 
-/// The slab whose id an owner record holds, loaded with Acquire: that pairs with the Release in `grow`, before which the
-/// slab's record was written.
+/// The slab whose id an owner record holds, loaded with Acquire: that pairs with the Release in
+/// `grow`, before which the slab's record was written.
 #[inline(always)]
 pub(crate) fn named<'s, S: FrameSource>(source: &'s S, id: u32) -> Option<Slab<'s>> {
     if !names_record(id) {
         return None;
     }
-    // SAFETY: owner records hold ids of living slabs (invariant 4 of `descriptor`). Whoever asks promises that an address is not
-    // of a slab that is released meanwhile: see `lookup`, and what every free asks of its caller.
+    // SAFETY: owner records hold ids of living slabs (invariant 4 of `descriptor`). Whoever asks
+    // promises that an address is not of a slab that is released meanwhile: see `lookup`, and
+    // what every free asks of its caller.
     Some(unsafe { Slab::of_record(address(source.platform(), id), id) })
 }
 
-/// Where the states of a slab with the id 0 would be, if all memory is mapped at one distance, and the frame `first` at `start`.
+/// Where the states of a slab with the id 0 would be, if all memory is mapped at one distance, and
+/// the frame `first` at `start`.
 pub(crate) fn origin(start: *mut u8, first: Frame) -> *mut u8 {
     // Ids are physical addresses in granules.
     Slab::states_in(start.wrapping_byte_sub(first.start().as_u64() as usize))
@@ -73,7 +75,8 @@ impl Ground {
     pub(super) const EMPTY: Self =
         Self { start: 0, owners: ptr::null(), origin: ptr::null_mut(), frames: 0 };
 
-    /// The owner records that are at hand, where addresses lead to them without a question to the platform.
+    /// The owner records that are at hand, where addresses lead to them without a question to the
+    /// platform.
     pub(super) fn of<S: FrameSource>(source: &S) -> Self {
         let Some((first, owners)) = source.owners_at_hand() else { return Self::EMPTY };
         if S::Platform::MAPPING != Mapping::Linear {

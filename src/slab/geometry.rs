@@ -2,10 +2,10 @@
 //!
 //! # Invariants
 //!
-//! 1. At most a 32nd of a slab of up to eight frames is left over behind its objects, unless no such slab can do that; at most an
-//!    eighth in any case.
-//! 2. `lead + object_bytes <= stride`, and `stride`, `lead` and every colour are multiples of
-//!    the alignment, which divides the block's size: so a block, aligned to its size, is aligned to it.
+//! 1. At most a 32nd of a slab of up to eight frames is left over behind its objects, unless no
+//!    such slab can do that; at most an eighth in any case.
+//! 2. `lead + object_bytes <= stride`, and `stride`, `lead` and every colour are multiples of the
+//!    alignment, which divides the block's size: so a block, aligned to its size, is aligned to it.
 //! 3. [`Stride::divide_exactly`] is the quotient of every multiple of the stride, and larger than
 //!    every object's index for every other offset.
 
@@ -15,7 +15,8 @@ use super::CacheFlags;
 use crate::buddy::AllocError;
 use crate::frame::Order;
 
-/// Largest object with its red zones, and largest alignment, that a cache has: beyond, whole frames serve better.
+/// Largest object with its red zones, and largest alignment, that a cache has: beyond, whole frames
+/// serve better.
 pub const MAX_OBJECT_BYTES: usize = 64 << 10;
 
 /// Most objects in one slab: it bounds the record and every search in it.
@@ -31,7 +32,8 @@ const MIN_STRIDE: usize = 8;
 /// Largest order of a slab: eight objects of any size fit, so invariant 1 can always be kept.
 const MAX_ORDER: u8 = 7;
 
-/// Blocks up to this order are easy to get, also when memory is in pieces: to leave less over, slabs grow so far.
+/// Blocks up to this order are easy to get, also when memory is in pieces: to leave less over,
+/// slabs grow so far.
 const EASY_ORDER: u8 = 3;
 
 /// What a CPU fetches at once.
@@ -120,7 +122,8 @@ impl Geometry {
 /// to multiply by it and rotate the power of two away maps all numbers one to one, the multiples
 /// of the stride to their quotients. So what is no multiple becomes a number beyond all of
 /// those: one multiplication answers both which object begins at an offset and whether one does
-/// (Granlund and Montgomery, *Division by Invariant Integers using Multiplication*, 1994, section 9).
+/// (Granlund and Montgomery, *Division by Invariant Integers using Multiplication*, 1994, section
+/// 9).
 #[derive(Clone, Copy)]
 pub(super) struct Stride {
     /// Of the odd part.
@@ -158,8 +161,8 @@ impl Stride {
     }
 }
 
-/// The smallest slab with enough objects and little left over: at most a 32nd, if there is such a slab of up to
-/// [`EASY_ORDER`], else an eighth.
+/// The smallest slab with enough objects and little left over: at most a 32nd, if there is such a
+/// slab of up to [`EASY_ORDER`], else an eighth.
 const fn slab_size(stride: usize) -> Option<(Order, usize)> {
     match slab_size_within(stride, EASY_ORDER, 32) {
         Some(found) => Some(found),

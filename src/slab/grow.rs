@@ -64,7 +64,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let base = unsafe { start.add(colour + geometry.lead) };
         let Some(base) = NonNull::new(base) else { return Err(AllocError::OutOfMemory.into()) };
         // SAFETY: the record was just taken for so many objects. It lives until `release`, which
-        // follows the slab's removal from the lists; nobody else holds on to slabs. The cache has not ended.
+        // follows the slab's removal from the lists; nobody else holds on to slabs. The cache has
+        // not ended.
         let slab = unsafe {
             let key = Key::of(identity::of_id(self.source, cache).number, way);
             Slab::create(record.address, record.id, &geometry, base, cache, self.tag, key)

@@ -83,7 +83,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     unsafe fn hand_out_checked(&self, object: NonNull<u8>, flags: AllocFlags) -> bool {
         let bytes = self.object_bytes();
         if self.poisons() {
-            // SAFETY: the caller's promise; an object is so long, and `prepare` or `take_back` has written it.
+            // SAFETY: the caller's promise; an object is so long, and `prepare` or `take_back` has
+            // written it.
             let written = unsafe { first_other(object, bytes, self.pattern()) };
             if let Some((offset, value)) = written {
                 self.report_write(object, offset as isize, value);
@@ -157,14 +158,15 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         }
     }
 
-    /// Whether the red zones of a slab's objects are whole, and the poison of those that lie in it. What is on its way to a user, or back, is
-    /// looked at when it is handed out.
+    /// Whether the red zones of a slab's objects are whole, and the poison of those that lie in it.
+    /// What is on its way to a user, or back, is looked at when it is handed out.
     pub(super) fn check_bytes(&self, slab: Slab<'_>) -> Result<(), CacheFault> {
         for (index, state) in slab.states().iter().enumerate() {
             let object = slab.object(index);
             let mut bad = self.overrun(object);
             if self.poisons() && state.load(Relaxed) == IN_SLAB {
-                // SAFETY: such objects were written by `prepare` or `take_back`; they leave the slab under the lock that the caller holds.
+                // SAFETY: such objects were written by `prepare` or `take_back`; they leave the
+                // slab under the lock that the caller holds.
                 let written = unsafe { first_other(object, self.object_bytes(), self.pattern()) };
                 bad = bad.or(written.map(|(offset, value)| (offset as isize, value)));
             }

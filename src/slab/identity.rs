@@ -123,7 +123,8 @@ pub struct Found {
 ///
 /// # Safety
 ///
-/// If the address lies in a slab, that is not given back meanwhile: one of its objects is allocated, or nobody uses its cache.
+/// If the address lies in a slab, that is not given back meanwhile: one of its objects is
+/// allocated, or nobody uses its cache.
 pub unsafe fn lookup<S: FrameSource>(
     source: &S,
     address: NonNull<u8>,

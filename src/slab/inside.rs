@@ -57,14 +57,15 @@ impl<'a> Inside<'a> {
         popped
     }
 
-    /// Takes objects from the loaded magazine, the last put first, as long as `wants` takes them; one that it does not take stays,
-    /// on top.
+    /// Takes objects from the loaded magazine, the last put first, as long as `wants` takes them;
+    /// one that it does not take stays, on top.
     #[inline(always)]
     pub(super) fn pop_while(self, mut wants: impl FnMut(Entry) -> bool) {
         let bottom = self.slot.bottom.load(Relaxed);
         let mut top = self.slot.top.load(Relaxed);
         while top != bottom {
-            // SAFETY: below the top is a round of the loaded magazine (invariant 3). The slot is ours.
+            // SAFETY: below the top is a round of the loaded magazine (invariant 3). The slot is
+            // ours.
             let (last, entry) = unsafe { (top.sub(1), top.sub(1).read()) };
             if !wants(entry) {
                 break;
@@ -207,8 +208,9 @@ impl<'a> Inside<'a> {
         self.load(platform, previous, previous_rounds);
     }
 
-    /// Fills the empty magazine that is loaded with at most `batch` objects, which it has room for. The first to be put is the first
-    /// to be handed out: objects of a fresh slab go to users as they lie in memory, which is what caches fetch ahead.
+    /// Fills the empty magazine that is loaded with at most `batch` objects, which it has room for.
+    /// The first to be put is the first to be handed out: objects of a fresh slab go to users
+    /// as they lie in memory, which is what caches fetch ahead.
     pub(super) fn refill(self, batch: usize) -> Refill<'a> {
         let end = self.slot.bottom.load(Relaxed).wrapping_add(batch);
         Refill { slot: self.slot, end, first: end }
@@ -234,8 +236,9 @@ impl Refill<'_> {
     /// Puts an object below the others.
     #[inline(always)]
     pub(super) fn put(&mut self, entry: Entry) {
-        // SAFETY: whoever fills the magazine puts no more objects than it said there would be, so this is at the bottom or above,
-        // and below a place that the magazine has (slot, invariant 3). The slot is that of who is inside.
+        // SAFETY: whoever fills the magazine puts no more objects than it said there would be, so
+        // this is at the bottom or above, and below a place that the magazine has (slot,
+        // invariant 3). The slot is that of who is inside.
         unsafe {
             self.first = self.first.sub(1);
             self.first.write(entry);
@@ -248,7 +251,8 @@ impl Refill<'_> {
         let rounds = (self.end.addr() - self.first.addr()) / size_of::<Entry>();
         if self.first != bottom {
             // Fewer than were wanted.
-            // SAFETY: so many entries were put, from `first` on, and the magazine's places begin at the bottom.
+            // SAFETY: so many entries were put, from `first` on, and the magazine's places begin at
+            // the bottom.
             unsafe { ptr::copy(self.first, bottom, rounds) };
         }
         self.slot.top.store(bottom.wrapping_add(rounds), Relaxed);

@@ -1,5 +1,5 @@
-//! Keys: by one comparison, a hit knows that a slab is one of its cache's and of its CPU's way, and that nobody uses the CPU's slot: they
-//! are the numbers of the slots' gates.
+//! Keys: by one comparison, a hit knows that a slab is one of its cache's and of its CPU's way, and
+//! that nobody uses the CPU's slot: they are the numbers of the slots' gates.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

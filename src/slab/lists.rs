@@ -78,7 +78,8 @@ impl Fill {
     }
 }
 
-/// A slab that objects are put back into, one after the other, before it is sorted into its list anew.
+/// A slab that objects are put back into, one after the other, before it is sorted into its list
+/// anew.
 ///
 /// Neighbours' bits go into the free set together: see [`flush`](Self::flush).
 pub(super) struct Filling<'s> {
@@ -97,7 +98,8 @@ impl<'s> Filling<'s> {
         Self { slab, here: slab.here(), before: Fill::of(slab), objects: 0, bits: 0, word: 0 }
     }
 
-    /// Puts an object back; `false`, and nothing has changed, if it is not in a magazine, or none of this slab's.
+    /// Puts an object back; `false`, and nothing has changed, if it is not in a magazine, or none
+    /// of this slab's.
     #[inline(always)]
     pub(super) fn put<P: Platform>(&mut self, platform: &P, entry: Entry) -> bool {
         let Some(index) = self.here.index_of_entry(entry) else { return false };
@@ -173,8 +175,8 @@ impl Lists {
         Some(slab)
     }
 
-    /// Takes up to `wanted` objects for `cpu`, marks them `state` and hands them to `sink`; how many
-    /// there were. Partly used slabs come first, so that empty ones stay empty.
+    /// Takes up to `wanted` objects for `cpu`, marks them `state` and hands them to `sink`; how
+    /// many there were. Partly used slabs come first, so that empty ones stay empty.
     #[inline]
     pub(super) fn take<P: Platform>(
         &mut self,
@@ -205,8 +207,8 @@ impl Lists {
         taken
     }
 
-    /// The slab that a CPU of the way `way` should take from: one that it took from last, else an empty one, else another
-    /// way's.
+    /// The slab that a CPU of the way `way` should take from: one that it took from last, else an
+    /// empty one, else another way's.
     #[inline]
     fn choose<P: Platform>(
         &self,
@@ -275,8 +277,8 @@ impl Lists {
         }
     }
 
-    /// Puts a slab first in its list, or second where the first lies lower in memory: objects come from low slabs, so that
-    /// high ones become empty and can go.
+    /// Puts a slab first in its list, or second where the first lies lower in memory: objects come
+    /// from low slabs, so that high ones become empty and can go.
     fn link<P: Platform>(&mut self, platform: &P, slab: Slab<'_>, fill: Fill) {
         let lower = self.first(platform, fill).filter(|first| first.object(0) < slab.object(0));
         let chain = &mut self.chains[fill.index()];

@@ -24,8 +24,8 @@ struct Header {
 /// Most rounds of any cache's magazines.
 pub(super) const MAX_ROUNDS: u32 = rounds_for(0);
 
-/// How many rounds the magazines of a cache of such objects have: fewer the larger the objects, so that what lies idle in a
-/// CPU stays small.
+/// How many rounds the magazines of a cache of such objects have: fewer the larger the objects, so
+/// that what lies idle in a CPU stays small.
 pub(super) const fn rounds_for(object_bytes: usize) -> u32 {
     let granules = match object_bytes {
         0..=32 => 31,
@@ -94,8 +94,8 @@ impl Magazine {
         if self.is_none() {
             return &[];
         }
-        // SAFETY: the caller's promise; entries below the rounds have been written, and are not written again while the owner
-        // lends the magazine.
+        // SAFETY: the caller's promise; entries below the rounds have been written, and are not
+        // written again while the owner lends the magazine.
         unsafe { slice::from_raw_parts(self.entries(platform), rounds as usize) }
     }
 

@@ -28,8 +28,8 @@ use crate::platform::Platform;
 /// How many overwritten objects an allocation passes over before it fails.
 const ATTEMPTS: usize = 8;
 
-/// How a free asks for memory, which it can do without: it neither waits for any to come free nor has shrinkers run, since these may
-/// want a lock that whoever frees holds.
+/// How a free asks for memory, which it can do without: it neither waits for any to come free nor
+/// has shrinkers run, since these may want a lock that whoever frees holds.
 pub(super) const FOR_FREE: AllocFlags = AllocFlags::NO_WAIT;
 
 /// Flags under which a free looks at more than the object's state.
@@ -144,7 +144,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             taken += self.take_objects(&mut out[taken..], flags);
             if flags.contains(AllocFlags::ZERO) {
                 for slot in &out[..taken] {
-                    // SAFETY: the first `taken` slots have been written, with objects that were just allocated.
+                    // SAFETY: the first `taken` slots have been written, with objects that were
+                    // just allocated.
                     unsafe { self.clear(slot.assume_init()) };
                 }
             }
@@ -376,7 +377,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         result
     }
 
-    /// Frees an object to the loaded magazine, which has room, or to that for objects from other ways' slabs.
+    /// Frees an object to the loaded magazine, which has room, or to that for objects from other
+    /// ways' slabs.
     ///
     /// # Safety
     ///

@@ -79,14 +79,16 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
         self.alloc_object(flags).map_err(ConstructError::into_alloc)
     }
 
-    /// Fills `out` with objects, from the front; how many there was memory for. What the CPU's magazines do not have comes from the slabs
-    /// under one lock, and from each new slab under one more; a cache with `POISON` hands out one by one.
+    /// Fills `out` with objects, from the front; how many there was memory for. What the CPU's
+    /// magazines do not have comes from the slabs under one lock, and from each new slab under
+    /// one more; a cache with `POISON` hands out one by one.
     #[inline]
     pub fn alloc_many(&self, out: &mut [MaybeUninit<NonNull<u8>>], flags: AllocFlags) -> usize {
         self.alloc_objects(out, flags)
     }
 
-    /// Gives an object back. That may take the cache's locks and give frames back, but it never waits for memory: no shrinker runs.
+    /// Gives an object back. That may take the cache's locks and give frames back, but it never
+    /// waits for memory: no shrinker runs.
     ///
     /// # Errors
     ///
@@ -94,8 +96,9 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
     ///
     /// # Safety
     ///
-    /// If `object` is an object of this cache that is allocated, nobody uses it any more. If it lies in a slab and is not allocated, that slab is
-    /// not given back meanwhile: see [`lookup`](super::lookup).
+    /// If `object` is an object of this cache that is allocated, nobody uses it any more. If it
+    /// lies in a slab and is not allocated, that slab is not given back meanwhile: see
+    /// [`lookup`](super::lookup).
     #[inline]
     pub unsafe fn free(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
         // SAFETY: the caller's promise.
@@ -235,8 +238,9 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// Whether there are more empty slabs than the cache keeps.
     pub(super) fn has_surplus(&self, lists: &Lists) -> bool {
         let empty = lists.chain(Fill::Empty).len();
-        // An eighth of what is in use is kept against the next wave, so giving back is paid for by at least as
-        // many frees; and some, so that a cache that empties and fills does not give back and take.
+        // An eighth of what is in use is kept against the next wave, so giving back is paid for by
+        // at least as many frees; and some, so that a cache that empties and fills does not
+        // give back and take.
         let small =
             self.geometry.map_or(0, |geometry| (KEPT_BYTES / FRAME_SIZE) >> geometry.order.get());
         let kept = (1 + (lists.slabs() - empty) / 8).max(small);
@@ -250,7 +254,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
 
     /// Gives back every slab that can be emptied: the running CPU's magazines and the depot's
     /// go back to the slabs, and other CPUs' too, or at their next call if
-    /// the platform cannot [synchronize](crate::platform::Platform::synchronize) CPUs. How many frames were given back.
+    /// the platform cannot [synchronize](crate::platform::Platform::synchronize) CPUs. How many
+    /// frames were given back.
     pub fn shrink(&self) -> usize {
         self.drain(Others::Visit);
         let mut frames = 0;
@@ -312,7 +317,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         }
     }
 
-    /// Calls `visit` with every object in a user's hands. The lists' lock is held: `visit` must not call the cache.
+    /// Calls `visit` with every object in a user's hands. The lists' lock is held: `visit` must not
+    /// call the cache.
     pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>)) {
         let lists = self.lists.lock(self.platform());
         for fill in Fill::all() {

@@ -30,7 +30,8 @@ use core::ptr::NonNull;
 pub(super) enum Turn {
     /// It has rounds, or room.
     Ready,
-    /// It has room, since objects have gone back to the slabs: some of those may be more than the cache keeps.
+    /// It has room, since objects have gone back to the slabs: some of those may be more than the
+    /// cache keeps.
     Flushed,
     /// An empty magazine is needed, and the depot has none.
     NeedsMagazine,
@@ -124,7 +125,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         Ok(empty.map(|(empty, _)| empty))
     }
 
-    /// How far the running CPU may reach for slabs: for each CPU, a slab's worth of objects is left to the others.
+    /// How far the running CPU may reach for slabs: for each CPU, a slab's worth of objects is left
+    /// to the others.
     pub(super) fn near(&self) -> Reach {
         Reach::Near(self.cpus.count() * self.geometry.map_or(0, |geometry| geometry.objects))
     }
@@ -225,8 +227,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         turn
     }
 
-    /// Puts a claimed object, which lies in another way's slab, where it goes back to that slab: into the CPU's magazine for such objects,
-    /// which is emptied first if it is full.
+    /// Puts a claimed object, which lies in another way's slab, where it goes back to that slab:
+    /// into the CPU's magazine for such objects, which is emptied first if it is full.
     pub(super) fn keep_foreign(
         &self,
         held: &Held<'_, S::Platform>,
@@ -287,15 +289,17 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         Ok(())
     }
 
-    /// The same on behalf of a free. Without memory for one at once the object goes to its slab, and the next such free asks again;
-    /// the depot's lock is not worth that, since a free waits for the lists' as well.
+    /// The same on behalf of a free. Without memory for one at once the object goes to its slab,
+    /// and the next such free asks again; the depot's lock is not worth that, since a free
+    /// waits for the lists' as well.
     pub(super) fn supply_for_free(&self) -> Result<(), AllocError> {
         let magazine = self.new_magazine(FOR_FREE)?;
         self.depot.lock(self.platform()).empty.push(self.platform(), magazine, 0);
         Ok(())
     }
 
-    /// The slot of a CPU for as long as the cache lives, if it has one and hits need look at nothing else.
+    /// The slot of a CPU for as long as the cache lives, if it has one and hits need look at
+    /// nothing else.
     #[cfg(feature = "mmap")]
     pub(crate) fn local_slot(&self, cpu: CpuId) -> Option<NonNull<Slot>> {
         if self.flags.intersects(WATCHED) {
@@ -336,7 +340,8 @@ fn lock_shelf<'a, P: Platform>(
     }
 }
 
-/// Loads a magazine with so many rounds in the place of the empty one, if there is one, which goes to the shelf.
+/// Loads a magazine with so many rounds in the place of the empty one, if there is one, which goes
+/// to the shelf.
 fn exchange<P: Platform>(
     platform: &P,
     held: &Held<'_, P>,
@@ -350,8 +355,8 @@ fn exchange<P: Platform>(
     held.load(platform, full, rounds);
 }
 
-/// Loads an empty magazine in the place of the full one, if there is one, which becomes the previous one. That
-/// goes to the shelf.
+/// Loads an empty magazine in the place of the full one, if there is one, which becomes the
+/// previous one. That goes to the shelf.
 fn put_away<P: Platform>(platform: &P, held: &Held<'_, P>, shelf: &mut Shelf, empty: Magazine) {
     if !held.has_loaded() {
         return held.load(platform, empty, 0);

@@ -1,7 +1,9 @@
-//! The second look: what a call tries in its CPU's slot when the loaded magazine does not serve it, before it goes any further.
+//! The second look: what a call tries in its CPU's slot when the loaded magazine does not serve it,
+//! before it goes any further.
 //!
-//! Every other time the previous magazine serves: it has rounds where the loaded one is empty, or room where that is full. And an
-//! object that lies in another way's slab has a magazine of its own.
+//! Every other time the previous magazine serves: it has rounds where the loaded one is empty, or
+//! room where that is full. And an object that lies in another way's slab has a magazine of its
+//! own.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
@@ -14,7 +16,8 @@ use crate::gate::{NO_CEILING, NO_FLOOR};
 use crate::platform::Platform;
 
 impl Slot {
-    /// An object from the previous magazine, which is loaded for that, for its user; `None`, and no object has changed hands, if that needs more.
+    /// An object from the previous magazine, which is loaded for that, for its user; `None`, and no
+    /// object has changed hands, if that needs more.
     ///
     /// # Safety
     ///
@@ -26,8 +29,9 @@ impl Slot {
         unsafe { if self.turn(platform, serves) { self.take(P::PINNING) } else { None } }
     }
 
-    /// Puts a user's object, which lies in `slab`, into the previous magazine, which is loaded for that, or into the one for objects from
-    /// other ways' slabs; `false`, and no object has changed hands, if that needs more, or `object` is no user's object of this slot's cache.
+    /// Puts a user's object, which lies in `slab`, into the previous magazine, which is loaded for
+    /// that, or into the one for objects from other ways' slabs; `false`, and no object has
+    /// changed hands, if that needs more, or `object` is no user's object of this slot's cache.
     ///
     /// # Safety
     ///
@@ -50,7 +54,8 @@ impl Slot {
         }
     }
 
-    /// Loads the previous magazine in exchange for the loaded one if it `serves` and hits may use it; whether that was so.
+    /// Loads the previous magazine in exchange for the loaded one if it `serves` and hits may use
+    /// it; whether that was so.
     ///
     /// # Safety
     ///
@@ -65,7 +70,8 @@ impl Slot {
             return false;
         }
         let (floor, ceiling) = (self.gate.floor(), self.gate.ceiling());
-        // Where the limits are not those of a magazine (invariant 4 of `slot`), there is more to be done than this.
+        // Where the limits are not those of a magazine (invariant 4 of `slot`), there is more to be
+        // done than this.
         let mut turns = floor != NO_FLOOR && ceiling != NO_CEILING;
         if turns {
             let capacity = ((ceiling - floor) / size_of::<Entry>()) as u32;
@@ -81,8 +87,9 @@ impl Slot {
         turns
     }
 
-    /// Puts a user's object, which lies in another way's slab of this slot's cache, into the magazine for such; `false`, and nothing has
-    /// changed, if that needs more, or `object` is no user's object.
+    /// Puts a user's object, which lies in another way's slab of this slot's cache, into the
+    /// magazine for such; `false`, and nothing has changed, if that needs more, or `object` is
+    /// no user's object.
     ///
     /// # Safety
     ///

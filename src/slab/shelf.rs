@@ -1,10 +1,12 @@
 //! Shelves: where magazines lie that no CPU has in use, full ones and empty ones.
 //!
-//! Each CPU has a shelf in its slot. It gets back the magazines that it filled itself, the last first: their objects are still in its
-//! caches, and lie in slabs that other CPUs have no objects of. The shelf that all CPUs share is the **depot**: there goes
-//! what a CPU's own has no place for, and from there it is handed to whoever finds no slab at hand.
+//! Each CPU has a shelf in its slot. It gets back the magazines that it filled itself, the last
+//! first: their objects are still in its caches, and lie in slabs that other CPUs have no objects
+//! of. The shelf that all CPUs share is the **depot**: there goes what a CPU's own has no place
+//! for, and from there it is handed to whoever finds no slab at hand.
 //!
-//! A shelf has a lock, since whoever runs short of memory clears all of them. A CPU's own is seldom held by another.
+//! A shelf has a lock, since whoever runs short of memory clears all of them. A CPU's own is seldom
+//! held by another.
 
 use super::descriptor::Entry;
 use super::magazine::{Magazines, rounds_for};
@@ -33,15 +35,17 @@ impl Shelf {
     }
 }
 
-/// Whether another full magazine has a place on a CPU's shelf with `full` of them, in a cache of such objects that so many CPUs
-/// use: two have, and the CPU's part of a wave of [`WAVE_BYTES`] that is to pass without touching the slabs. The parts of
-/// one CPU and of each of two are the same.
+/// Whether another full magazine has a place on a CPU's shelf with `full` of them, in a cache of
+/// such objects that so many CPUs use: two have, and the CPU's part of a wave of [`WAVE_BYTES`]
+/// that is to pass without touching the slabs. The parts of one CPU and of each of two are the
+/// same.
 pub(super) fn has_own_place(full: usize, object_bytes: usize, cpus: usize) -> bool {
     let magazine_bytes = rounds_for(object_bytes) as usize * object_bytes.max(size_of::<Entry>());
     full < 2 || (full - 1) * magazine_bytes * cpus.clamp(2, Way::COUNT) <= WAVE_BYTES
 }
 
-/// Whether another full magazine has a place in the depot with `full` of them: two have for each CPU.
+/// Whether another full magazine has a place in the depot with `full` of them: two have for each
+/// CPU.
 pub(super) const fn has_depot_place(full: usize, cpus: usize) -> bool {
     full < 2 * cpus
 }

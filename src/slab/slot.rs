@@ -1,18 +1,22 @@
-//! What each CPU has of a cache: three magazines of free objects, behind a [`Gate`], and a [`Shelf`] of others.
+//! What each CPU has of a cache: three magazines of free objects, behind a [`Gate`], and a
+//! [`Shelf`] of others.
 //!
 //! # Invariants
 //!
-//! 1. What is behind the gate is changed by who is inside (`gate`, invariant 2), and that of a CPU that has stopped also by whoever drains
-//!    or abandons it. Both that one and a remote hold the lists' lock all the while that they change it.
-//! 2. Where there is no slot there is [`ABSENT`], which nobody ever enters. So a hit asks one question: is the slot busy? The gate's number is
-//!    the key of the slabs whose objects it takes back, so a free asks that in the same breath.
-//! 3. The loaded magazine's entries begin at `bottom`, and its rounds end at `top`, at most its capacity above. Without one both
-//!    are null.
-//! 4. The gate's limits are shut, or `bottom` and the end of the loaded magazine. The floor stays shut if objects are looked at
-//!    when they are handed out, the ceiling if they are when they come back: a hit need not ask what the cache demands.
+//! 1. What is behind the gate is changed by who is inside (`gate`, invariant 2), and that of a CPU
+//!    that has stopped also by whoever drains or abandons it. Both that one and a remote hold the
+//!    lists' lock all the while that they change it.
+//! 2. Where there is no slot there is [`ABSENT`], which nobody ever enters. So a hit asks one
+//!    question: is the slot busy? The gate's number is the key of the slabs whose objects it takes
+//!    back, so a free asks that in the same breath.
+//! 3. The loaded magazine's entries begin at `bottom`, and its rounds end at `top`, at most its
+//!    capacity above. Without one both are null.
+//! 4. The gate's limits are shut, or `bottom` and the end of the loaded magazine. The floor stays
+//!    shut if objects are looked at when they are handed out, the ceiling if they are when they
+//!    come back: a hit need not ask what the cache demands.
 //! 5. `ground` and `key` do not change once the slot is in its cache's table.
-//! 6. Where `foreign_room` is not 0 there is a foreign magazine, of a cache whose objects need no look when they come back. It has
-//!    `foreign_rounds` entries and room for so many more.
+//! 6. Where `foreign_room` is not 0 there is a foreign magazine, of a cache whose objects need no
+//!    look when they come back. It has `foreign_rounds` entries and room for so many more.
 
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
@@ -38,7 +42,8 @@ pub(crate) struct Slot {
     pub(super) ground: Ground,
     /// The loaded magazine's first entry.
     pub(super) bottom: AtomicPtr<Entry>,
-    /// What a slab must have for a hit: the cache's number and the CPU's way. It is the gate's number too.
+    /// What a slab must have for a hit: the cache's number and the CPU's way. It is the gate's
+    /// number too.
     pub(super) key: Key,
     pub(super) loaded: AtomicU32,
     pub(super) previous: AtomicU32,
@@ -57,7 +62,8 @@ pub(crate) struct Slot {
 
 const _: () = assert!(core::mem::offset_of!(Slot, bottom) <= 64 && size_of::<Slot>() == 128);
 
-// SAFETY: what is not atomic does not change (invariant 5), and the pointer in it leads to atomics that live for ever.
+// SAFETY: what is not atomic does not change (invariant 5), and the pointer in it leads to atomics
+// that live for ever.
 unsafe impl Sync for Slot {}
 
 /// The slot of a CPU that has none.
@@ -115,13 +121,13 @@ impl Slot {
         !ptr::eq(self, &ABSENT)
     }
 
-    /// An object from the loaded magazine, for its user; `None`, and nothing has changed, if that needs more than a look into the
-    /// magazine.
+    /// An object from the loaded magazine, for its user; `None`, and nothing has changed, if that
+    /// needs more than a look into the magazine.
     ///
     /// # Safety
     ///
-    /// `pinning` is the platform's. Where it is pinned the caller runs on the slot's CPU and stays there, and nothing else uses the slot on that
-    /// CPU but interrupt handlers.
+    /// `pinning` is the platform's. Where it is pinned the caller runs on the slot's CPU and stays
+    /// there, and nothing else uses the slot on that CPU but interrupt handlers.
     #[inline(always)]
     pub(super) unsafe fn take(&self, pinning: Pinning) -> Option<NonNull<u8>> {
         // SAFETY: the caller's promise.
@@ -129,8 +135,8 @@ impl Slot {
         let top = self.top.load(Relaxed);
         let mut object = None;
         if top.addr() > self.gate.floor() {
-            // SAFETY: the floor is the bottom of the loaded magazine, so below the top is a round of it (invariants 3 and 4). The slot
-            // is the caller's.
+            // SAFETY: the floor is the bottom of the loaded magazine, so below the top is a round
+            // of it (invariants 3 and 4). The slot is the caller's.
             let (last, entry) = unsafe { (top.sub(1), top.sub(1).read()) };
             // Whatever is wrong with an object is the slow path's to report.
             if entry.state().load(Relaxed) == CACHED {
@@ -143,8 +149,9 @@ impl Slot {
         object
     }
 
-    /// Puts a user's object, which lies in `slab`, into the loaded magazine; `false`, and nothing has changed, if that
-    /// needs more, or `object` is no user's object of this slot's cache and way.
+    /// Puts a user's object, which lies in `slab`, into the loaded magazine; `false`, and nothing
+    /// has changed, if that needs more, or `object` is no user's object of this slot's cache
+    /// and way.
     ///
     /// # Safety
     ///
@@ -162,8 +169,8 @@ impl Slot {
         let is_good = top.addr() < self.gate.ceiling() && entry.state().load(Relaxed) == USER;
         if is_good {
             entry.state().store(CACHED, Relaxed);
-            // SAFETY: the ceiling is the end of the loaded magazine, so at the top is room for an entry (invariants 3 and 4). The
-            // slot is the caller's.
+            // SAFETY: the ceiling is the end of the loaded magazine, so at the top is room for an
+            // entry (invariants 3 and 4). The slot is the caller's.
             unsafe { top.write(entry) };
             // SAFETY: as above.
             self.top.store(unsafe { top.add(1) }, Relaxed);
@@ -172,8 +179,8 @@ impl Slot {
         is_good
     }
 
-    /// Objects from the loaded magazine, for their user, as [`take`](Self::take) takes one; how many, into as many of the places
-    /// from the first on.
+    /// Objects from the loaded magazine, for their user, as [`take`](Self::take) takes one; how
+    /// many, into as many of the places from the first on.
     ///
     /// # Safety
     ///
@@ -211,7 +218,8 @@ impl Slot {
         taken
     }
 
-    /// Puts users' objects into the loaded magazine, as [`put`](Self::put) puts one; how many, from the first on.
+    /// Puts users' objects into the loaded magazine, as [`put`](Self::put) puts one; how many, from
+    /// the first on.
     ///
     /// # Safety
     ///
@@ -227,7 +235,8 @@ impl Slot {
         let ceiling = self.gate.ceiling();
         let mut top = self.top.load(Relaxed);
         let mut put = 0;
-        // Neighbours in the list are often neighbours in memory. The slab lives on while an object of it is in the magazine.
+        // Neighbours in the list are often neighbours in memory. The slab lives on while an object
+        // of it is in the magazine.
         let mut near: Option<Objects<'_>> = None;
         for &object in objects {
             if top.addr() >= ceiling {
@@ -278,12 +287,13 @@ impl Slot {
         }
     }
 
-    /// An object from the loaded magazine, for its user; `None`, and nothing has changed, if there is none or the slot is
-    /// being used.
+    /// An object from the loaded magazine, for its user; `None`, and nothing has changed, if there
+    /// is none or the slot is being used.
     ///
     /// # Safety
     ///
-    /// The caller runs on the slot's CPU and stays there, and nothing else uses the slot on that CPU but interrupt handlers.
+    /// The caller runs on the slot's CPU and stays there, and nothing else uses the slot on that
+    /// CPU but interrupt handlers.
     #[cfg(feature = "mmap")]
     #[inline(always)]
     pub(crate) unsafe fn pop_hit(&self) -> Option<NonNull<u8>> {
@@ -291,12 +301,14 @@ impl Slot {
         unsafe { self.take(Pinning::Pinned) }
     }
 
-    /// Puts a user's object into the loaded magazine; `false`, and nothing has changed, if there is no room, the slot is being
-    /// used, or `object` is no user's object of this slot's cache and way.
+    /// Puts a user's object into the loaded magazine; `false`, and nothing has changed, if there is
+    /// no room, the slot is being used, or `object` is no user's object of this slot's cache
+    /// and way.
     ///
     /// # Safety
     ///
-    /// As [`pop_hit`](Self::pop_hit). `slab` is where `object` lies. If it is an allocated object, nobody uses it any more.
+    /// As [`pop_hit`](Self::pop_hit). `slab` is where `object` lies. If it is an allocated object,
+    /// nobody uses it any more.
     #[cfg(feature = "mmap")]
     #[inline(always)]
     pub(crate) unsafe fn push_hit(&self, slab: Slab<'_>, object: NonNull<u8>) -> bool {

@@ -32,8 +32,9 @@ pub struct CacheStats {
     pub slabs_active: usize,
     /// Slabs.
     pub slabs_total: usize,
-    /// How often a CPU's own magazines did not do: at most once in as many calls on a CPU as a magazine has rounds, plus one, whatever
-    /// the calls, once the cache has as many objects as are needed.
+    /// How often a CPU's own magazines did not do: at most once in as many calls on a CPU as a
+    /// magazine has rounds, plus one, whatever the calls, once the cache has as many objects
+    /// as are needed.
     pub depot_visits: usize,
     /// Frames of records about the slabs.
     pub record_frames: usize,

@@ -19,7 +19,8 @@ pub struct Stock<'c, S: FrameSource, L: Lifecycle = Bytes> {
     rest: Magazines,
     /// The magazine in use and its rounds.
     loaded: Option<(Magazine, u32)>,
-    /// Magazines that are used up: giving their memory back takes a lock, so they go when the stock does.
+    /// Magazines that are used up: giving their memory back takes a lock, so they go when the
+    /// stock does.
     used: Magazines,
     objects: usize,
 }

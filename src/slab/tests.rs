@@ -323,7 +323,8 @@ fn a_cpu_is_not_abandoned_while_another_may_be_emptying_its_magazines() {
         let lists = cache.lists.lock(pages.platform());
         let abandoning = scope.spawn(|| {
             begun.store(true, Relaxed);
-            // SAFETY: that CPU, which is this test's other thread, does not use the cache meanwhile.
+            // SAFETY: that CPU, which is this test's other thread, does not use the cache
+            // meanwhile.
             unsafe { cache.abandon_cpu(cpu) };
         });
         while !begun.load(Relaxed) {

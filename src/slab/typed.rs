@@ -46,7 +46,8 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
         self.alloc_with(value, AllocFlags::empty())
     }
 
-    /// The same by a caller that may not wait, or may use the reserve: see [`AllocFlags`]. `ZERO` means nothing here.
+    /// The same by a caller that may not wait, or may use the reserve: see [`AllocFlags`]. `ZERO`
+    /// means nothing here.
     ///
     /// # Errors
     ///
@@ -156,7 +157,8 @@ impl<T, E, F: Fn() -> Result<T, E>> Lifecycle for Constructed<T, E, F> {
 
     unsafe fn construct(&self, object: NonNull<u8>) -> Result<(), E> {
         let value = (self.constructor)()?;
-        // SAFETY: `ObjectCache` makes caches with T's size and alignment only; the rest is the caller's promise.
+        // SAFETY: `ObjectCache` makes caches with T's size and alignment only; the rest is the
+        // caller's promise.
         unsafe { object.cast::<T>().write(value) };
         Ok(())
     }
@@ -206,7 +208,8 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
         self.alloc_with(AllocFlags::empty())
     }
 
-    /// The same by a caller that may not wait, or may use the reserve: see [`AllocFlags`]. `ZERO` means nothing here.
+    /// The same by a caller that may not wait, or may use the reserve: see [`AllocFlags`]. `ZERO`
+    /// means nothing here.
     ///
     /// # Errors
     ///
@@ -241,7 +244,8 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
         self.raw.shrink()
     }
 
-    /// Gives back what has not been needed since the last call, after dropping its objects: see [`RawCache::reap`].
+    /// Gives back what has not been needed since the last call, after dropping its objects: see
+    /// [`RawCache::reap`].
     pub fn reap(&self) -> usize {
         self.raw.reap()
     }
@@ -260,7 +264,8 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
         self.raw.verify()
     }
 
-    /// Puts the objects of a CPU that has stopped back into their slabs: see [`RawCache::drain_cpu`].
+    /// Puts the objects of a CPU that has stopped back into their slabs: see
+    /// [`RawCache::drain_cpu`].
     ///
     /// # Safety
     ///

@@ -8,8 +8,8 @@ use super::typed::{Cache, Constructed, Exactly, ObjectBox, ObjectCache, SlabBox}
 use crate::buddy::AllocError;
 use crate::page::{AllocFlags, FrameSource};
 
-/// Objects of a typed cache set aside for one holder, as a [`Stock`] is of bytes: taking one cannot fail, takes no lock and no
-/// memory. What is left goes back to the cache when this is dropped.
+/// Objects of a typed cache set aside for one holder, as a [`Stock`] is of bytes: taking one cannot
+/// fail, takes no lock and no memory. What is left goes back to the cache when this is dropped.
 pub struct TypedStock<'c, T, S: FrameSource, L: Lifecycle = Bytes> {
     stock: Stock<'c, S, L>,
     values: Exactly<T>,
@@ -23,7 +23,8 @@ impl<T, S: FrameSource> Cache<'_, T, S> {
     ///
     /// # Errors
     ///
-    /// As [`RawCache::alloc`](super::RawCache::alloc), if there is not memory for all of them; none is set aside then.
+    /// As [`RawCache::alloc`](super::RawCache::alloc), if there is not memory for all of them; none
+    /// is set aside then.
     pub fn reserve(
         &self,
         values: usize,

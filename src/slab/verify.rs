@@ -83,8 +83,9 @@ impl fmt::Display for CacheFault {
 impl core::error::Error for CacheFault {}
 
 impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
-    /// Recounts everything, and looks at the bytes of red zones and of poisoned objects that lie in their slabs. Takes time in proportion to
-    /// the cache's objects, with its lock held. Exact while no other CPU uses the cache.
+    /// Recounts everything, and looks at the bytes of red zones and of poisoned objects that lie in
+    /// their slabs. Takes time in proportion to the cache's objects, with its lock held. Exact
+    /// while no other CPU uses the cache.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
 //! Ways: what one CPU took from and filled is kept apart from what others did.
 //!
-//! A slab's objects share cache lines, at least those of their states, so two CPUs that have objects of one slab are in each
-//! other's way for as long as they keep them. Slabs and full magazines are therefore sorted by the CPU that had them
-//! last. CPUs beyond the first eight share ways with those: a list for each CPU would take memory in every cache.
+//! A slab's objects share cache lines, at least those of their states, so two CPUs that have
+//! objects of one slab are in each other's way for as long as they keep them. Slabs and full
+//! magazines are therefore sorted by the CPU that had them last. CPUs beyond the first eight share
+//! ways with those: a list for each CPU would take memory in every cache.
 
 use crate::platform::CpuId;
 

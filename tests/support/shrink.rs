@@ -1,6 +1,7 @@
 //! Making a failing script short.
 
-/// `script` with as many steps taken out as can be while it still fails: halves first, then ever smaller parts.
+/// `script` with as many steps taken out as can be while it still fails: halves first, then ever
+/// smaller parts.
 pub(crate) fn shrink<T: Clone>(mut script: Vec<T>, fails: impl Fn(&[T]) -> bool) -> Vec<T> {
     let mut part = script.len() / 2;
     while part > 0 {

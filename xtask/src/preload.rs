@@ -1,7 +1,7 @@
 //! `cargo xtask preload PROGRAM ARGS…`: a program on kmem's malloc, beside the system's.
 //!
-//! The program runs on the system's malloc first and then on kmem's, each time with this terminal; a
-//! comparison of time, CPU time and peak memory follows on standard error.
+//! The program runs on the system's malloc first and then on kmem's, each time with this terminal;
+//! a comparison of time, CPU time and peak memory follows on standard error.
 
 use std::ffi::OsString;
 use std::io;
@@ -74,9 +74,9 @@ fn measure(
 
 /// Runs a command to its end; how it ended, and what it and the processes that it waited for took.
 pub(crate) fn measure_command(command: &mut Command) -> Result<(ExitStatus, Cost)> {
-    // Without a hook the child shares this process's memory until it executes the program, and the kernel
-    // then counts the peak of that memory as the child's. With one it is a copy of what is in use now.
-    // SAFETY: the hook does nothing at all, so it may run between fork and exec.
+    // Without a hook the child shares this process's memory until it executes the program, and the
+    // kernel then counts the peak of that memory as the child's. With one it is a copy of what
+    // is in use now. SAFETY: the hook does nothing at all, so it may run between fork and exec.
     unsafe { command.pre_exec(|| Ok(())) };
     let start = Instant::now();
     let program = command.get_program().to_owned();

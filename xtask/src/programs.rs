@@ -1,8 +1,9 @@
 //! `cargo xtask programs`: real programs on kmem's malloc, beside the system's.
 //!
-//! Rounds are interleaved: each program runs on both allocators before any runs again, so that what else the machine does hits
-//! both alike. A cell is the median over the rounds; CPU time is user and system time together, of the program and the processes it
-//! waits for; memory is the peak of the largest of them.
+//! Rounds are interleaved: each program runs on both allocators before any runs again, so that what
+//! else the machine does hits both alike. A cell is the median over the rounds; CPU time is user
+//! and system time together, of the program and the processes it waits for; memory is the peak of
+//! the largest of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

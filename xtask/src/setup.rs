@@ -14,8 +14,8 @@ use crate::toolchain::Toolchain;
 /// Debian's matching set of a Rust compiler, its source and LLVM's tools.
 const DEBIAN_TOOLCHAIN: &[&str] = &["rustc-web", "cargo-web", "rust-web-src", "llvm-22", "lld-22"];
 
-/// Programs that the tests of kmem's malloc compare, and Debian's packages of them, as far as these are small. Where one is
-/// missing and cannot be installed its test says so and is left out.
+/// Programs that the tests of kmem's malloc compare, and Debian's packages of them, as far as these
+/// are small. Where one is missing and cannot be installed its test says so and is left out.
 const COMPARED: &[(&str, &str)] = &[
     ("g++", "g++"),
     ("git", "git"),
@@ -113,8 +113,9 @@ pub fn ensure() -> Result<Toolchain> {
     Ok(find()?)
 }
 
-/// Installs those of the programs that kmem's malloc is compared on that are missing, where Debian's packages can be
-/// installed; quick where nothing is missing. Otherwise says what is left out.
+/// Installs those of the programs that kmem's malloc is compared on that are missing, where
+/// Debian's packages can be installed; quick where nothing is missing. Otherwise says what is left
+/// out.
 pub fn ensure_compared() {
     let missing = COMPARED.iter().filter(|(program, _)| !is_program(program));
     let packages: Vec<_> = missing.map(|&(_, package)| package).collect();

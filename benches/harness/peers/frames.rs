@@ -1,8 +1,8 @@
 //! Page-frame allocators.
 //!
-//! The adapters are there to vanish: they are always inlined, and a block is named by whatever the allocator
-//! itself names it by, an address or a frame. Allocators that keep their metadata in the memory they manage are given a [`Region`] of it; the others never
-//! touch memory at all.
+//! The adapters are there to vanish: they are always inlined, and a block is named by whatever the
+//! allocator itself names it by, an address or a frame. Allocators that keep their metadata in the
+//! memory they manage are given a [`Region`] of it; the others never touch memory at all.
 
 use core::{
     alloc::Layout,

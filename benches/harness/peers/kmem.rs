@@ -48,9 +48,9 @@ unsafe impl Sync for Machine {}
 /// Where physical memory begins: above what a PC keeps for devices.
 const BASE: u64 = 4 << 30;
 
-// SAFETY: the two translations are inverse to each other, and linear, within the region, which the platform
-// owns; the threads of a benchmark have different CPU numbers, each runs alone on its own, nothing
-// interrupts them in kmem's sense, and `synchronize` promises nothing.
+// SAFETY: the two translations are inverse to each other, and linear, within the region, which the
+// platform owns; the threads of a benchmark have different CPU numbers, each runs alone on its own,
+// nothing interrupts them in kmem's sense, and `synchronize` promises nothing.
 unsafe impl Platform for Machine {
     const MAPPING: Mapping = Mapping::Linear;
 

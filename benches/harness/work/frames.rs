@@ -14,7 +14,8 @@ use crate::{
 /// Frames in a gibibyte.
 pub const FRAMES_PER_GIB: usize = 1 << 18;
 
-/// One block of order `ORDER`, which the compiler knows as it does in most callers, taken and given back, again and again.
+/// One block of order `ORDER`, which the compiler knows as it does in most callers, taken and given
+/// back, again and again.
 pub fn pair<const ORDER: u8, A: Frames>(allocator: &mut A) -> Timing {
     let pairs = |count: usize, allocator: &mut A| {
         for _ in 0..count {
@@ -113,7 +114,8 @@ impl<A: Frames> Mixed<A> {
         Self { allocator, orders, live, random, next: Vec::new() }
     }
 
-    /// Gives `blocks` blocks back, drawn at random, and takes as many of random orders, after as many that only warm the caches.
+    /// Gives `blocks` blocks back, drawn at random, and takes as many of random orders, after as
+    /// many that only warm the caches.
     pub fn run(&mut self, blocks: usize) -> Timing {
         self.draw(blocks);
         self.exchange(blocks);

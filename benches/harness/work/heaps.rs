@@ -37,8 +37,8 @@ fn touch(block: *mut u8) {
     unsafe { block.cast::<u64>().write(0x5A5A_5A5A) };
 }
 
-/// An object of `BYTES` bytes, which the compiler knows as it does in most callers, taken and given back,
-/// again and again.
+/// An object of `BYTES` bytes, which the compiler knows as it does in most callers, taken and given
+/// back, again and again.
 pub fn pair<const BYTES: usize, H: Heap>(heap: &mut H) -> Timing {
     let pairs = |count: usize, heap: &mut H| {
         for _ in 0..count {
@@ -115,7 +115,8 @@ impl<H: Heap> Mix<H> {
         Self { heap, live, random, steps: Vec::new() }
     }
 
-    /// Replaces `steps` blocks, after as many that only warm the caches: each step gives one back and takes one of another size.
+    /// Replaces `steps` blocks, after as many that only warm the caches: each step gives one back
+    /// and takes one of another size.
     pub fn run(&mut self, steps: usize) -> Timing {
         self.draw(steps);
         self.replace();

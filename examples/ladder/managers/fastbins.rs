@@ -1,11 +1,12 @@
 //! Manager 11, fastbins and an unsorted bin: manager 10, with everything put off.
 //!
-//! Teaches: coalescing and sorting are work, and often in vain, because the next request has the size of
-//! the last free. So a short chunk goes to a **fastbin**, a singly linked stack of its
+//! Teaches: coalescing and sorting are work, and often in vain, because the next request has the
+//! size of the last free. So a short chunk goes to a **fastbin**, a singly linked stack of its
 //! very size, from where the next request pops it; to its neighbours it stays in use. A longer
-//! one is coalesced, and waits in the **unsorted bin**. Only a request that they do not serve sorts that bin, giving
-//! every chunk one chance to fit exactly on its way. And only one that is long, or that no bin serves,
-//! empties the fastbins and coalesces what was in them. `free` is O(1), without a walk; one `malloc` in many pays for it.
+//! one is coalesced, and waits in the **unsorted bin**. Only a request that they do not serve sorts
+//! that bin, giving every chunk one chance to fit exactly on its way. And only one that is long, or
+//! that no bin serves, empties the fastbins and coalesces what was in them. `free` is O(1), without
+//! a walk; one `malloc` in many pays for it.
 
 use super::lea::{LONG, Lea, PAYLOAD, UNSORTED, size_for};
 use super::system::WORD;
@@ -16,7 +17,8 @@ pub(crate) const MOST_FAST: usize = 128;
 
 pub(crate) struct Fastbins {
     heap: Lea,
-    /// The chunk of each size that was freed last, or 0; the first word of its payload is the next.
+    /// The chunk of each size that was freed last, or 0; the first word of its payload is the
+    /// next.
     fast: [usize; MOST_FAST / WORD + 1],
 }
 

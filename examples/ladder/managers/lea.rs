@@ -7,9 +7,9 @@
 //! previous in the bin |
 //! ```
 //!
-//! A size in front of each chunk leads to the one above, and a second one, in the last word of a free
-//! chunk, to a free one below. That word is payload while the chunk is in use, so the tags take
-//! 8 bytes of a chunk.
+//! A size in front of each chunk leads to the one above, and a second one, in the last word of a
+//! free chunk, to a free one below. That word is payload while the chunk is in use, so the tags
+//! take 8 bytes of a chunk.
 //!
 //! Bins are rings through a head that looks like a chunk, as far as its links go, so a chunk
 //! is taken out of its bin without asking which that is. The heads lie at the start of the heap.
@@ -20,8 +20,8 @@
 //! | 4 to 63 | of that many times 8 bytes |
 //! | 64 to 127 | of 512 bytes and more, four bins a doubling; the last, of everything longer |
 //!
-//! Each bin lies in the order of sizes, and chunks of one size in the order in which they came: the first
-//! one that is long enough is the best fit, and of several the one that has waited longest.
+//! Each bin lies in the order of sizes, and chunks of one size in the order in which they came: the
+//! first one that is long enough is the best fit, and of several the one that has waited longest.
 
 use super::System;
 use super::system::WORD;
@@ -140,7 +140,8 @@ impl Lea {
         Some(self.next(head)).filter(|&first| first != head)
     }
 
-    /// Puts a free chunk into its bin, behind all that are as long: where a bin has one size, at once.
+    /// Puts a free chunk into its bin, behind all that are as long: where a bin has one size, at
+    /// once.
     pub(crate) fn place(&mut self, chunk: usize) {
         let head = self.head(bin_of(self.size(chunk)));
         let mut before = self.system.word(head + PREVIOUS);
@@ -181,7 +182,8 @@ impl Lea {
         None
     }
 
-    /// Makes `chunk`, which is in no bin, free, and one with its free neighbours; that is in no bin either.
+    /// Makes `chunk`, which is in no bin, free, and one with its free neighbours; that is in no bin
+    /// either.
     pub(crate) fn coalesce(&mut self, mut chunk: usize) -> usize {
         let mut size = self.size(chunk);
         let above = chunk + size;
@@ -200,7 +202,8 @@ impl Lea {
         chunk
     }
 
-    /// Makes `chunk`, which is in no bin, one of `size` bytes in use; what is left is free and in no bin.
+    /// Makes `chunk`, which is in no bin, one of `size` bytes in use; what is left is free and in
+    /// no bin.
     pub(crate) fn cut(&mut self, chunk: usize, size: usize) -> Option<usize> {
         let rest = self.size(chunk) - size;
         if rest < LEAST {

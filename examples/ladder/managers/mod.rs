@@ -39,7 +39,8 @@ pub(crate) use system::System;
 pub(crate) struct Ledger {
     /// System calls; `None` where they cannot be counted.
     pub system_calls: Option<usize>,
-    /// Chunks and bins looked at, halvings and joins of buddies; `None` where they cannot be counted.
+    /// Chunks and bins looked at, halvings and joins of buddies; `None` where they cannot be
+    /// counted.
     pub steps: Option<usize>,
     /// Most bytes held from the system at any time; `None` where it cannot be told.
     pub peak: Option<usize>,

@@ -33,14 +33,15 @@ impl Manager for Libc {
     }
 }
 
-/// kmem on the host, by address alone, as its own C library calls it: what this thread has at hand, or
-/// else the heap.
+/// kmem on the host, by address alone, as its own C library calls it: what this thread has at hand,
+/// or else the heap.
 pub(crate) struct Kmem;
 
 const KMEM: MmapAllocator = MmapAllocator::new();
 
 impl Kmem {
-    /// Ready to serve: it has got its first memory from the system, as the C library's heap has long before `main`.
+    /// Ready to serve: it has got its first memory from the system, as the C library's heap has
+    /// long before `main`.
     pub(crate) fn new() -> Self {
         let mut kmem = Self;
         let block = kmem.malloc(WORD);

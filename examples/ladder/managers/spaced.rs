@@ -1,10 +1,11 @@
-//! Manager 10, spaced bins: dlmalloc's, 8 bytes apart for short chunks, four a doubling for long ones.
+//! Manager 10, spaced bins: dlmalloc's, 8 bytes apart for short chunks, four a doubling for long
+//! ones.
 //!
-//! Teaches: what the layout of [`Lea`] buys over manager 5. A tag of one word instead of a header and a
-//! footer of two each, so an int takes 32 bytes and not 48; bins that tell long chunks apart as well, so
-//! that every request gets a best fit; and first in, first out among chunks of one length, so that
-//! a chunk waits long enough for its neighbours to come free. `malloc` looks at 128 bins at most. Chunks
-//! of one bin of long ones lie in order, which `free` walks to keep.
+//! Teaches: what the layout of [`Lea`] buys over manager 5. A tag of one word instead of a header
+//! and a footer of two each, so an int takes 32 bytes and not 48; bins that tell long chunks apart
+//! as well, so that every request gets a best fit; and first in, first out among chunks of one
+//! length, so that a chunk waits long enough for its neighbours to come free. `malloc` looks at 128
+//! bins at most. Chunks of one bin of long ones lie in order, which `free` walks to keep.
 
 use super::lea::{Lea, PAYLOAD, size_for};
 use super::{Ledger, Manager, ledger};

@@ -17,7 +17,8 @@ pub(crate) const PAGE: usize = 4096;
 pub(crate) const WORD: usize = 8;
 
 const RESERVE: usize = 8 << 30;
-/// Records of mappings to begin with: enough for the 10,000 blocks of the ladder's table to be mappings each.
+/// Records of mappings to begin with: enough for the 10,000 blocks of the ladder's table to be
+/// mappings each.
 const RECORDS: usize = 1 << 15;
 
 /// So many records. They are never given back: few ladders need more than they begin with.

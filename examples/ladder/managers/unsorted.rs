@@ -4,10 +4,10 @@
 //! header: size in units | next free chunk     payload ...
 //! ```
 //!
-//! Teaches: reuse alone. `free` pushes the chunk to the front of the list, O(1), and knows nothing of
-//! its neighbours; `malloc` takes the first chunk that is long enough and splits it, O(n). Chunks
-//! only ever become shorter: memory that was cut up for short requests serves no long one again,
-//! and the pieces make the list that every request walks.
+//! Teaches: reuse alone. `free` pushes the chunk to the front of the list, O(1), and knows nothing
+//! of its neighbours; `malloc` takes the first chunk that is long enough and splits it, O(n).
+//! Chunks only ever become shorter: memory that was cut up for short requests serves no long one
+//! again, and the pieces make the list that every request walks.
 
 use super::system::WORD;
 use super::{Ledger, Manager, System, ledger};

@@ -24,7 +24,8 @@ use crate::println;
 const ANY: AllocFlags = AllocFlags::empty();
 const HUGE: Order = Order::new(9).expect("an order");
 
-/// The time stamp counter, as far as it fits one register. The compiler moves no access to memory across.
+/// The time stamp counter, as far as it fits one register. The compiler moves no access to memory
+/// across.
 #[inline(always)]
 fn time_stamp() -> u32 {
     let low: u32;
@@ -70,8 +71,8 @@ fn block_pair(order: Order) {
     PAGES.free(black_box(frame), order).expect("it was allocated");
 }
 
-/// What `take` and what `give` takes when both have been done many times. They are compiled into the place where they are counted, as
-/// into a user's loop.
+/// What `take` and what `give` takes when both have been done many times. They are compiled into
+/// the place where they are counted, as into a user's loop.
 #[inline(always)]
 fn count_warm<T>(mut take: impl FnMut() -> T, mut give: impl FnMut(T)) -> (u64, u64) {
     let mut counts = (0, 0);
@@ -181,8 +182,9 @@ pub(super) fn merge_to_the_largest_block() {
     report(instructions);
 }
 
-/// A span of 256 GiB of which one block of the largest order is available; the memory itself is not there, only its metadata
-/// are. Taking a frame out of it, and giving it back, changes the free blocks of every order, on every level of every summary.
+/// A span of 256 GiB of which one block of the largest order is available; the memory itself is not
+/// there, only its metadata are. Taking a frame out of it, and giving it back, changes the free
+/// blocks of every order, on every level of every summary.
 fn span_of_256_gib() -> Buddy<'static> {
     let cover = FrameRange::from_len(Frame::ZERO, 1 << 26).expect("frames");
     let need = Need::for_span(cover);
@@ -217,7 +219,8 @@ pub(super) fn worst_give_of_256_gib() {
     report(instructions);
 }
 
-/// Whether the block is a piece of a larger one is asked of every order above it, since no memory around it is available.
+/// Whether the block is a piece of a larger one is asked of every order above it, since no memory
+/// around it is available.
 pub(super) fn give_2_mib_amid_taken_ones_of_256_gib() {
     let mut buddy = span_of_256_gib();
     let blocks = Order::MAX.frames() / HUGE.frames();

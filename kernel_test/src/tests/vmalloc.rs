@@ -294,7 +294,8 @@ fn wait_for(count: &AtomicUsize, expected: usize) {
     }
 }
 
-/// Each CPU reads a buffer, so that it remembers where it is, and again when another has dropped it.
+/// Each CPU reads a buffer, so that it remembers where it is, and again when another has dropped
+/// it.
 pub(super) fn no_cpu_remembers_a_dropped_buffer() {
     let before = Before::new();
     for _ in 0..50 {

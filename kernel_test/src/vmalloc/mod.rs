@@ -9,11 +9,12 @@
 //!         └─ a segment of the arena ─┘
 //! ```
 //!
-//! Each segment is one page longer than its buffer, and that page is never mapped. So on both sides of every buffer lies
-//! a **guard page**, and who runs over its end meets a page fault instead of somebody else's data.
+//! Each segment is one page longer than its buffer, and that page is never mapped. So on both sides
+//! of every buffer lies a **guard page**, and who runs over its end meets a page fault instead of
+//! somebody else's data.
 //!
-//! A buffer's pages are unmapped, then forgotten by every CPU, then the frames go back, then the addresses: whoever
-//! is given any of it next finds that nobody else reaches it.
+//! A buffer's pages are unmapped, then forgotten by every CPU, then the frames go back, then the
+//! addresses: whoever is given any of it next finds that nobody else reaches it.
 
 mod window;
 
@@ -77,8 +78,8 @@ impl Vmalloc {
     ///
     /// # Errors
     ///
-    /// There are not as many addresses in one piece, with a guard page, or not as many frames. All is
-    /// as before.
+    /// There are not as many addresses in one piece, with a guard page, or not as many frames. All
+    /// is as before.
     pub(crate) fn alloc(&self, len_bytes: usize) -> Result<Buffer<'_>, VmallocError> {
         let start = self.reserve(len_bytes as u64).map_err(VmallocError::Addresses)?;
         // From here on, dropping it gives back what it has so far.
@@ -142,8 +143,9 @@ impl Deref for Buffer<'_> {
 
     fn deref(&self) -> &[u8] {
         let start = with_exposed_provenance_mut::<u8>(self.start as usize);
-        // SAFETY: each of its pages is mapped to a frame that is this buffer's alone, zeroed or written since, until
-        // it is dropped. The arena has handed the addresses out to nobody else.
+        // SAFETY: each of its pages is mapped to a frame that is this buffer's alone, zeroed or
+        // written since, until it is dropped. The arena has handed the addresses out to
+        // nobody else.
         unsafe { core::slice::from_raw_parts(start, self.len_bytes) }
     }
 }

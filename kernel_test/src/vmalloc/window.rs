@@ -44,7 +44,8 @@ impl Window {
     ///
     /// # Safety
     ///
-    /// Nobody else maps anything there or lays tables at the same time, and nothing is mapped there.
+    /// Nobody else maps anything there or lays tables at the same time, and nothing is mapped
+    /// there.
     pub(crate) unsafe fn new(pages: Range<u64>) -> Result<Self, AllocError> {
         let covered_by_a_table = FRAME_SIZE * 512;
         let first = pages.start - pages.start % covered_by_a_table as u64;
@@ -109,8 +110,8 @@ fn root() -> PhysAddr {
 fn entry_of(table: PhysAddr, address: u64, shift: u32) -> &'static AtomicU64 {
     let index = (address >> shift) as usize % 512;
     let entry = Pc.phys_to_virt(table).cast::<AtomicU64>().wrapping_add(index);
-    // SAFETY: a table is a frame in the direct map, with 512 entries, and stays for ever: those of a
-    // window do, and so does what is above them. CPUs change entries too, which is why they are
-    // atomic.
+    // SAFETY: a table is a frame in the direct map, with 512 entries, and stays for ever: those of
+    // a window do, and so does what is above them. CPUs change entries too, which is why they
+    // are atomic.
     unsafe { &*entry }
 }

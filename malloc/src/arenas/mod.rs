@@ -1,21 +1,25 @@
-//! The arena engines: every block a segment of one arena of bytes, so that a real program shows what a fit policy does to it.
+//! The arena engines: every block a segment of one arena of bytes, so that a real program shows
+//! what a fit policy does to it.
 //!
-//! One arena with a quantum of 16 bytes, the alignment that C asks of `malloc`, under one lock. It imports spans of
-//! bytes from kmem's frames (a quarter of what it has, from 256 KiB to 16 MiB; larger requests get a span of their own) and gives them back when
-//! they fall wholly free. Each segment has a record of 64 bytes, in frames of their own; when they run short, all move to
-//! twice as many.
+//! One arena with a quantum of 16 bytes, the alignment that C asks of `malloc`, under one lock. It
+//! imports spans of bytes from kmem's frames (a quarter of what it has, from 256 KiB to 16 MiB;
+//! larger requests get a span of their own) and gives them back when they fall wholly free. Each
+//! segment has a record of 64 bytes, in frames of their own; when they run short, all move to twice
+//! as many.
 //!
 //! # Invariants
 //!
 //! 1. The fit is chosen once, before the first block, and stays.
-//! 2. Blocks from before the environment was read are the heap's: an address in no span is passed on to it.
-//! 3. With the lock held nothing of the heap is used, only frames; and no signal is delivered to the thread that holds it, so that no handler finds
-//!    it held. (The heap has a reserve for handlers; here, where two system calls a call do not matter, this is simpler.)
+//! 2. Blocks from before the environment was read are the heap's: an address in no span is passed
+//!    on to it.
+//! 3. With the lock held nothing of the heap is used, only frames; and no signal is delivered to
+//!    the thread that holds it, so that no handler finds it held. (The heap has a reserve for
+//!    handlers; here, where two system calls a call do not matter, this is simpler.)
 //!
 //! # Rejected
 //!
-//! *Quantum caches*: they would keep what was freed from the fit, which is what is to be seen. *A lock for each thread's own arena*: the
-//! picture would be of threads, not of the policy.
+//! *Quantum caches*: they would keep what was freed from the fit, which is what is to be seen. *A
+//! lock for each thread's own arena*: the picture would be of threads, not of the policy.
 
 mod records;
 mod spans;
@@ -130,8 +134,8 @@ pub(crate) fn free(block: NonNull<u8>) -> Option<Result<(), Violation<'static>>>
     }
 }
 
-/// Gives a block another size where it lies; `false`, and nothing has changed, where there is no room. `None` if the address is in no
-/// span.
+/// Gives a block another size where it lies; `false`, and nothing has changed, where there is no
+/// room. `None` if the address is in no span.
 pub(crate) fn resize(
     block: NonNull<u8>,
     request: Request,
@@ -169,7 +173,8 @@ pub(crate) fn usable_bytes(block: NonNull<u8>) -> Option<Result<usize, Violation
     }
 }
 
-/// Calls `visit` with every segment and the lower border of every span, the lowest address first. It must not allocate.
+/// Calls `visit` with every segment and the lower border of every span, the lowest address first.
+/// It must not allocate.
 pub(crate) fn for_each_segment(visit: &mut dyn FnMut(SegmentInfo)) {
     with(|bytes| bytes.arena.segments().for_each(visit));
 }
@@ -216,7 +221,8 @@ impl Bytes {
         Some((NonNull::new(block)?, self.arena.source().has_wanted(start)))
     }
 
-    /// Makes sure that the next call has records. Without memory for them it may fail, and all stays as it is.
+    /// Makes sure that the next call has records. Without memory for them it may fail, and all
+    /// stays as it is.
     fn provide_records(&mut self) {
         let (used, records) = self.arena.segments_used();
         if records - used >= SPARES {

@@ -13,8 +13,8 @@ pub(super) const PER_FRAME: usize = FRAME_SIZE / size_of::<Segment>();
 /// `frames` frames full of spare records.
 pub(super) fn take(frames: usize) -> Option<&'static mut [Segment]> {
     let start = take_frames(frames, AllocFlags::ZERO)?.cast::<Segment>();
-    // SAFETY: the frames are zero, which is what spare records are; aligned to more than a record; and nobody else's until
-    // they are given back.
+    // SAFETY: the frames are zero, which is what spare records are; aligned to more than a record;
+    // and nobody else's until they are given back.
     Some(unsafe { slice::from_raw_parts_mut(start.as_ptr(), frames * PER_FRAME) })
 }
 

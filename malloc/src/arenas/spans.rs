@@ -10,7 +10,8 @@ use kmem::host::MmapAllocator;
 use kmem::page::{AllocFlags, BlockOwner, FrameSource};
 use kmem::platform::Platform;
 
-/// Least and most bytes of a span where a request does not need more; between them, a quarter of what there is.
+/// Least and most bytes of a span where a request does not need more; between them, a quarter of
+/// what there is.
 const LEAST_STEP_BYTES: usize = 256 << 10;
 const MOST_STEP_BYTES: usize = 16 << 20;
 

@@ -1,4 +1,5 @@
-/* A program that overwrites and clears its environment before its first allocation, and then says which process it is. */
+/* A program that overwrites and clears its environment before its first allocation, and then says
+ * which process it is. */
 #include <unistd.h>
 
 #include "check.h"

@@ -1,6 +1,6 @@
 /*
- * Under limits on addresses and on blocks: allocates small blocks until there is no more, and frees them. The second time there is as much.
- * What is too large for any block leaves no trace.
+ * Under limits on addresses and on blocks: allocates small blocks until there is no more, and frees
+ * them. The second time there is as much. What is too large for any block leaves no trace.
  */
 #include "check.h"
 

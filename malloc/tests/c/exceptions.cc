@@ -1,4 +1,5 @@
-// Exceptions across threads, containers, aligned new, and thread-local objects whose destructors free.
+// Exceptions across threads, containers, aligned new, and thread-local objects whose destructors
+// free.
 #include <cstdio>
 #include <cstdlib>
 #include <map>

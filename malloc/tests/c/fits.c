@@ -11,7 +11,8 @@
 #include <malloc.h>
 #include <unistd.h>
 
-/* More than any room that the program's start leaves: every block below lies in a span of its own making. */
+/* More than any room that the program's start leaves: every block below lies in a span of its own
+ * making. */
 enum { UNIT = 256 << 10 };
 
 static char *units(size_t count)

@@ -1,7 +1,9 @@
 /*
- * Signal handlers that allocate on top of a thread that allocates. The first argument says what is tried:
+ * Signal handlers that allocate on top of a thread that allocates. The first argument says what is
+ * tried:
  *
- *     books     handlers and the threads below them use blocks of their own, each filled with its own pattern and checked
+ *     books     handlers and the threads below them use blocks of their own, each filled with its
+ *               own pattern and checked
  *     many      handlers that interrupted a lock free more blocks than one can wait for
  *     inside    a block that such a handler was given is freed inside; `twice`: a second time
  */
@@ -21,7 +23,8 @@ static atomic_int handled, interrupted;
 static void *volatile of_handler;
 static void *waiting[INTERRUPTED][FREED];
 
-/* Its size class has 1280 bytes: as many as it has, rounded to 16, it has where the heap was interrupted. */
+/* Its size class has 1280 bytes: as many as it has, rounded to 16, it has where the heap was
+ * interrupted. */
 enum { TOLD = 1050, INTERRUPTED_BYTES = 1056 };
 
 struct block {

@@ -1,4 +1,5 @@
-/* Whether the system was asked to back what malloc returns by huge pages: the flag `hg` in /proc/self/smaps. */
+/* Whether the system was asked to back what malloc returns by huge pages: the flag `hg` in
+ * /proc/self/smaps. */
 #include "check.h"
 
 /* Whether every mapping that holds one of the blocks has the flag; or none has. */

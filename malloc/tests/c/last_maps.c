@@ -1,4 +1,5 @@
-/* Preloaded behind the library: prints what the program has in memory when everything else has ended. */
+/* Preloaded behind the library: prints what the program has in memory when everything else has
+ * ended. */
 
 #include <fcntl.h>
 #include <unistd.h>

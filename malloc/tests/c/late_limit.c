@@ -1,6 +1,6 @@
 /*
- * A program that limits itself to less than it has: the limit named, of 0 for addresses and 1 for data. Blocks that could move by pages then
- * grow by copying, or not at all.
+ * A program that limits itself to less than it has: the limit named, of 0 for addresses and 1 for
+ * data. Blocks that could move by pages then grow by copying, or not at all.
  */
 #include "check.h"
 #include <sys/resource.h>

@@ -1,4 +1,5 @@
-/* Under a limit of 100 MiB threads that allocate at the same time get one block of 60 MiB, and a block of 90 MiB can shrink. */
+/* Under a limit of 100 MiB threads that allocate at the same time get one block of 60 MiB, and a
+ * block of 90 MiB can shrink. */
 #include "check.h"
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,4 +1,5 @@
-/* A thread allocates and frees while the process forks children that end well. Prints the thread, as the system numbers it. */
+/* A thread allocates and frees while the process forks children that end well. Prints the thread,
+ * as the system numbers it. */
 #define _GNU_SOURCE
 #include "check.h"
 #include <pthread.h>

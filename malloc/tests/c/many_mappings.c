@@ -1,4 +1,5 @@
-/* Blocks grow while the process has about as many mappings as it may have: their contents stay, whatever the system refuses. */
+/* Blocks grow while the process has about as many mappings as it may have: their contents stay,
+ * whatever the system refuses. */
 #include <string.h>
 #include <sys/mman.h>
 
@@ -6,8 +7,8 @@
 
 enum { PAGE = 4096, STEP = 350000, GROWTHS = 20, KEPT = 400000 };
 
-/* Has the process have as many mappings as it may, less about twice `spare`; where the system allows so many, with this long a range
-   they cannot be had. */
+/* Has the process have as many mappings as it may, less about twice `spare`; where the system
+   allows so many, with this long a range they cannot be had. */
 static void use_mappings_up(int spare)
 {
     enum { PAIRS = 70000 };

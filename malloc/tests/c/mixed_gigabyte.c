@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
-/* Allocates a gigabyte of mixed blocks, frees it, and waits: the memory must go back to the system within a second. */
+/* Allocates a gigabyte of mixed blocks, frees it, and waits: the memory must go back to the system
+ * within a second. */
 #include "statm.h"
 #include <time.h>
 #include <unistd.h>

@@ -1,4 +1,5 @@
-/* Frees with a quarantine, for a while without memory for what is to be known of it, and allocates again: each block is one user's alone. */
+/* Frees with a quarantine, for a while without memory for what is to be known of it, and allocates
+ * again: each block is one user's alone. */
 #include "check.h"
 #include <sys/resource.h>
 

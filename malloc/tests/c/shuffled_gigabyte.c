@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 /*
- * Allocates a gigabyte of blocks of between the given numbers of bytes, frees them in no order, and waits. Prints the KiB that were resident at the
- * most, and that are in the end.
+ * Allocates a gigabyte of blocks of between the given numbers of bytes, frees them in no order, and
+ * waits. Prints the KiB that were resident at the most, and that are in the end.
  */
 #include "statm.h"
 #include <unistd.h>

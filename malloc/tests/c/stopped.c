@@ -1,5 +1,6 @@
 /*
- * Stops a thread that allocates and one that forks by a signal, as collectors of garbage do, and lets them go on: again and again.
+ * Stops a thread that allocates and one that forks by a signal, as collectors of garbage do, and
+ * lets them go on: again and again.
  */
 #define _GNU_SOURCE
 #include "check.h"

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
-/* Forks while some threads flush all streams and others allocate under the lock of one. Nobody may wait for ever. */
+/* Forks while some threads flush all streams and others allocate under the lock of one. Nobody may
+ * wait for ever. */
 #include "check.h"
 #include <pthread.h>
 #include <sys/wait.h>

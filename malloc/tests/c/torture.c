@@ -1,6 +1,7 @@
 /*
- * Threads that allocate, free each other's blocks and end, while the process forks, children allocate and fork again,
- * and a timer's signal handler allocates on top of it all. Every block is filled with its own pattern and checked.
+ * Threads that allocate, free each other's blocks and end, while the process forks, children
+ * allocate and fork again, and a timer's signal handler allocates on top of it all. Every block is
+ * filled with its own pattern and checked.
  *
  *     torture threads|fork|signal|churn|vfork|remote
  */
@@ -51,7 +52,8 @@ enum { SHARED = 512 };
 static _Atomic(struct block *) shared[SHARED];
 static atomic_int stop;
 
-/* Exchanges blocks with other threads through the shared cells: about half are freed by a thread that did not make them. */
+/* Exchanges blocks with other threads through the shared cells: about half are freed by a thread
+ * that did not make them. */
 static void exchange(uint64_t *random, long rounds)
 {
     for (long i = 0; i < rounds && !atomic_load(&stop); i++) {
@@ -98,7 +100,8 @@ static void wait_for(pid_t child)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* Forks while other threads are anywhere in the allocator; the child uses it, with threads, and forks again. */
+/* Forks while other threads are anywhere in the allocator; the child uses it, with threads, and
+ * forks again. */
 static void run_fork(void)
 {
     pthread_t threads[3];

@@ -87,13 +87,15 @@ pub(crate) fn run(command: &mut Command) -> Output {
     output
 }
 
-/// Whether a program was ended by a signal. `timeout` ends by the same signal, or says so by a status.
+/// Whether a program was ended by a signal. `timeout` ends by the same signal, or says so by a
+/// status.
 pub(crate) fn is_ended_by(output: &Output, signal: i32) -> bool {
     output.status.signal() == Some(signal) || output.status.code() == Some(128 + signal)
 }
 
-/// Runs a shell script on the system's allocator and in each of the named environments, in a folder of its own each; what it
-/// prints must be the same. If `program` is not installed, this says how it is, and runs nothing.
+/// Runs a shell script on the system's allocator and in each of the named environments, in a folder
+/// of its own each; what it prints must be the same. If `program` is not installed, this says how
+/// it is, and runs nothing.
 #[track_caller]
 pub(crate) fn assert_same_output(
     program: &str,

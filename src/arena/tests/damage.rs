@@ -120,7 +120,8 @@ fn to_verify_long_lists_takes_no_longer_than_to_walk_them() {
     };
     for fit in FITS {
         let (few, many) = (reads_for(fit, 1000), reads_for(fit, 4000));
-        // Of four times as many segments: O(n log n) is below that, and a walk for each member sixteen times as much.
+        // Of four times as many segments: O(n log n) is below that, and a walk for each member
+        // sixteen times as much.
         assert!(many < few * 6, "{fit:?}: {few}, {many}");
     }
 }

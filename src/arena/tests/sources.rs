@@ -94,7 +94,8 @@ fn an_import_has_room_wherever_it_starts() {
         let mut pool = [Segment::SPARE; 16];
         let config = Config::new("test", 8, fit);
         let mut arena = Arena::with_source(config, &mut pool, Exactly).unwrap();
-        // 56 below the next start, 120, from where it crosses 128; so it goes to the one after that.
+        // 56 below the next start, 120, from where it crosses 128; so it goes to the one after
+        // that.
         let worst = Constraint { align: 64, phase: 56, nocross: Some(128), ..Constraint::NONE };
         assert_eq!(arena.alloc_constrained(16, &worst), Ok(184), "{fit:?}");
         arena.verify().unwrap();

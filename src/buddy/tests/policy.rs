@@ -216,7 +216,8 @@ fn metadata_take_at_most_three_parts_in_ten_thousand() {
             assert!(bytes * 10_000 <= 3 * cover.len_bytes(), "{cover}: {bytes} bytes");
         }
     }
-    // Tiny spans pay for one group more with its state, one cluster, and a word for each order as well.
+    // Tiny spans pay for one group more with its state, one cluster, and a word for each order as
+    // well.
     for frames in 1..4096 {
         let bytes = Need::for_span(range(7, 7 + frames)).bytes();
         assert!(bytes <= frames + 73 * (frames / 512 + 3) + 8 * Order::COUNT);

@@ -182,7 +182,8 @@ fn frames_that_another_cpu_keeps_never_cause_a_shortage() {
     pages.verify().unwrap();
 }
 
-/// What a request is answered on a CPU whose lists hold frames of zone DMA32 while another one holds that zone's lock.
+/// What a request is answered on a CPU whose lists hold frames of zone DMA32 while another one
+/// holds that zone's lock.
 #[track_caller]
 fn beside_a_held_lock(
     request: impl FnOnce(&PageAllocator<Machine>) -> Result<Frame, AllocError> + Send,

@@ -195,7 +195,8 @@ fn memory_too_small_for_its_metadata_uses_what_is_available() {
 
 #[test]
 fn a_zone_that_gives_frames_for_metadata_keeps_less_in_reserve() {
-    // The reserve is the root of the frames: of one of these numbers, a frame less makes it smaller.
+    // The reserve is the root of the frames: of one of these numbers, a frame less makes it
+    // smaller.
     for top in 0x840..0x860 {
         let (pages, _) = boot(top, &[usable(0x400, top)], SMALL);
         // One frame, in a zone without memory: its span's metadata come from the other.

@@ -34,7 +34,8 @@ pub(super) enum Item {
     Object(Marked),
 }
 
-/// Memory with a mark at either end that is like no other, so that a second owner would be found out.
+/// Memory with a mark at either end that is like no other, so that a second owner would be found
+/// out.
 pub(super) struct Marked {
     start: NonNull<u8>,
     last: NonNull<u64>,
@@ -47,7 +48,8 @@ unsafe impl Send for Marked {}
 impl Marked {
     /// # Safety
     ///
-    /// The `size` bytes from `start` on are the caller's and aligned to 8; `size` is a multiple of 8, and not 0.
+    /// The `size` bytes from `start` on are the caller's and aligned to 8; `size` is a multiple of
+    /// 8, and not 0.
     unsafe fn new(start: NonNull<u8>, size: usize) -> Self {
         static NEXT_MARK: AtomicU64 = AtomicU64::new(1);
         let mark = NEXT_MARK.fetch_add(1, Ordering::Relaxed);

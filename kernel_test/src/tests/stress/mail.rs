@@ -8,7 +8,8 @@ use spin::Mutex;
 use super::item::Item;
 use crate::acpi::MOST_CPUS;
 
-/// Where one CPU finds what one other sends. Nobody waits: whoever finds a place in use passes it over.
+/// Where one CPU finds what one other sends. Nobody waits: whoever finds a place in use passes it
+/// over.
 struct Mailbox {
     places: [Mutex<Option<Item>>; 8],
     /// Items that have been taken out.

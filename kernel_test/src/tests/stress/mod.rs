@@ -1,8 +1,9 @@
-//! All CPUs at once: whatever they do, no frame and no object is handed out twice, and none is lost.
+//! All CPUs at once: whatever they do, no frame and no object is handed out twice, and none is
+//! lost.
 //!
-//! Every frame that is handed out is noted in a map ([`owners`]), every object carries a mark that is
-//! like no other ([`item`]), half of everything is given back on another CPU than it was taken on
-//! ([`mail`]). After each test every invariant is recounted, and everything must be back.
+//! Every frame that is handed out is noted in a map ([`owners`]), every object carries a mark that
+//! is like no other ([`item`]), half of everything is given back on another CPU than it was taken
+//! on ([`mail`]). After each test every invariant is recounted, and everything must be back.
 
 mod item;
 mod mail;
@@ -200,7 +201,8 @@ pub(super) fn exhaustion_and_recovery_on_all_cpus_at_once() {
             let available = PAGES.frames_available();
             MEET.wait();
             let mut largest = 5;
-            // To the end: a CPU that fails gives back what it keeps ready, for itself and for the others.
+            // To the end: a CPU that fails gives back what it keeps ready, for itself and for the
+            // others.
             loop {
                 assert!(items.len() < room, "more blocks than there is room for");
                 let order = Order::new(random.below(largest + 1) as u8).expect("an order");

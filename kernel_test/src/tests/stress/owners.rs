@@ -18,7 +18,8 @@ struct Part {
     mask: u64,
 }
 
-/// The words that a block's bits lie in. Blocks are aligned, so one of up to 64 frames lies in one word.
+/// The words that a block's bits lie in. Blocks are aligned, so one of up to 64 frames lies in one
+/// word.
 fn parts(frame: Frame, order: Order) -> impl Iterator<Item = Part> {
     let (first, frames) = (frame.number(), order.frames());
     let mask = if frames < 64 { ((1 << frames) - 1) << (first % 64) } else { !0 };

@@ -60,7 +60,8 @@ impl Worker {
         Self { cpu, mix, random, held: Vec::with_capacity(mix.held), operations: 0 }
     }
 
-    /// Works until so many operations are done, and those of the end: it holds nothing afterwards. How many there were.
+    /// Works until so many operations are done, and those of the end: it holds nothing afterwards.
+    /// How many there were.
     pub(super) fn run(mut self, operations: usize) -> usize {
         while self.operations < operations {
             self.step();

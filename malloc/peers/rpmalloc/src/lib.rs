@@ -8,9 +8,7 @@ mod peer {
     use core::ptr;
     use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-    pub use rpmalloc_sys::{
-        rpfree as free, rpmalloc_usable_size as usable, rpmemalign as aligned,
-    };
+    pub use rpmalloc_sys::{rpfree as free, rpmalloc_usable_size as usable, rpmemalign as aligned};
 
     unsafe extern "C" {
         fn pthread_key_create(
@@ -39,7 +37,8 @@ mod peer {
 
     #[cold]
     unsafe fn begin_thread() {
-        // SAFETY: C functions whose arguments are this thread's or static; the key exists before it is used.
+        // SAFETY: C functions whose arguments are this thread's or static; the key exists before it
+        // is used.
         unsafe {
             rpmalloc_sys::rpmalloc_initialize();
             rpmalloc_sys::rpmalloc_thread_initialize();
