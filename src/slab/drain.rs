@@ -26,11 +26,11 @@ pub(super) enum Others {
 }
 
 impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
-    /// Puts the rounds of a magazine back into their slabs. Neighbours in a magazine are often
-    /// neighbours in a slab: that one is found, and sorted into its list, once for all of them.
-    pub(super) fn empty(&self, lists: &mut Lists, magazine: &Magazine, rounds: u32) {
-        // SAFETY: the caller owns the magazine, and it has so many rounds.
-        let mut rest = unsafe { magazine.as_slice(self.platform(), rounds) };
+    /// Puts the rounds of a magazine back into their slabs, and returns it without them. Neighbours
+    /// in a magazine are often neighbours in a slab: that one is found, and sorted into its list,
+    /// once for all of them.
+    pub(super) fn empty(&self, lists: &mut Lists, magazine: Magazine) -> Magazine {
+        let mut rest = magazine.as_slice(self.platform());
         while let Some(&first) = rest.first() {
             let Some(slab) = find(self.source, first.object) else {
                 self.report_lost(first);
@@ -52,6 +52,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             }
             rest = &rest[put..];
         }
+        magazine.emptied()
     }
 
     /// The records say of an object in a magazine that it is none of the cache's.
@@ -65,8 +66,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     pub(super) fn drain_inside(&self, slot: Inside<'_>) {
         let mut lists = self.lists.lock(self.platform());
         let [loaded, previous, foreign] = self.take_emptied(&mut lists, slot);
-        slot.load(self.platform(), loaded, 0);
-        slot.put_previous(previous, 0);
+        slot.load(self.platform(), loaded);
+        slot.put_previous(previous);
         slot.put_foreign(foreign);
     }
 
@@ -75,12 +76,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     fn take_emptied(&self, lists: &mut Lists, slot: Inside<'_>) -> [Magazine; 3] {
         slot.settle();
         let taken = [slot.take_loaded(), slot.take_previous(), slot.take_foreign()];
-        taken.map(|(magazine, rounds)| {
-            if !magazine.is_none() {
-                self.empty(lists, &magazine, rounds);
-            }
-            magazine
-        })
+        taken.map(|magazine| self.empty(lists, magazine))
     }
 
     /// Puts idle objects back into their slabs: the running CPU's, those on all shelves, and other
@@ -107,12 +103,12 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     fn clear_shelf(&self, shelf: &IrqLock<Shelf>, full: usize, empty: usize) {
         let platform = self.platform();
         for _ in 0..full {
-            let Some((magazine, rounds)) = shelf.lock(platform).full.pop(platform) else { break };
-            self.empty(&mut self.lists.lock(platform), &magazine, rounds);
+            let Some(magazine) = shelf.lock(platform).full.pop(platform) else { break };
+            let magazine = self.empty(&mut self.lists.lock(platform), magazine);
             self.give_magazine(magazine);
         }
         for _ in 0..empty {
-            let Some((magazine, _)) = shelf.lock(platform).empty.pop(platform) else { break };
+            let Some(magazine) = shelf.lock(platform).empty.pop(platform) else { break };
             self.give_magazine(magazine);
         }
     }

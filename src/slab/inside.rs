@@ -136,21 +136,22 @@ impl<'a> Inside<'a> {
     }
 
     /// Takes the loaded magazine out.
-    pub(super) fn take_loaded(self) -> (Magazine, u32) {
-        let rounds = self.rounds();
-        // SAFETY: the slot is ours, and loses the magazine here.
-        let loaded = unsafe { Magazine::from_id(self.slot.loaded.load(Relaxed)) };
+    pub(super) fn take_loaded(self) -> Magazine {
+        let id = self.slot.loaded.load(Relaxed);
+        // SAFETY: the slot is ours, and loses the magazine here; its rounds end at the top
+        // (invariant 3).
+        let loaded = unsafe { Magazine::from_id(id, self.rounds()) };
         self.slot.loaded.store(NONE, Relaxed);
         self.set(ptr::null_mut(), 0);
-        (loaded, rounds)
+        loaded
     }
 
     /// Loads a magazine; there is none loaded.
-    pub(super) fn load<P: Platform>(self, platform: &P, magazine: Magazine, rounds: u32) {
+    pub(super) fn load<P: Platform>(self, platform: &P, magazine: Magazine) {
         if magazine.is_none() {
             return;
         }
-        self.set(magazine.entries(platform), rounds);
+        self.set(magazine.entries(platform), magazine.rounds());
         self.slot.loaded.store(magazine.into_id(), Relaxed);
     }
 
@@ -161,19 +162,19 @@ impl<'a> Inside<'a> {
     }
 
     /// Takes the previous magazine out.
-    pub(super) fn take_previous(self) -> (Magazine, u32) {
-        let rounds = self.previous_rounds();
-        // SAFETY: the slot is ours, and loses the magazine here.
-        let previous = unsafe { Magazine::from_id(self.slot.previous.load(Relaxed)) };
+    pub(super) fn take_previous(self) -> Magazine {
+        let id = self.slot.previous.load(Relaxed);
+        // SAFETY: the slot is ours, and loses the magazine here; it came with these rounds.
+        let previous = unsafe { Magazine::from_id(id, self.previous_rounds()) };
         self.slot.previous.store(NONE, Relaxed);
         self.slot.previous_rounds.store(0, Relaxed);
-        (previous, rounds)
+        previous
     }
 
     /// Puts a magazine where there is no previous one.
-    pub(super) fn put_previous(self, magazine: Magazine, rounds: u32) {
+    pub(super) fn put_previous(self, magazine: Magazine) {
+        self.slot.previous_rounds.store(magazine.rounds() as u16, Relaxed);
         self.slot.previous.store(magazine.into_id(), Relaxed);
-        self.slot.previous_rounds.store(rounds as u16, Relaxed);
     }
 
     /// Puts an object of another way's slab into the magazine for such, if there is one with room.
@@ -183,29 +184,30 @@ impl<'a> Inside<'a> {
     }
 
     /// Takes the magazine of objects from other ways' slabs out.
-    pub(super) fn take_foreign(self) -> (Magazine, u32) {
-        let rounds = u32::from(self.slot.foreign_rounds.load(Relaxed));
-        // SAFETY: the slot is ours, and loses the magazine here.
-        let foreign = unsafe { Magazine::from_id(self.slot.foreign.load(Relaxed)) };
+    pub(super) fn take_foreign(self) -> Magazine {
+        let (id, rounds) = (&self.slot.foreign, &self.slot.foreign_rounds);
+        // SAFETY: the slot is ours, and loses the magazine here, with its rounds (invariant 6).
+        let foreign = unsafe { Magazine::from_id(id.load(Relaxed), rounds.load(Relaxed).into()) };
         self.slot.foreign.store(NONE, Relaxed);
         self.slot.foreign_rounds.store(0, Relaxed);
         self.slot.foreign_room.store(0, Relaxed);
-        (foreign, rounds)
+        foreign
     }
 
-    /// Puts an empty magazine where there is none for objects from other ways' slabs.
-    pub(super) fn put_foreign(self, empty: Magazine) {
-        let room = if empty.is_none() { 0 } else { self.capacity };
-        self.slot.foreign.store(empty.into_id(), Relaxed);
+    /// Puts a magazine where there is none for objects from other ways' slabs.
+    pub(super) fn put_foreign(self, magazine: Magazine) {
+        let rounds = magazine.rounds();
+        let room = if magazine.is_none() { 0 } else { self.capacity - rounds };
+        self.slot.foreign.store(magazine.into_id(), Relaxed);
+        self.slot.foreign_rounds.store(rounds as u16, Relaxed);
         self.slot.foreign_room.store(room as u16, Relaxed);
     }
 
     /// Loads the previous magazine and makes the loaded one the previous.
     pub(super) fn swap<P: Platform>(self, platform: &P) {
-        let (loaded, rounds) = self.take_loaded();
-        let (previous, previous_rounds) = self.take_previous();
-        self.put_previous(loaded, rounds);
-        self.load(platform, previous, previous_rounds);
+        let (loaded, previous) = (self.take_loaded(), self.take_previous());
+        self.put_previous(loaded);
+        self.load(platform, previous);
     }
 
     /// Fills the empty magazine that is loaded with at most `batch` objects, which it has room for.

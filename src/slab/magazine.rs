@@ -4,7 +4,6 @@
 //! A magazine is a record of [`Entry`]s behind a link. It is loaded in a CPU's slot, or lies in
 //! the depot, or is part of a stock; its owner there says how many rounds it holds.
 
-use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -43,15 +42,17 @@ pub(super) const fn magazine_bytes(rounds: u32) -> usize {
     size_of::<Header>() + rounds as usize * size_of::<Entry>()
 }
 
-/// A magazine, by the id of its record. Whoever holds the value owns the magazine: it lies in
-/// one slot, one list or one variable. The empty value is no magazine.
+/// A magazine, by the id of its record, and how many rounds it holds. Whoever has the value owns the
+/// magazine: it lies in one slot, one list or one variable, and so many of its entries have been
+/// written. The empty value is no magazine.
 #[derive(Debug)]
 pub(super) struct Magazine {
     id: u32,
+    rounds: u32,
 }
 
 impl Magazine {
-    /// Makes a record into a magazine.
+    /// Makes a record into a magazine without rounds.
     ///
     /// # Safety
     ///
@@ -60,16 +61,30 @@ impl Magazine {
         let header = Header { next: AtomicU32::new(NONE), rounds: AtomicU32::new(0) };
         // SAFETY: the caller's promise; records are aligned to granules.
         unsafe { record.address.cast::<Header>().write(header) };
-        Self { id: record.id }
+        Self { id: record.id, rounds: 0 }
     }
 
-    /// The magazine that [`into_id`](Self::into_id) made a number of.
+    /// The magazine that [`into_id`](Self::into_id) made a number of, with so many rounds.
     ///
     /// # Safety
     ///
-    /// Each number is used once.
-    pub(super) unsafe fn from_id(id: u32) -> Self {
-        Self { id }
+    /// Each number is used once, and so many entries have been written.
+    pub(super) unsafe fn from_id(id: u32, rounds: u32) -> Self {
+        Self { id, rounds }
+    }
+
+    /// The same magazine with other rounds.
+    ///
+    /// # Safety
+    ///
+    /// So many entries have been written.
+    pub(super) unsafe fn with_rounds(self, rounds: u32) -> Self {
+        Self { rounds, ..self }
+    }
+
+    /// The same magazine without rounds: they are somewhere else now.
+    pub(super) fn emptied(self) -> Self {
+        Self { rounds: 0, ..self }
     }
 
     pub(super) fn into_id(self) -> u32 {
@@ -80,34 +95,37 @@ impl Magazine {
         self.id == NONE
     }
 
+    /// How many rounds it holds.
+    pub(super) fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
     /// Where its entries lie.
     pub(super) fn entries<P: Platform>(&self, platform: &P) -> *mut Entry {
         entries(platform, self.id)
     }
 
-    /// Its first entries.
-    ///
-    /// # Safety
-    ///
-    /// It has so many rounds.
-    pub(super) unsafe fn as_slice<P: Platform>(&self, platform: &P, rounds: u32) -> &[Entry] {
+    /// Its rounds.
+    pub(super) fn as_slice<P: Platform>(&self, platform: &P) -> &[Entry] {
         if self.is_none() {
             return &[];
         }
-        // SAFETY: the caller's promise; entries below the rounds have been written, and are not
-        // written again while the owner lends the magazine.
-        unsafe { slice::from_raw_parts(self.entries(platform), rounds as usize) }
+        // SAFETY: so many entries have been written, and are not written again while the owner
+        // lends the magazine.
+        unsafe { slice::from_raw_parts(self.entries(platform), self.rounds as usize) }
+    }
+
+    /// Takes the last round.
+    pub(super) fn pop<P: Platform>(&mut self, platform: &P) -> Option<Entry> {
+        let entry = self.as_slice(platform).last().copied()?;
+        self.rounds -= 1;
+        Some(entry)
     }
 
     fn header<P: Platform>(&self, platform: &P) -> &Header {
         // SAFETY: `create` wrote a header there; its fields are atomic. The record lives while
         // the value does.
         unsafe { &*address(platform, self.id).cast::<Header>() }
-    }
-
-    /// Rounds in it, while it is in a list.
-    pub(super) fn rounds<P: Platform>(&self, platform: &P) -> u32 {
-        self.header(platform).rounds.load(Relaxed)
     }
 }
 
@@ -138,26 +156,28 @@ impl Magazines {
         self.idle as usize
     }
 
-    pub(super) fn push<P: Platform>(&mut self, platform: &P, magazine: Magazine, rounds: u32) {
+    pub(super) fn push<P: Platform>(&mut self, platform: &P, magazine: Magazine) {
         let header = magazine.header(platform);
         header.next.store(self.head, Relaxed);
-        header.rounds.store(rounds, Relaxed);
+        header.rounds.store(magazine.rounds, Relaxed);
         self.head = magazine.into_id();
         self.len += 1;
     }
 
-    /// The magazine that was put here last, and its rounds.
-    pub(super) fn pop<P: Platform>(&mut self, platform: &P) -> Option<(Magazine, u32)> {
+    /// The magazine that was put here last.
+    pub(super) fn pop<P: Platform>(&mut self, platform: &P) -> Option<Magazine> {
         if self.head == NONE {
             return None;
         }
-        // SAFETY: `push` made the number; it leaves the list here.
-        let magazine = unsafe { Magazine::from_id(self.head) };
-        self.head = magazine.header(platform).next.load(Relaxed);
+        // SAFETY: `push` made the number, and noted the rounds; the magazine leaves the list here.
+        let magazine = unsafe { Magazine::from_id(self.head, 0) };
+        let Header { next, rounds } = magazine.header(platform);
+        self.head = next.load(Relaxed);
         self.len -= 1;
         self.idle = self.idle.min(self.len);
-        let rounds = magazine.rounds(platform);
-        Some((magazine, rounds))
+        let rounds = rounds.load(Relaxed);
+        // SAFETY: as many as it came with.
+        Some(unsafe { magazine.with_rounds(rounds) })
     }
 
     /// Begins a new interval for `idle`.
@@ -170,21 +190,11 @@ impl Magazines {
         let (mut total, mut id) = (0, self.head);
         for _ in 0..self.len {
             // SAFETY: a second value for the number, forgotten before the list can change.
-            let magazine = core::mem::ManuallyDrop::new(unsafe { Magazine::from_id(id) });
-            total += magazine.rounds(platform) as usize;
-            id = magazine.header(platform).next.load(Relaxed);
+            let magazine = core::mem::ManuallyDrop::new(unsafe { Magazine::from_id(id, 0) });
+            let Header { next, rounds } = magazine.header(platform);
+            total += rounds.load(Relaxed) as usize;
+            id = next.load(Relaxed);
         }
         total
     }
-}
-
-/// The entry at `index` of the entries at `entries`.
-///
-/// # Safety
-///
-/// The entries are those of a magazine that the caller owns, and `index` is below its rounds.
-#[inline]
-pub(super) unsafe fn read(entries: NonNull<Entry>, index: u32) -> Entry {
-    // SAFETY: the caller's promise; entries below the rounds have been written.
-    unsafe { entries.add(index as usize).read() }
 }

@@ -93,7 +93,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 let Some(empty) = self.empty_magazine(&mut shelf, flags)? else {
                     return Ok(Turn::NeedsMagazine);
                 };
-                held.load(platform, empty, 0);
+                held.load(platform, empty);
             }
         }
         // The loaded magazine is empty, and a batch is no more than it holds.
@@ -118,11 +118,10 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         flags: AllocFlags,
     ) -> Result<Option<Magazine>, AllocError> {
         let platform = self.platform();
-        let empty = match shelf.empty.pop(platform) {
-            None => lock_shelf(&self.depot, platform, flags)?.empty.pop(platform),
-            own => own,
-        };
-        Ok(empty.map(|(empty, _)| empty))
+        match shelf.empty.pop(platform) {
+            None => Ok(lock_shelf(&self.depot, platform, flags)?.empty.pop(platform)),
+            own => Ok(own),
+        }
     }
 
     /// How far the running CPU may reach for slabs: for each CPU, a slab's worth of objects is left
@@ -175,7 +174,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         if !has_depot_place(depot.full.len(), cpus) {
             return Turn::Nothing;
         }
-        let Some((empty, _)) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };
+        let Some(empty) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };
         put_away(platform, held, &mut depot, empty);
         Turn::Ready
     }
@@ -220,9 +219,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         if !matches!(turn, Turn::Nothing) {
             return turn;
         }
-        let (previous, rounds) = held.take_previous();
-        let turn = self.flush(&previous, rounds);
-        held.put_previous(previous, 0);
+        let (emptied, turn) = self.flush(held.take_previous());
+        held.put_previous(emptied);
         held.swap(platform);
         turn
     }
@@ -244,7 +242,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         if held.push_foreign(platform, entry) {
             return Turn::Ready;
         }
-        let (full, rounds) = held.take_foreign();
+        let full = held.take_foreign();
         if full.is_none() {
             let empty = self.empty_magazine(&mut held.shelf().lock(platform), AllocFlags::empty());
             let Ok(Some(empty)) = empty else {
@@ -255,17 +253,17 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             held.push_foreign(platform, entry);
             return Turn::Ready;
         }
-        let turn = self.flush(&full, rounds);
-        held.put_foreign(full);
+        let (emptied, turn) = self.flush(full);
+        held.put_foreign(emptied);
         held.push_foreign(platform, entry);
         turn
     }
 
-    /// Puts the rounds of a magazine back into their slabs.
-    fn flush(&self, magazine: &Magazine, rounds: u32) -> Turn {
+    /// Puts the rounds of a magazine back into their slabs, and returns it without them.
+    fn flush(&self, magazine: Magazine) -> (Magazine, Turn) {
         let mut lists = self.lists.lock(self.platform());
-        self.empty(&mut lists, magazine, rounds);
-        if self.has_surplus(&lists) { Turn::Flushed } else { Turn::Ready }
+        let emptied = self.empty(&mut lists, magazine);
+        (emptied, if self.has_surplus(&lists) { Turn::Flushed } else { Turn::Ready })
     }
 
     /// An empty magazine.
@@ -280,7 +278,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     pub(super) fn supply(&self, flags: AllocFlags) -> Result<(), AllocError> {
         let magazine = self.new_magazine(flags)?;
         match lock_shelf(&self.depot, self.platform(), flags) {
-            Ok(mut depot) => depot.empty.push(self.platform(), magazine, 0),
+            Ok(mut depot) => depot.empty.push(self.platform(), magazine),
             Err(error) => {
                 self.give_magazine(magazine);
                 return Err(error);
@@ -294,7 +292,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     /// waits for the lists' as well.
     pub(super) fn supply_for_free(&self) -> Result<(), AllocError> {
         let magazine = self.new_magazine(FOR_FREE)?;
-        self.depot.lock(self.platform()).empty.push(self.platform(), magazine, 0);
+        self.depot.lock(self.platform()).empty.push(self.platform(), magazine);
         Ok(())
     }
 
@@ -340,31 +338,26 @@ fn lock_shelf<'a, P: Platform>(
     }
 }
 
-/// Loads a magazine with so many rounds in the place of the empty one, if there is one, which goes
-/// to the shelf.
-fn exchange<P: Platform>(
-    platform: &P,
-    held: &Held<'_, P>,
-    shelf: &mut Shelf,
-    (full, rounds): (Magazine, u32),
-) {
-    let (loaded, _) = held.take_loaded();
+/// Loads a magazine with rounds in the place of the empty one, if there is one, which goes to the
+/// shelf.
+fn exchange<P: Platform>(platform: &P, held: &Held<'_, P>, shelf: &mut Shelf, full: Magazine) {
+    let loaded = held.take_loaded();
     if !loaded.is_none() {
-        shelf.empty.push(platform, loaded, 0);
+        shelf.empty.push(platform, loaded);
     }
-    held.load(platform, full, rounds);
+    held.load(platform, full);
 }
 
 /// Loads an empty magazine in the place of the full one, if there is one, which becomes the
 /// previous one. That goes to the shelf.
 fn put_away<P: Platform>(platform: &P, held: &Held<'_, P>, shelf: &mut Shelf, empty: Magazine) {
     if !held.has_loaded() {
-        return held.load(platform, empty, 0);
+        return held.load(platform, empty);
     }
-    let (previous, rounds) = held.take_previous();
+    let previous = held.take_previous();
     if !previous.is_none() {
-        shelf.full.push(platform, previous, rounds);
+        shelf.full.push(platform, previous);
     }
-    held.put_previous(empty, 0);
+    held.put_previous(empty);
     held.swap(platform);
 }

@@ -7,7 +7,7 @@ use super::RawCache;
 use super::descriptor::{CACHED, Entry};
 use super::lifecycle::{Bytes, ConstructError, Lifecycle};
 use super::lists::Reach;
-use super::magazine::{self, Magazine, Magazines};
+use super::magazine::{Magazine, Magazines};
 use crate::page::{AllocError, AllocFlags, FrameSource};
 use crate::platform::Platform;
 
@@ -17,8 +17,8 @@ pub struct Stock<'c, S: FrameSource, L: Lifecycle = Bytes> {
     cache: &'c RawCache<'c, S, L>,
     /// Full magazines.
     rest: Magazines,
-    /// The magazine in use and its rounds.
-    loaded: Option<(Magazine, u32)>,
+    /// The magazine in use.
+    loaded: Option<Magazine>,
     /// Magazines that are used up: giving their memory back takes a lock, so they go when the
     /// stock does.
     used: Magazines,
@@ -90,17 +90,14 @@ impl<'c, S: FrameSource, L: Lifecycle> Stock<'c, S, L> {
     fn pop(&mut self) -> Option<Entry> {
         let platform = self.cache.platform();
         loop {
-            if let Some((magazine, rounds)) = &mut self.loaded {
-                if *rounds > 0 {
-                    *rounds -= 1;
-                    let entries = NonNull::new(magazine.entries(platform))?;
+            if let Some(mut magazine) = self.loaded.take() {
+                if let Some(entry) = magazine.pop(platform) {
+                    self.loaded = Some(magazine);
                     self.objects -= 1;
                     self.cache.stocked.fetch_sub(1, Relaxed);
-                    // SAFETY: the stock owns the magazine, and the index is below its rounds.
-                    return Some(unsafe { magazine::read(entries, *rounds) });
+                    return Some(entry);
                 }
-                let (used, _) = self.loaded.take()?;
-                self.used.push(platform, used, 0);
+                self.used.push(platform, magazine);
             }
             self.loaded = Some(self.rest.pop(platform)?);
         }
@@ -137,7 +134,8 @@ impl<'c, S: FrameSource, L: Lifecycle> Stock<'c, S, L> {
                 Err(error) => failure = Some(error),
             }
         }
-        self.rest.push(platform, magazine, taken as u32);
+        // SAFETY: `sink` has written as many entries as objects were taken.
+        self.rest.push(platform, unsafe { magazine.with_rounds(taken as u32) });
         self.objects += taken;
         cache.stocked.fetch_add(taken, Relaxed);
         failure.map_or(Ok(()), Err)
@@ -147,12 +145,11 @@ impl<'c, S: FrameSource, L: Lifecycle> Stock<'c, S, L> {
 impl<S: FrameSource, L: Lifecycle> Drop for Stock<'_, S, L> {
     fn drop(&mut self) {
         let platform = self.cache.platform();
-        while let Some((magazine, rounds)) = self.loaded.take().or_else(|| self.rest.pop(platform))
-        {
-            self.cache.empty(&mut self.cache.lists.lock(platform), &magazine, rounds);
+        while let Some(magazine) = self.loaded.take().or_else(|| self.rest.pop(platform)) {
+            let magazine = self.cache.empty(&mut self.cache.lists.lock(platform), magazine);
             self.cache.give_magazine(magazine);
         }
-        while let Some((magazine, _)) = self.used.pop(platform) {
+        while let Some(magazine) = self.used.pop(platform) {
             self.cache.give_magazine(magazine);
         }
         self.cache.stocked.fetch_sub(self.objects, Relaxed);
