@@ -31,8 +31,8 @@
 //!    from clear to set).
 //! 2. What is behind the gate is touched by who has set `mark` and then found the position between
 //!    the limits, or `revoked` clear; or by a remote that has set `revoked`, passed a barrier on
-//!    every CPU, and then seen `mark` clear and the limits shut; or, for a CPU that has stopped, as
-//!    its owner says.
+//!    every CPU, and then seen `mark` clear and the limits shut; or, for a CPU that has stopped, by
+//!    one that has set `revoked`, or as its owner says.
 //! 3. `revoked` is set and cleared by the one remote that won it by an exchange, or cleared where
 //!    there is no other any more.
 //! 4. The limits are opened in visits alone. Anybody may shut them.
@@ -305,6 +305,26 @@ pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
             work(gated);
         }
     }
+}
+
+/// Hands to `work` what is behind the gate of a CPU that has stopped: that CPU needs no barrier.
+/// `false` if another remote is there.
+///
+/// # Safety
+///
+/// The CPU is not inside and does not enter until this returns, and what it did there is visible to
+/// the caller.
+pub(crate) unsafe fn visit_stopped<'g, T: Gated + 'g>(
+    cpu: CpuId,
+    gated: impl Fn(CpuId) -> &'g T,
+    work: impl FnMut(&'g T),
+) -> bool {
+    let mut stopped = CpuSet::default();
+    stopped.add(cpu);
+    let revoked = Revoked::revoke(stopped, gated);
+    // Pairs with the Release of the last remote's `Revoked::drop`.
+    full_barrier();
+    revoked.iter().map(work).count() > 0
 }
 
 /// Makes all CPUs pass a barrier; whether they have.

@@ -56,6 +56,24 @@ fn what_another_cpu_keeps_ready_stays_there() {
     pages.verify().expect("sound");
 }
 
+#[test]
+fn what_a_stopped_cpu_keeps_ready_can_be_had() {
+    let pages = pages(4096, 2);
+    become_cpu(1);
+    let frame = kept(&pages);
+    become_cpu(0);
+    assert!(!pages.drain(), "the machine cannot synchronize its CPUs");
+    for cpu in [1, 1, 2, 255] {
+        // SAFETY: the only thread is another CPU now.
+        assert!(unsafe { pages.drain_cpu(CpuId::new(cpu).expect("a small number")) });
+    }
+    assert_eq!(pages.claim(alone(frame)), Ok(()));
+    become_cpu(1);
+    assert_eq!(pages.frames_kept(), 0);
+    assert_ne!(kept(&pages), frame, "the CPU can go on");
+    pages.verify().expect("sound");
+}
+
 /// Has a CPU use the heap for a wave of blocks, all of which it gives back.
 #[track_caller]
 fn wave(heap: &Heap<'_, PageAllocator<Machine>>) {

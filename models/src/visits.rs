@@ -5,7 +5,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::cpu_set::CpuSet;
-use crate::gate::{Gate, Gated, visit_all};
+use crate::gate::{Gate, Gated, visit_all, visit_stopped};
 use crate::machine::{MigratingMachine, PinnedMachine};
 use crate::platform::{CpuId, Platform};
 use crate::sync::UnsafeCell;
@@ -99,6 +99,12 @@ impl Counter {
         is_let_in
     }
 
+    /// What a drain does when the CPU has stopped.
+    pub(crate) fn drain_stopped(&self) -> bool {
+        // SAFETY: each model that calls this has no owner meanwhile.
+        unsafe { visit_stopped(CpuId::BOOT, |_| self, |counter: &Self| counter.add()) }
+    }
+
     /// The count, for a remote while nobody else is there.
     pub(crate) fn total<P: Platform>(&self, platform: &P) -> Option<usize> {
         let mut total = None;
@@ -173,6 +179,21 @@ fn two_remotes_never_meet() {
             thread::spawn(move || usize::from(counter.drain(&PinnedMachine)))
         };
         let mut entries = usize::from(counter.drain(&PinnedMachine));
+        entries += other.join().unwrap();
+        assert_eq!(counter.total(&PinnedMachine), Some(entries));
+    });
+}
+
+#[test]
+fn two_remotes_of_a_stopped_cpu_never_meet() {
+    loom::model(|| {
+        let counter = Arc::new(Counter::open());
+        let mut entries = usize::from(counter.hit::<PinnedMachine>());
+        let other = {
+            let counter = Arc::clone(&counter);
+            thread::spawn(move || usize::from(counter.drain(&PinnedMachine)))
+        };
+        entries += usize::from(counter.drain_stopped());
         entries += other.join().unwrap();
         assert_eq!(counter.total(&PinnedMachine), Some(entries));
     });

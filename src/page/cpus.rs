@@ -329,7 +329,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Gives all blocks in the running CPU's lists back to their zones.
     ///
     /// A kernel calls this before it takes a CPU away; what is left on a CPU that has gone comes
-    /// back by [`drain`](Self::drain) as well.
+    /// back by [`drain_cpu`](Self::drain_cpu).
     pub fn drain_local(&self) {
         self.drain_local_for(AllocFlags::empty());
     }
@@ -337,6 +337,30 @@ impl<P: Platform> PageAllocator<P> {
     /// The same on behalf of a request, as far as it may wait.
     pub(super) fn drain_local_for(&self, flags: AllocFlags) {
         self.visit(|lists| self.empty_for_now(**lists, flags));
+    }
+
+    /// Gives all blocks in the lists of a CPU that has stopped back to their zones, also where the
+    /// platform cannot [synchronize](Platform::synchronize) CPUs; says whether nothing stayed
+    /// behind, which it may while another CPU drains it.
+    ///
+    /// # Safety
+    ///
+    /// The CPU does not run, or does not use the allocator during the call, and the caller sees
+    /// what it did. Others may.
+    pub unsafe fn drain_cpu(&self, cpu: CpuId) -> bool {
+        if self.cpus.get(cpu).is_none() {
+            return true;
+        }
+        let mut is_empty = false;
+        let empty = |lists: &FrameLists| {
+            // SAFETY: `visit_stopped` has let us in, until this returns.
+            let lists = unsafe { lists.inside() };
+            self.empty_for_now(lists, AllocFlags::empty());
+            is_empty = lists.frames() == 0;
+        };
+        // SAFETY: the caller's promise.
+        unsafe { gate::visit_stopped(cpu, |cpu| self.cpus.at(cpu), empty) };
+        is_empty
     }
 
     /// Gives all blocks in all CPUs' lists back to their zones; says whether nothing stayed behind,

@@ -42,9 +42,9 @@ pub(super) const fn magazine_bytes(rounds: u32) -> usize {
     size_of::<Header>() + rounds as usize * size_of::<Entry>()
 }
 
-/// A magazine, by the id of its record, and how many rounds it holds. Whoever has the value owns the
-/// magazine: it lies in one slot, one list or one variable, and so many of its entries have been
-/// written. The empty value is no magazine.
+/// A magazine, by the id of its record, and how many rounds it holds. Whoever has the value owns
+/// the magazine: it lies in one slot, one list or one variable, and so many of its entries have
+/// been written. The empty value is no magazine.
 #[derive(Debug)]
 pub(super) struct Magazine {
     id: u32,
