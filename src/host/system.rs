@@ -1,11 +1,12 @@
 //! The little that the host asks the C library for: Rust's `std` would bring more than the rest of
 //! an allocator.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::c_int;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use core::time::Duration;
 
+use rustix::fd::BorrowedFd;
 use rustix::thread;
 
 #[repr(C)]
@@ -33,7 +34,6 @@ unsafe extern "C" {
     fn getrlimit(resource: c_int, limits: *mut [u64; 2]) -> c_int;
     #[link_name = "abort"]
     fn c_abort() -> !;
-    fn write(file: c_int, bytes: *const c_void, len: usize) -> isize;
 }
 
 /// Lets another thread run. Now and then one of lower priority, which the system does not let run
@@ -64,8 +64,11 @@ pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
     let mut line = Line { bytes: [0; 256], len: 0 };
     // Writing to a line cannot fail.
     let _ = fmt::write(&mut line, format_args!("{message}\n"));
-    // SAFETY: so many bytes have been filled.
-    unsafe { write(2, line.bytes.as_ptr().cast(), line.len) };
+    // SAFETY: whether standard error is open is the system's to say.
+    let standard_error = unsafe { BorrowedFd::borrow_raw(2) };
+    // By the system call itself: in the C library's function a thread can be cancelled, and then
+    // the process would go on.
+    let _ = rustix::io::write(standard_error, &line.bytes[..line.len]);
     // SAFETY: it has no preconditions.
     unsafe { c_abort() }
 }
