@@ -252,6 +252,11 @@ impl MmapAllocator {
     /// The process was just copied, and has only the thread that called
     /// [`before_fork`](Self::before_fork).
     pub unsafe fn after_fork_in_child(&self) {
+        if thread::is_locking() {
+            // On top of a call that goes on behind this one, if at all: its locks are closed until
+            // then. So slots stay as they are; what another thread was inside stays shut.
+            return locks::resume_alone(|_| ());
+        }
         locks::resume_alone(|cpu| {
             // SAFETY: the thread of that slot is not there any more.
             unsafe { HEAP.abandon_cpu(cpu) };
