@@ -1,7 +1,7 @@
 //! What kmem does when it catches somebody breaking its rules.
 //!
 //! Checked calls return errors. Faces that cannot (`GlobalAlloc`, C) and checks that find damage
-//! after the fact describe it as a [`Violation`] and hand it to [`violation`], which runs the
+//! after the fact describe it as a [`Violation`] and hand it to [`violation()`], which runs the
 //! kernel's hook. By default that is a panic, on the Linux host an `abort`, with one line that
 //! names the object and the rule. A kernel may set another one, to quarantine the block and go on:
 //! whoever reports a violation leaves the block alone if the hook returns.

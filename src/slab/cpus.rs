@@ -3,8 +3,8 @@
 //! # Invariants
 //!
 //! 1. A CPU's slot is in the table from when it is made until the cache ends; where there is none
-//!    there is [`ABSENT`](super::slot::ABSENT), and where there is no table there is one of these.
-//! 2. A slot is entered by its own CPU, or by a remote as [`gate`](crate::gate) says.
+//!    there is [`ABSENT`], and where there is no table there is one of these.
+//! 2. A slot is entered by its own CPU, or by a remote as [`gate`] says.
 
 use core::mem::MaybeUninit;
 use core::ops::Deref;
