@@ -68,6 +68,8 @@ pub mod slab;
 mod sync;
 #[cfg(test)]
 pub(crate) mod test_support;
+#[cfg(test)]
+mod tests;
 
 pub use buddy::Buddy;
 pub use frame::{Frame, FrameRange, Order, PhysAddr};

@@ -459,11 +459,4 @@ impl Error for AddError {}
 impl Error for RemoveError {}
 impl Error for ClaimError {}
 impl Error for Corruption {}
-impl Error for ResizeError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::NotAllocated(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl Error for ResizeError {}

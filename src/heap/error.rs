@@ -142,14 +142,7 @@ impl fmt::Display for ReallocError {
     }
 }
 
-impl Error for ReallocError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Alloc(error) => Some(error),
-            Self::Free(error) => Some(error),
-        }
-    }
-}
+impl Error for ReallocError {}
 
 /// What a recount found wrong, and in which cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -167,8 +160,4 @@ impl fmt::Display for HeapFault {
     }
 }
 
-impl Error for HeapFault {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.fault)
-    }
-}
+impl Error for HeapFault {}

@@ -1,6 +1,7 @@
 //! What happens to an object when its slab comes and goes.
 
 use core::convert::Infallible;
+use core::error::Error;
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -81,4 +82,12 @@ impl<E: fmt::Display> fmt::Display for ConstructError<E> {
     }
 }
 
-impl<E: core::error::Error> core::error::Error for ConstructError<E> {}
+impl<E: Error> Error for ConstructError<E> {
+    /// What the constructor's error has as its source: that error itself has been said.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Alloc(error) => error.source(),
+            Self::Constructor(error) => error.source(),
+        }
+    }
+}
