@@ -38,6 +38,23 @@
 //!   **import** spans.
 //! - **red zone**, **poison**: bytes around an object, and in a free one, that show who wrote where
 //!   he must not.
+//!
+// Where the README links to the pages of docs/, which rustdoc does not have. Of two definitions of
+// a link the first is the one that counts, and the README's come after these.
+//! [memory map]: memory_map
+//! [buddy]: buddy
+//! [page]: page
+//! [slab]: slab
+//! [heap]: heap
+//! [arena]: arena
+#![cfg_attr(feature = "mmap", doc = "[host]: host")]
+//! [docs/malloc.md]: https://docs.rs/crate/kmem/latest/source/docs/malloc.md
+//! [docs/testing.md]: https://docs.rs/crate/kmem/latest/source/docs/testing.md
+//! [docs/benchmarks.md]: https://docs.rs/crate/kmem/latest/source/docs/benchmarks.md
+//! [docs/ladder.md]: https://docs.rs/crate/kmem/latest/source/docs/ladder.md
+//! [docs/README.md]: https://docs.rs/crate/kmem/latest/source/docs/README.md
+//! [gates]: https://docs.rs/crate/kmem/latest/source/docs/testing.md
+//!
 #![doc = include_str!("../README.md")]
 #![no_std]
 
