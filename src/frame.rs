@@ -330,6 +330,7 @@ impl fmt::Display for FrameRange {
 
 /// The aligned blocks that tile a range: see [`FrameRange::blocks`].
 #[derive(Clone, Debug)]
+#[must_use = "iterators are lazy"]
 pub struct Blocks {
     rest: FrameRange,
 }

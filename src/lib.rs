@@ -57,6 +57,8 @@
 //!
 #![doc = include_str!("../README.md")]
 #![no_std]
+// Whoever has one of these in a type of his own can derive `Debug` for that.
+#![warn(missing_debug_implementations)]
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!(

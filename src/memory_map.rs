@@ -135,7 +135,22 @@ pub struct TypedRange {
 /// documentation.
 ///
 /// The last frame of the 64-bit address space is in no range: no [`FrameRange`] can end behind it.
+///
+/// ```
+/// use kmem::memory_map::{MemoryMap, Region, RegionKind};
+/// use kmem::{Frame, FrameRange, PhysAddr};
+///
+/// let region = |start, end, kind| Region::new(PhysAddr::new(start), PhysAddr::new(end), kind);
+/// let map = [
+///     region(0x4000, 0x5800, RegionKind::Kernel),
+///     region(0x1000, 0x9000, RegionKind::Usable),
+/// ];
+/// let frames = |start, end| FrameRange::new(Frame::new(start)?, Frame::new(end)?);
+/// // The kernel's second frame is its own, though it fills only half of it.
+/// assert!(MemoryMap::new(map).usable().eq([frames(1, 4), frames(6, 9)].into_iter().flatten()));
+/// ```
 #[derive(Clone, Debug)]
+#[must_use = "iterators are lazy"]
 pub struct MemoryMap<I> {
     regions: I,
     /// Where the next range is looked for: everything below has been dealt with.

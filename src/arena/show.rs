@@ -8,6 +8,7 @@ use super::{Arena, Source};
 
 /// How much an arena holds, in integers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub struct Stats {
     /// In nobody's hands.
     pub available: u64,

@@ -10,6 +10,7 @@ use super::{Arena, MAX_CACHED_QUANTA, Source};
 
 /// The invariant of the [module](super) that does not hold, and where that showed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub struct Corruption {
     /// The number of the invariant.
     pub invariant: u8,

@@ -145,6 +145,7 @@ impl<'a> Violation<'a> {
     }
 
     /// With what should have been there and what was.
+    #[must_use]
     pub const fn expected_found(mut self, expected: Detail<'a>, found: Detail<'a>) -> Self {
         self.expected = expected;
         self.found = found;
@@ -152,12 +153,14 @@ impl<'a> Violation<'a> {
     }
 
     /// With the object's cache.
+    #[must_use]
     pub const fn in_cache(mut self, name: &'a str) -> Self {
         self.cache = Some(name);
         self
     }
 
     /// With the CPU that found it.
+    #[must_use]
     pub const fn on_cpu(mut self, cpu: CpuId) -> Self {
         self.cpu = cpu;
         self

@@ -62,6 +62,7 @@ pub use error::{HeapFault, HeapFreeError, ReallocError};
 pub use stats::HeapStats;
 
 use core::alloc::Layout;
+use core::fmt;
 use core::ptr::NonNull;
 
 use crate::buddy::AllocError;
@@ -97,6 +98,12 @@ pub struct Heap<'s, S: FrameSource> {
     source: &'s S,
     caches: [RawCache<'s, S>; SizeClass::COUNT],
     runs: Runs,
+}
+
+impl<S: FrameSource> fmt::Debug for Heap<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heap").finish_non_exhaustive()
+    }
 }
 
 /// The array of caches, whose indices a `const fn` has to spell out.

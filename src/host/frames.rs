@@ -1,5 +1,6 @@
 //! The frames of a process: a page allocator that gets more memory when it runs short.
 
+use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
@@ -48,6 +49,12 @@ pub struct HostFrames {
     /// Runs that came back lately: to the page allocator they are taken.
     pub(super) kept: Kept,
     pub(super) recent: spin::Mutex<Recent>,
+}
+
+impl fmt::Debug for HostFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostFrames").finish_non_exhaustive()
+    }
 }
 
 /// What is still to be got from the system.

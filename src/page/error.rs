@@ -79,6 +79,7 @@ pub enum AddMemoryError {
 
 /// Why a shrinker was not registered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct TooManyShrinkers {
     /// How many there can be.
     pub limit: usize,

@@ -83,6 +83,7 @@ mod source;
 mod view;
 mod zone;
 
+use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicUsize};
 
 use spin::Once;
@@ -138,6 +139,20 @@ impl Setup {
 /// The frames of a machine. See the [module's documentation](self).
 ///
 /// A kernel has one, in a `static`, and calls [`init`](Self::init) once.
+///
+/// ```
+/// use kmem::page::{AllocError, FreeError, PageAllocator};
+/// use kmem::{AllocFlags, Order, Platform};
+///
+/// fn blocks<P: Platform>(pages: &PageAllocator<P>) -> Result<(), AllocError> {
+///     let order = Order::new(2).expect("blocks of four frames");
+///     let buffer = pages.alloc(order, AllocFlags::ZONE_DMA32 | AllocFlags::ZERO)?;
+///     assert!(buffer.start().as_u64() < 1 << 32);
+///     assert_eq!(pages.free(buffer, order), Ok(()));
+///     assert_eq!(pages.free(buffer, order), Err(FreeError::NotAllocated));
+///     Ok(())
+/// }
+/// ```
 pub struct PageAllocator<P> {
     platform: P,
     setup: Once<Setup>,
@@ -190,6 +205,13 @@ impl<P: Platform> PageAllocator<P> {
         shrinker: &'static dyn Shrinker,
     ) -> Result<(), TooManyShrinkers> {
         self.shrinkers.register(shrinker)
+    }
+}
+
+impl<P> fmt::Debug for PageAllocator<P> {
+    /// Its name alone: it can be shown wherever a lock may be held. [`crate::report`] shows more.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageAllocator").finish_non_exhaustive()
     }
 }
 

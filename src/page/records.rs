@@ -23,6 +23,7 @@
 //! 3. A frame with free granules is in the list of its longest gap, a frame with none is in no
 //!    list, and a frame without records has been given back.
 
+use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -109,6 +110,12 @@ impl Header {
 /// A pool of records, for sources to hold: see [`FrameSource::records`].
 pub struct Records {
     lists: IrqLock<Lists>,
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").finish_non_exhaustive()
+    }
 }
 
 /// What was to be given is no record.

@@ -162,6 +162,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Allocates as many blocks of `order` as there are and `out` has places for, under one lock
     /// hold a zone, and says how many: they fill the beginning of `out`. Where these are too few,
     /// what CPUs keep ready is taken back first; shrinkers run only if there would be none.
+    #[must_use = "only so many places of `out` are filled"]
     pub fn alloc_many(&self, order: Order, out: &mut [Frame], flags: AllocFlags) -> usize {
         let filled = Cell::new(0);
         let wants_some = !out.is_empty();

@@ -13,6 +13,19 @@ use crate::platform::Platform;
 
 /// A source of blocks and runs of frames.
 ///
+/// Whatever is written against it works on the page allocator, on a
+/// [`FaultInjector`](super::FaultInjector) around it, and on the host's frames:
+///
+/// ```
+/// use kmem::page::{AllocError, AllocFlags, BlockOwner, FrameSource};
+/// use kmem::{Order, Platform};
+///
+/// fn zeroed_page<S: FrameSource>(frames: &S) -> Result<*mut u8, AllocError> {
+///     let frame = frames.take(Order::ZERO, BlockOwner::Caller, AllocFlags::ZERO)?;
+///     Ok(frames.platform().phys_to_virt(frame.start()))
+/// }
+/// ```
+///
 /// # Safety
 ///
 /// 1. What [`take`](Self::take), [`take_run`](Self::take_run) and [`resize_run`](Self::resize_run)

@@ -50,6 +50,7 @@ impl Lifecycle for Bytes {
 
 /// Why a cache of constructed objects could not serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum ConstructError<E> {
     /// There was no memory for a slab.
     Alloc(AllocError),

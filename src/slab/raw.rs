@@ -1,5 +1,6 @@
 //! The cache of objects by size and alignment, which everything else is built on.
 
+use core::fmt;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
@@ -27,6 +28,19 @@ const KEPT_BYTES: usize = 64 << 10;
 /// A cache of objects of one size and alignment.
 ///
 /// `L` says what objects hold while they are free; plain bytes unless it is given.
+///
+/// ```
+/// use kmem::page::{AllocFlags, FrameSource};
+/// use kmem::slab::{CacheFlags, ObjectError, RawCache};
+///
+/// fn once<S: FrameSource>(frames: &S) {
+///     let packets = RawCache::new(frames, "packet", 1536, 64, CacheFlags::empty());
+///     let packet = packets.alloc(AllocFlags::ZERO).expect("memory for a slab");
+///     // SAFETY: nobody uses the packet any more.
+///     let (first, second) = unsafe { (packets.free(packet), packets.free(packet)) };
+///     assert_eq!((first, second), (Ok(()), Err(ObjectError::NotAllocated)));
+/// }
+/// ```
 // What a hit reads lies in the first cache line.
 #[repr(C, align(64))]
 pub struct RawCache<'s, S: FrameSource, L: Lifecycle = Bytes> {
@@ -46,6 +60,15 @@ pub struct RawCache<'s, S: FrameSource, L: Lifecycle = Bytes> {
     /// Objects in stocks.
     pub(super) stocked: AtomicUsize,
     colour: AtomicUsize,
+}
+
+impl<S: FrameSource, L: Lifecycle> fmt::Debug for RawCache<'_, S, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawCache")
+            .field("name", &self.name)
+            .field("object_bytes", &self.object_bytes())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'s, S: FrameSource> RawCache<'s, S> {
@@ -83,6 +106,7 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
     /// magazines do not have comes from the slabs under one lock, and from each new slab under
     /// one more; a cache with `POISON` hands out one by one.
     #[inline]
+    #[must_use = "only so many places of `out` are filled"]
     pub fn alloc_many(&self, out: &mut [MaybeUninit<NonNull<u8>>], flags: AllocFlags) -> usize {
         self.alloc_objects(out, flags)
     }

@@ -1,5 +1,6 @@
 //! Objects set aside, so that what follows cannot fail.
 
+use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -23,6 +24,12 @@ pub struct Stock<'c, S: FrameSource, L: Lifecycle = Bytes> {
     /// stock does.
     used: Magazines,
     objects: usize,
+}
+
+impl<S: FrameSource, L: Lifecycle> fmt::Debug for Stock<'_, S, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stock").field("objects", &self.objects).finish_non_exhaustive()
+    }
 }
 
 impl<S: FrameSource> RawCache<'_, S> {
@@ -78,12 +85,12 @@ impl<'c, S: FrameSource, L: Lifecycle> Stock<'c, S, L> {
     }
 
     /// How many objects are left.
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.objects
     }
 
     /// Whether the stock is used up.
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.objects == 0
     }
 

@@ -18,9 +18,31 @@ use crate::page::{AllocFlags, FrameSource, Shrinker};
 use crate::platform::{CpuId, Platform};
 
 /// A cache of values of one type, each made when it is allocated and dropped when it is freed.
+///
+/// ```
+/// use kmem::page::FrameSource;
+/// use kmem::slab::{Cache, CacheFlags};
+///
+/// struct Inode(u64);
+///
+/// fn sum<S: FrameSource>(frames: &S) -> Option<u64> {
+///     let inodes = Cache::new(frames, "inode", CacheFlags::empty());
+///     let (first, second) = (inodes.alloc(Inode(1)).ok()?, inodes.alloc(Inode(2)).ok()?);
+///     Some(first.0 + second.0) // Both go back to the cache here.
+/// }
+/// ```
 pub struct Cache<'s, T, S: FrameSource> {
     raw: RawCache<'s, S>,
     values: Exactly<T>,
+}
+
+impl<T, S: FrameSource> fmt::Debug for Cache<'_, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("name", &self.raw.name)
+            .field("object_bytes", &self.raw.object_bytes())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Bytes that a value takes in a cache: a value without size takes one, to have an address of
@@ -124,6 +146,12 @@ pub struct Constructed<T, E, F> {
     values: Exactly<(T, E)>,
 }
 
+impl<T, E, F> fmt::Debug for Constructed<T, E, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constructed").finish_non_exhaustive()
+    }
+}
+
 /// Says that a type may stand neither for a shorter- nor for a longer-lived one.
 ///
 /// What a user leaves in an object that stays constructed is what the next one finds:
@@ -175,11 +203,34 @@ impl<T, E, F: Fn() -> Result<T, E>> Lifecycle for Constructed<T, E, F> {
 /// the slab goes; in between they pass from user to user as they are. An object whose making
 /// costs more than its memory (locks, lists, buffers) is made once, not once per allocation.
 /// Users give objects back in the state that the next one expects.
+///
+/// ```
+/// use core::sync::atomic::{AtomicU32, Ordering};
+///
+/// use kmem::page::FrameSource;
+/// use kmem::slab::{CacheFlags, ObjectCache};
+///
+/// fn uses<S: FrameSource>(frames: &S) -> u32 {
+///     let counters: ObjectCache<'_, AtomicU32, S> =
+///         ObjectCache::new(frames, "counter", CacheFlags::empty(), || Ok(AtomicU32::new(0)));
+///     let counter = counters.alloc().expect("memory for a slab");
+///     counter.fetch_add(1, Ordering::Relaxed)
+/// }
+/// ```
 pub struct ObjectCache<'s, T, S: FrameSource, E = Infallible, F = fn() -> Result<T, E>>
 where
     F: Fn() -> Result<T, E>,
 {
     raw: RawCache<'s, S, Constructed<T, E, F>>,
+}
+
+impl<T, S: FrameSource, E, F: Fn() -> Result<T, E>> fmt::Debug for ObjectCache<'_, T, S, E, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectCache")
+            .field("name", &self.raw.name)
+            .field("object_bytes", &self.raw.object_bytes())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T, S, E, F> {
@@ -352,6 +403,7 @@ impl<'c, T, S: FrameSource, L: Lifecycle> SlabBox<'c, T, S, L> {
     }
 
     /// The value without its owner; `from_raw` of the cache makes one again.
+    #[must_use = "the object leaks unless its owner is made again"]
     pub fn into_raw(this: Self) -> NonNull<T> {
         ManuallyDrop::new(this).object
     }

@@ -1,5 +1,6 @@
 //! Values and objects set aside: a [`Stock`] of a typed cache.
 
+use core::fmt;
 use core::marker::PhantomData;
 
 use super::lifecycle::{Bytes, ConstructError, Lifecycle};
@@ -13,6 +14,12 @@ use crate::page::{AllocFlags, FrameSource};
 pub struct TypedStock<'c, T, S: FrameSource, L: Lifecycle = Bytes> {
     stock: Stock<'c, S, L>,
     values: Exactly<T>,
+}
+
+impl<T, S: FrameSource, L: Lifecycle> fmt::Debug for TypedStock<'_, T, S, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedStock").field("objects", &self.len()).finish_non_exhaustive()
+    }
 }
 
 /// Objects of an [`ObjectCache`] set aside.
@@ -81,12 +88,12 @@ where
 
 impl<T, S: FrameSource, L: Lifecycle> TypedStock<'_, T, S, L> {
     /// How many are left.
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.stock.len()
     }
 
     /// Whether the stock is used up.
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.stock.is_empty()
     }
 }
