@@ -8,13 +8,21 @@
 //! Without a file it makes up its text, the same one every time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::fs;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
 use kmem::host::MmapAllocator;
+
+#[path = "common/mod.rs"]
+#[expect(dead_code, reason = "nothing is drawn")]
+mod common;
 
 #[global_allocator]
 static KMEM: MmapAllocator = MmapAllocator::new();
@@ -25,11 +33,23 @@ const TEXT_BYTES: usize = 24 << 20;
 /// The byte offsets at which each word begins.
 type Index = HashMap<String, Vec<u32>>;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let text: Arc<str> = match std::env::args().nth(1) {
-        Some(path) => step(&format!("reading {path}"), || std::fs::read_to_string(&path))?.into(),
+const USAGE: &str = "workload [FILE]    indexes a text of at most 4 GiB, or one that it makes up";
+
+fn main() -> ExitCode {
+    common::run(USAGE, 1, work)
+}
+
+fn work(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
+    let text: Arc<str> = match arguments.first() {
+        Some(path) => {
+            let path = path.display();
+            let text = step(&format!("reading {path}"), || fs::read_to_string(&arguments[0]));
+            text.map_err(|error| format!("{path}: {error}"))?.into()
+        }
         None => step("making up a text", || made_up_text(TEXT_BYTES)).into(),
     };
+    // Words are found again by offsets of 32 bits.
+    u32::try_from(text.len()).map_err(|_| format!("a text of {} bytes is too long", text.len()))?;
     println!("  {} MiB, {} lines", text.len() >> 20, text.lines().count());
 
     let index = step(&format!("indexing it with {THREADS} threads"), || index_in_parallel(&text));

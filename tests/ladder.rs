@@ -417,9 +417,10 @@ fn the_command_line_is_a_number_of_blocks() {
     let parse = |words: &[&str]| arguments::parse(lexopt::Parser::from_args(words));
     assert_eq!(parse(&[]).unwrap(), Request::Climb(10_000));
     assert_eq!(parse(&["1"]).unwrap(), Request::Climb(1));
+    assert_eq!(parse(&["1000000"]).unwrap(), Request::Climb(1_000_000));
     assert_eq!(parse(&["--help"]).unwrap(), Request::Help);
     assert!(arguments::USAGE.contains("10,000"));
-    for words in [&["0"][..], &["abc"], &[""], &["-1"], &["1", "2"], &["--blocks"]] {
+    for words in [&["0"][..], &["1000001"], &["abc"], &[""], &["-1"], &["1", "2"], &["--blocks"]] {
         parse(words).expect_err("makes no sense");
     }
 }

@@ -6,9 +6,11 @@ use lexopt::prelude::*;
 
 /// Blocks of a workload, unless the command line says otherwise.
 const COUNT: usize = 10_000;
+/// Most blocks of a workload: the managers' addresses are enough for them.
+const MOST_BLOCKS: usize = 1_000_000;
 
 pub(crate) const USAGE: &str = "\
-ladder [BLOCKS]    every manager under workloads of so many blocks (10,000), at least 1";
+ladder [BLOCKS]    every manager under workloads of so many blocks (10,000), 1 to 1,000,000";
 
 /// What the command line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,8 +35,8 @@ pub(crate) fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Er
             Long("child") => return Ok(Request::Child(arguments.raw_args()?.collect())),
             Value(text) if count.is_none() => {
                 let blocks: usize = text.parse()?;
-                if blocks == 0 {
-                    return Err("a workload has at least 1 block".into());
+                if !(1..=MOST_BLOCKS).contains(&blocks) {
+                    return Err("a workload has 1 to 1,000,000 blocks".into());
                 }
                 count = Some(blocks);
             }

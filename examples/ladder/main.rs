@@ -6,6 +6,9 @@
 //! ```
 
 mod arguments;
+#[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "the ladder reads its command line by itself")]
+mod common;
 #[expect(dead_code, reason = "examples/traces views the chunks")]
 mod managers;
 mod measure;
@@ -24,6 +27,7 @@ const MOST: usize = 512;
 const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/ladder.svg");
 
 fn main() -> ExitCode {
+    common::end_with_the_reader();
     let done = match arguments::parse(lexopt::Parser::from_env()) {
         Ok(Request::Help) => {
             println!("{USAGE}");
@@ -75,6 +79,7 @@ fn climb(count: usize) -> Result<(), Box<dyn Error>> {
         println!();
     }
     print_verdicts(&results, &workloads);
+    common::make_folder_of(PLOT)?;
     plot::draw(PLOT, &results, &workloads)?;
     println!("drawn: {PLOT}");
     Ok(())

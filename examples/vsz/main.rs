@@ -5,9 +5,19 @@
 //! cargo run --features mmap --example vsz
 //! ```
 
+#[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "nothing is drawn")]
+mod common;
 mod observe;
 
-fn main() {
+fn main() -> std::process::ExitCode {
+    common::run("vsz    shows what a mapping costs before and after it is touched", 0, |_| {
+        print();
+        Ok(())
+    })
+}
+
+fn print() {
     println!("{:<26} {:>12} {:>12}   why", "step", "virtual KiB", "resident KiB");
     let mut before = None;
     let findings = observe::findings();
