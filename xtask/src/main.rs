@@ -48,6 +48,9 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
+    // SAFETY: no handler of ours runs: the system ends the process once nobody reads what it
+    // prints, as it ends `cat`.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     match parse(lexopt::Parser::from_env()).and_then(perform) {
         Ok(code) => code,
         Err(error) => {
