@@ -90,6 +90,17 @@ impl<P: Platform> PageAllocator<P> {
         {
             return Ok(taken);
         }
+        self.after_draining(frames, flags, request)
+    }
+
+    /// As [`after_shrinking`](Self::after_shrinking), once CPUs are drained.
+    #[cold]
+    pub(super) fn after_draining<T>(
+        &self,
+        frames: usize,
+        flags: AllocFlags,
+        request: &mut impl FnMut(&mut Zone, Offer) -> Result<Option<T>, AllocError>,
+    ) -> Result<T, AllocError> {
         if self.shrink(frames, flags) > 0
             && let Some(taken) = self.pass_deeper(frames, flags, request)?
         {

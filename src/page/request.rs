@@ -182,11 +182,12 @@ impl<P: Platform> PageAllocator<P> {
         };
         if wants_some && self.setup.get().is_some() {
             // The count says all that an error could.
-            let full = self.passes(order.frames(), flags, &mut request);
+            let mut full = self.passes(order.frames(), flags, &mut request);
+            if full == Ok(None) && self.drain_for(flags) {
+                full = self.pass_deeper(order.frames(), flags, &mut request);
+            }
             if full == Ok(None) && filled.get() == 0 {
-                let _ = self.after_shrinking(order.frames(), flags, &mut request);
-            } else if full == Ok(None) && self.drain_for(flags) {
-                let _ = self.pass_deeper(order.frames(), flags, &mut request);
+                let _ = self.after_draining(order.frames(), flags, &mut request);
             }
         }
         let filled = filled.get();

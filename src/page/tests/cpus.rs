@@ -1,7 +1,7 @@
 //! The CPUs' frame lists: what they keep, and that it never gets lost.
 
 use core::iter;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
@@ -14,7 +14,7 @@ use crate::buddy::FrameState;
 use crate::cpu_set::CpuSet;
 use crate::page::cpus::Cpus;
 use crate::page::frame_lists::FrameLists;
-use crate::page::{AllocError, FreeError};
+use crate::page::{AllocError, FreeError, Shrinker};
 use crate::platform::CpuId;
 use crate::test_support::{alone_with_hook, frame};
 
@@ -257,6 +257,38 @@ fn a_bulk_request_gets_as_many_blocks_as_single_ones_would() {
     pages.free_many(&out, Order::ZERO).unwrap();
     pages.free_many(others, Order::ZERO).unwrap();
     pages.verify().unwrap();
+}
+
+#[test]
+fn no_shrinker_runs_for_a_bulk_request_that_what_cpus_keep_serves_in_part() {
+    struct Asked(AtomicUsize);
+    impl Shrinker for Asked {
+        fn shrink(&self, _frames: usize) -> usize {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            0
+        }
+    }
+    static ASKED: Asked = Asked(AtomicUsize::new(0));
+
+    let pages = listed();
+    let single = || pages.alloc(Order::ZERO, AllocFlags::empty()).ok();
+    let taken = Vec::from_iter(iter::from_fn(single));
+    taken.iter().take(100).for_each(|&frame| pages.free(frame, Order::ZERO).unwrap());
+    pages.free(take(&pages, 0), Order::ZERO).unwrap();
+    let kept = pages.frames_kept();
+    let mut out = [Frame::ZERO; 100];
+    let of_the_zone = &mut out[kept..];
+    let len = of_the_zone.len();
+    assert_eq!(pages.alloc_many(Order::ZERO, of_the_zone, AllocFlags::empty()), len);
+    assert!(kept > 0 && pages.frames_kept() == kept, "the zone has served that");
+
+    pages.register_shrinker(&ASKED).unwrap();
+    let failures = || pages.stats(ZoneKind::Normal).counts.failures;
+    let before = failures();
+    assert_eq!(pages.alloc_many(Order::ZERO, &mut out, AllocFlags::empty()), kept);
+    assert_eq!((ASKED.0.load(Ordering::Relaxed), failures()), (0, before));
+    assert_eq!(pages.alloc_many(Order::ZERO, &mut out, AllocFlags::empty()), 0);
+    assert_eq!((ASKED.0.load(Ordering::Relaxed), failures()), (1, before + 1));
 }
 
 #[test]
