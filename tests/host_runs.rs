@@ -9,10 +9,13 @@ use std::sync::{Barrier, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use kmem::AllocFlags;
+use kmem::buddy::BlockOwner;
 use kmem::check::set_hook;
-use kmem::frame::FRAME_SIZE;
+use kmem::frame::{FRAME_SIZE, FrameRange, Order};
 use kmem::heap::HeapFreeError;
-use kmem::host::MmapAllocator;
+use kmem::host::{HostFrames, MmapAllocator};
+use kmem::page::FrameSource;
+use kmem::platform::Platform;
 use support::Random;
 
 const KMEM: MmapAllocator = MmapAllocator::new();
@@ -344,4 +347,52 @@ fn churn(mut random: Random, senders: Vec<mpsc::Sender<Run>>, receiver: mpsc::Re
     }
     drop(senders);
     held.into_iter().chain(receiver).for_each(Run::free);
+}
+
+/// A run of a process of its own that is all zero, as it has to be.
+fn zeroed(frames: &HostFrames, length: usize) -> FrameRange {
+    let head = frames.take_run(length, Order::ZERO, BlockOwner::Heap, AllocFlags::ZERO);
+    let run = FrameRange::from_len(head.expect("memory"), length).expect("a range");
+    for frame in run.iter() {
+        let words: *const u64 = frames.platform().phys_to_virt(frame.start()).cast();
+        // SAFETY: the frame was taken just now.
+        let word = |at| unsafe { words.add(at).read() };
+        assert!((0..FRAME_SIZE / 8).all(|at| word(at) == 0), "{frame} of {run}");
+    }
+    run
+}
+
+fn fill(frames: &HostFrames, run: FrameRange) {
+    let start = frames.platform().phys_to_virt(run.start().start());
+    // SAFETY: the caller has the run.
+    unsafe { start.write_bytes(0xa5, run.frames() * FRAME_SIZE) };
+}
+
+#[test]
+fn what_a_shorter_run_gives_back_is_cleared_for_who_wants_zeros() {
+    let _alone = alone();
+    let frames = HostFrames::new();
+    let run = zeroed(&frames, 600);
+    fill(&frames, run);
+    // SAFETY: nobody uses the run.
+    let shorter = unsafe { frames.resize_run(run, 300, BlockOwner::Heap) }.expect("shorter");
+    let (_, tail) = run.split_at(shorter.end());
+    // Runs of other lengths than any that are kept.
+    let found = (0..40).any(|_| zeroed(&frames, 30).overlaps(tail));
+    assert!(found, "what is available is handed out");
+    frames.verify().expect("sound");
+}
+
+#[test]
+fn a_kept_run_that_goes_back_is_cleared_for_who_wants_zeros() {
+    let _alone = alone();
+    let frames = HostFrames::new();
+    let run = zeroed(&frames, 200);
+    fill(&frames, run);
+    // SAFETY: nobody uses the run.
+    unsafe { frames.give_run(run, BlockOwner::Heap) }.expect("it was taken");
+    assert!(frames.trim() >= 200 * FRAME_SIZE, "its memory goes back to the system");
+    let found = (0..40).any(|_| zeroed(&frames, 30).overlaps(run));
+    assert!(found, "what is available is handed out");
+    frames.verify().expect("sound");
 }
