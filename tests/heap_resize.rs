@@ -183,3 +183,79 @@ fn a_block_that_cannot_be_reallocated_is_as_it_was() {
     }
     pages.verify().expect("sound");
 }
+
+#[test]
+fn a_block_whose_layout_is_not_told_stays_where_it_can() {
+    const FRAMES: usize = FRAME_SIZE;
+    let cases = [
+        // bytes, then for what, with nothing behind it
+        (112, (57, 1), Stays),
+        (112, (112, 16), Stays),
+        (112, (56, 1), Moves),
+        (112, (113, 1), Moves),
+        (9 * FRAMES, (5 * FRAMES, 8), Stays),
+        (9 * FRAMES, (20 * FRAMES, 8), Stays),
+        (9 * FRAMES, (FRAMES, 8), Moves),
+    ];
+    for (from, (to, align), place) in cases {
+        let pages = pages(600, 1);
+        let heap = Heap::new(&pages);
+        let block = allocate(&heap, layout(from, 1));
+        let new = layout(to, align);
+        // SAFETY: the block is allocated, and not used by its old address afterwards.
+        let moved = unsafe { heap.reallocate_unsized(block, new) }.expect("memory");
+        let stayed = if moved.cast() == block { Stays } else { Moves };
+        assert_eq!(stayed, place, "{from} to {to} bytes, aligned to {align}");
+        assert!(moved.len() >= to);
+        assert_kept(moved.cast(), from.min(to));
+        // SAFETY: not used any more.
+        unsafe { heap.deallocate_unsized(moved.cast()) }.expect("allocated");
+        let stats = heap.stats();
+        assert_eq!((stats.runs, stats.object_bytes), (0, 0));
+    }
+}
+
+#[test]
+fn a_block_that_is_not_aligned_as_it_has_to_be_moves_whether_its_layout_is_told_or_not() {
+    let pages = pages(600, 1);
+    let heap = Heap::new(&pages);
+    for (bytes, align) in [(112, 128), (5 * FRAME_SIZE, 64 * FRAME_SIZE)] {
+        let (old, new) = (layout(bytes, 1), layout(bytes, align));
+        for is_told in [true, false] {
+            // Of several blocks side by side not all are aligned by chance.
+            let blocks = [(); 4].map(|()| allocate(&heap, old));
+            let unaligned = |block: &NonNull<u8>| !block.addr().get().is_multiple_of(align);
+            assert!(blocks.iter().any(unaligned));
+            for block in blocks {
+                // SAFETY: the block is allocated, and not used by its old address afterwards.
+                let moved = unsafe {
+                    match is_told {
+                        true => heap.reallocate(block, old, new, NONE),
+                        false => heap.reallocate_unsized(block, new),
+                    }
+                };
+                let moved = moved.expect("memory").cast::<u8>();
+                assert!(moved.addr().get().is_multiple_of(align), "{bytes} at {moved:?}");
+                assert_kept(moved, bytes);
+                // SAFETY: not used any more.
+                unsafe { heap.deallocate_unsized(moved) }.expect("allocated");
+            }
+        }
+    }
+    assert_eq!(heap.stats().runs, 0);
+}
+
+#[test]
+fn a_run_that_becomes_longer_counts_for_the_most_there_were() {
+    let pages = pages(600, 1);
+    let heap = Heap::new(&pages);
+    let [short, long] = [33, 64].map(|frames| layout(frames * FRAME_SIZE, 1));
+    let block = allocate(&heap, short);
+    assert_eq!(heap.stats().run_frames_peak, 33);
+    // SAFETY: the block is allocated, and not used by its old address afterwards.
+    let grown = unsafe { heap.reallocate(block, short, long, NONE) }.expect("memory");
+    assert_eq!(grown.cast(), block);
+    assert_eq!((heap.stats().run_frames, heap.stats().run_frames_peak), (64, 64));
+    // SAFETY: not used any more.
+    unsafe { heap.deallocate(grown.cast(), long) }.expect("allocated");
+}
