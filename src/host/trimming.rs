@@ -237,6 +237,34 @@ mod tests {
     }
 
     #[test]
+    fn scattered_frames_are_reclaimed_and_the_smallest_pieces_only_if_no_ebb_ended_just_now() {
+        let trimming = Trimming::new();
+        // Longer than the machine has run, which is what its clock says.
+        trimming.set_delay(Duration::MAX);
+        trimming.done(17 * MIB, 100 * MIB, 1 << 30);
+        assert!(trimming.is_ebbing());
+        assert_eq!(trimming.take_reclaim(), Some(LEAST_EBB_RUN));
+        trimming.rises();
+        trimming.done(17 * MIB, 100 * MIB, 1 << 30);
+        assert!(!trimming.is_ebbing());
+        assert_eq!(trimming.take_reclaim(), Some(LEAST_OLD_RUN));
+        // Little beside what is used.
+        let trimming = Trimming::new();
+        trimming.done(17 * MIB, 137 * MIB, 1 << 30);
+        assert_eq!(trimming.take_reclaim(), Some(LEAST_OLD_RUN));
+    }
+
+    #[test]
+    fn the_delay_begins_when_there_is_something_to_give_back() {
+        let trimming = Trimming::new();
+        trimming.set_delay(Duration::ZERO);
+        assert_eq!(trimming.due(LEAST_TRIM_BYTES / FRAME_SIZE - 1, 1 << 30), None);
+        assert_eq!(trimming.due(LEAST_TRIM_BYTES / FRAME_SIZE, 1 << 30), None, "it begins");
+        let due = trimming.due(LEAST_TRIM_BYTES / FRAME_SIZE, 1 << 30);
+        assert_eq!(due, Some(LEAST_OLD_RUN));
+    }
+
+    #[test]
     fn what_is_kept_for_long_goes_back_in_shorter_runs_but_not_a_little() {
         let trimming = Trimming::new();
         trimming.done(0, 0, 0);
