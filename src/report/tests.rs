@@ -114,6 +114,25 @@ fn a_zone_is_summed_up_in_a_line() {
 }
 
 #[test]
+fn a_zone_with_nothing_available_has_no_largest_block() {
+    let pages = pages();
+    while pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok() {}
+    let text = ZoneSummary(&pages).to_string();
+    let words: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(words[7..], ["-", "0", "%"], "{text}");
+}
+
+#[test]
+fn a_map_shows_what_a_cpu_keeps_ready() {
+    let map = [Region::from_frames(frames(0x400, 0x2000), RegionKind::Usable)];
+    let pages = booted(frames(0, 0x2000), &map, InitOptions::DEFAULT);
+    let block = pages.alloc(Order::ZERO, AllocFlags::empty()).unwrap();
+    pages.free(block, Order::ZERO).unwrap();
+    let map = HeapMap::new(&pages, FrameRange::from_len(block, 1).unwrap(), 1).to_string();
+    assert!(map.ends_with("|c|\n"), "{map}");
+}
+
+#[test]
 fn a_map_shows_what_each_stretch_is_used_for() {
     let pages = pages();
     pages.claim(frames(0x300, 0x310)).unwrap();
