@@ -7,8 +7,8 @@ use std::vec::Vec;
 use spin::Once;
 
 use super::*;
-use crate::buddy::{AllocError, BlockOwner, ResizeError};
-use crate::page::{FrameSource, MAX_SHRINKERS, Reach, Shrinker, TooManyShrinkers};
+use crate::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
+use crate::page::{FrameSource, MAX_SHRINKERS, Reach, Shrinker, TooManyShrinkers, Watermarks};
 use crate::test_support::frame;
 
 /// 1 MiB of DMA, 3 MiB of DMA32 and 4 MiB of Normal memory.
@@ -131,7 +131,8 @@ fn movable_blocks_lie_at_the_other_end() {
 #[test]
 fn zero_zeroes_exactly_the_block() {
     let pages = three_zones();
-    let all = frames(0x410, 0x430);
+    // All of zone Normal but the metadata above it.
+    let all = frames(0x400, 0x400 + pages.stats(ZoneKind::Normal).available_frames);
     pages.claim(all).unwrap();
     // SAFETY: just allocated.
     unsafe { pages.platform().fill(all, 0xa5) };
@@ -144,6 +145,7 @@ fn zero_zeroes_exactly_the_block() {
     assert_eq!(pages.alloc_many(Order::ZERO, &mut many, AllocFlags::ZERO), 3);
     let many = many.map(|frame| FrameRange::from_len(frame, 1).unwrap());
     let zeroed: Vec<FrameRange> = [block, one, two].into_iter().chain(many).collect();
+    assert!(zeroed.iter().all(|zeroed| all.contains_range(*zeroed)), "{zeroed:?}");
     for frame in all.iter() {
         let range = FrameRange::from_len(frame, 1).unwrap();
         let taken = zeroed.iter().any(|zeroed| zeroed.contains(frame));
@@ -191,6 +193,7 @@ fn devices_get_what_they_reach() {
         (1, reach(0x11, 1, 0x1000)),
         (7, reach(0x800, 0x8000, 1 << 40)),
         (2, Reach { start: PhysAddr::new(0x20_0001), ..reach(0x800, 1, 0) }),
+        (2, Reach { start: PhysAddr::new(0x20_0001), ..reach(0x203, 1, 0) }),
     ];
     for (len, reach) in table {
         let range = pages.alloc_within(len, &reach, AllocFlags::empty()).unwrap();
@@ -300,12 +303,16 @@ fn counts_say_what_happened() {
     pages.free(held[0], Order::ZERO).unwrap();
     let counts = pages.stats(ZoneKind::Normal).counts;
     assert_eq!((counts.allocs, counts.frees, counts.failures, counts.fallbacks), (5, 5, 1, 0));
+    pages.claim(frames(0x500, 0x510)).unwrap();
+    pages.free_exact(frames(0x500, 0x510)).unwrap();
+    let counts = pages.stats(ZoneKind::Normal).counts;
+    assert_eq!((counts.allocs, counts.frees), (6, 6));
     // Bulk calls count blocks, in each zone those that it served.
     let mut out = std::vec![Frame::default(); 0x800];
     let filled = pages.alloc_many(Order::ZERO, &mut out, AllocFlags::ATOMIC);
     let stats: Vec<_> = pages.zones().collect();
     assert_eq!(stats.len(), 3);
-    assert_eq!(stats.iter().map(|stats| stats.counts.allocs).sum::<u64>(), 5 + filled as u64);
+    assert_eq!(stats.iter().map(|stats| stats.counts.allocs).sum::<u64>(), 6 + filled as u64);
     assert_eq!(stats[0].counts.fallbacks, stats[0].managed_frames as u64);
     for stats in stats {
         let blocks = stats.available_blocks.iter().zip(Order::all());
@@ -313,6 +320,76 @@ fn counts_say_what_happened() {
         assert_eq!(frames, stats.available_frames);
         assert!(stats.watermarks.min < stats.watermarks.high);
         assert!(stats.cover.frames() >= stats.managed_frames);
+    }
+}
+
+#[test]
+fn a_bulk_free_says_which_block_was_wrong_and_counts_those_before_it() {
+    let (pages, _) = boot(0x4000, &[usable(0x400, 0x600), usable(0x3000, 0x3200)], SMALL);
+    let [low, high] = [0x410, 0x3010].map(|start| frames(start, start + 3));
+    let blocks: Vec<Frame> = low.iter().chain(high.iter()).collect();
+    blocks.iter().for_each(|&block| pages.claim(FrameRange::from_len(block, 1).unwrap()).unwrap());
+    pages.free(blocks[4], Order::ZERO).unwrap();
+    let freed = pages.free_many(&blocks, Order::ZERO);
+    assert_eq!(freed, Err((4, FreeError::NotAllocated)));
+    assert_eq!(pages.stats(ZoneKind::Normal).counts.frees, 1 + 4);
+    pages.free(blocks[5], Order::ZERO).unwrap();
+    pages.verify().unwrap();
+}
+
+#[test]
+fn a_zone_of_several_spans_is_one_pool() {
+    let (pages, _) = boot(0x4000, &[usable(0x400, 0x600), usable(0x3000, 0x3100)], SMALL);
+    let normal = pages.stats(ZoneKind::Normal);
+    assert_eq!(normal.spans, 2);
+    assert_eq!(pages.largest(), Some(order(9)), "the lower span is a block of it");
+    // What is movable lies in the upper span, all else in the lower one.
+    let (other, movable) = (AllocFlags::empty(), AllocFlags::MOVABLE);
+    for (flags, in_span) in [(other, frames(0x400, 0x600)), (movable, frames(0x3000, 0x3100))] {
+        let block = pages.alloc(order(2), flags).unwrap();
+        let range = pages.alloc_exact(3, flags).unwrap();
+        assert!(in_span.contains(block) && in_span.contains_range(range), "{flags:?}");
+        pages.free(block, order(2)).unwrap();
+        pages.free_exact(range).unwrap();
+    }
+    // The reserve is kept in all of them together.
+    let mut out = std::vec![Frame::default(); 0x400];
+    let filled = pages.alloc_many(Order::ZERO, &mut out, AllocFlags::empty());
+    assert_eq!(pages.stats(ZoneKind::Normal).available_frames, normal.watermarks.min);
+    pages.free_many(&out[..filled], Order::ZERO).unwrap();
+    exercise(&pages);
+}
+
+#[test]
+fn the_watermarks_grow_with_the_root_of_the_zone_and_stay_within_a_thirty_second_of_it() {
+    let marks = |frames| {
+        let Watermarks { min, low, high } = Watermarks::of(frames);
+        [min, low, high]
+    };
+    assert_eq!(marks(1 << 20), [1024, 1280, 1536]);
+    assert_eq!(marks(320), [10, 12, 15]);
+    assert_eq!(marks(31), [0, 0, 0]);
+}
+
+/// Counts how often it is asked, and has nothing.
+struct Counter(AtomicUsize);
+
+impl Shrinker for Counter {
+    fn shrink(&self, _: usize) -> usize {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        0
+    }
+}
+
+#[test]
+fn shrinkers_run_for_a_bulk_request_only_where_it_would_get_nothing() {
+    let pages = three_zones();
+    let counter: &'static Counter = Box::leak(Box::new(Counter(AtomicUsize::new(0))));
+    pages.register_shrinker(counter).unwrap();
+    let mut out = std::vec![Frame::default(); 0x1000];
+    for asked in [0, 1] {
+        let filled = pages.alloc_many(Order::ZERO, &mut out, AllocFlags::empty());
+        assert_eq!((filled == 0, counter.0.load(Ordering::Relaxed)), (asked == 1, asked));
     }
 }
 
