@@ -14,7 +14,7 @@ use crate::buddy::FrameState;
 use crate::cpu_set::CpuSet;
 use crate::page::cpus::Cpus;
 use crate::page::frame_lists::FrameLists;
-use crate::page::{AllocError, FreeError, Shrinker};
+use crate::page::{AddMemoryError, AllocError, FreeError, Shrinker};
 use crate::platform::CpuId;
 use crate::test_support::{alone_with_hook, frame};
 
@@ -211,6 +211,10 @@ fn beside_a_held_lock(
         drop(zone);
         found.expect("a request that may not wait does not")
     });
+    // What that CPU had to leave in its lists comes back by a drain.
+    assert!(pages.drain());
+    let is_kept = |frame| matches!(pages.lookup(frame), FrameState::Cached { .. });
+    assert!(!frames(0x10, 0x4000).iter().any(is_kept));
     pages.verify().unwrap();
     found
 }
@@ -343,10 +347,71 @@ fn blocks_that_go_back_are_forgotten_before_damage_among_them_is_reported() {
     }
     let _alone = alone_with_hook();
     // The hook panics: each drain gets a batch further, and there are no more than this.
-    for _ in 0..kept.len() {
-        let _ = catch_unwind(AssertUnwindSafe(|| pages.drain_local()));
-    }
+    let drain = |_: &_| catch_unwind(AssertUnwindSafe(|| pages.drain_local())).is_err();
+    let reports = kept.iter().filter(drain).count();
+    assert!(reports > 0, "the damage was reported");
     assert_eq!(pages.frames_kept(), 0);
+}
+
+#[test]
+fn what_is_movable_does_not_come_from_the_lists() {
+    let pages = listed();
+    let block = take(&pages, 0);
+    pages.free(block, Order::ZERO).unwrap();
+    let movable = pages.alloc(Order::ZERO, AllocFlags::MOVABLE).unwrap();
+    assert!(movable > frame(0x1000), "{movable}");
+    assert!(matches!(pages.lookup(block), FrameState::Cached { .. }));
+}
+
+#[test]
+fn lists_that_are_kept_empty_stay_so_whatever_is_taken() {
+    let pages = listed();
+    pages.free(take(&pages, 0), Order::ZERO).unwrap();
+    let lists = pages.keep_lists_empty();
+    assert!(lists.are_all_empty());
+    let is_used = |cpu| pages.cpus.get(cpu).is_some_and(FrameLists::is_in_use);
+    for of in [0, 9] {
+        let block = take(&pages, of);
+        assert_eq!((pages.frames_kept(), CpuSet::of(is_used).len()), (0, 0), "order {of}");
+        pages.free(block, order(of)).unwrap();
+        assert_eq!(pages.frames_kept(), 0, "order {of}: what comes back is not kept either");
+    }
+    drop(lists);
+    pages.free(take(&pages, 0), Order::ZERO).unwrap();
+    assert!(pages.frames_kept() > 0);
+    pages.verify().unwrap();
+}
+
+#[test]
+fn a_span_whose_blocks_a_cpu_keeps_does_not_grow() {
+    let (pages, _) = boot(0x2800, &[usable(0x400, 0x2000)], LISTED);
+    pages.free(take(&pages, 0), Order::ZERO).unwrap();
+    let before = pages.frames_available();
+    // SAFETY: nobody has the frames.
+    let add = || unsafe { pages.add(frames(0x2000, 0x2800)) };
+    // As when an interrupt handler adds memory while its CPU refills.
+    assert_eq!(pages.visit(|_| add()), Some(Err(AddMemoryError::ListsInUse)));
+    assert_eq!(pages.frames_available(), before);
+    add().unwrap();
+    pages.verify().unwrap();
+}
+
+#[test]
+fn batches_are_counted_and_those_of_a_lower_zone_by_blocks() {
+    let (pages, _) = boot(0x4000, &[usable(0x10, 0x4000)], LISTED);
+    let count = |kind| pages.stats(kind).counts;
+    let held = take(&pages, 0);
+    assert_eq!((count(ZoneKind::Normal).refills, count(ZoneKind::Normal).spills), (1, 0));
+    pages.free(held, Order::ZERO).unwrap();
+    pages.drain_local();
+    assert_eq!((count(ZoneKind::Normal).refills, count(ZoneKind::Normal).spills), (1, 1));
+    let normal = |frames| pages.alloc_exact(frames, AllocFlags::NO_FALLBACK).ok();
+    for frames in [64, 1] {
+        iter::from_fn(|| normal(frames)).for_each(drop);
+    }
+    assert!(take(&pages, 0) < frame(0x400));
+    let lower = count(ZoneKind::Dma32);
+    assert_eq!((lower.refills, lower.fallbacks), (1, 1 + pages.frames_kept() as u64));
 }
 
 proptest! {
