@@ -4,9 +4,23 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::page::Records;
+use crate::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
 use crate::page::records::{GRANULE, MAX_GRANULES, Record, names_record};
+use crate::page::{FrameSource, OwnerRecord, Records};
 use crate::test_support::frame;
+
+/// First frame that records cannot lie in: that at 256 GiB.
+const REACH: usize = 1 << 26;
+
+/// An allocator whose memory begins where the reach of records ends.
+fn beyond_reach(options: InitOptions) -> PageAllocator<Machine> {
+    let memory = frames(REACH, REACH + 0x200);
+    let pages = PageAllocator::new(Machine::new([memory]));
+    let map = [Region::from_frames(memory, RegionKind::Usable)];
+    // SAFETY: the whole machine is the allocator's.
+    unsafe { pages.init_with(map, options) }.expect("the map has memory");
+    pages
+}
 
 /// One record, and what its owner wrote into all of it.
 struct Held {
@@ -113,7 +127,6 @@ fn many_small_records_fill_their_frames() {
 #[test]
 fn records_find_the_low_frames_of_a_zone_that_goes_beyond_their_reach() {
     // Half of the memory lies below 256 GiB, half above, all of it in zone Normal.
-    const REACH: usize = 1 << 26;
     let memory = [frames(0x100, 0x300), frames(REACH, REACH + 0x200)];
     let pages = PageAllocator::new(Machine::new(memory).with_one_cpu());
     let options = InitOptions { limits: ZoneLimits::NONE, ..InitOptions::DEFAULT };
@@ -140,4 +153,109 @@ fn records_find_the_low_frames_of_a_zone_that_goes_beyond_their_reach() {
     assert!(pages.drain() && records.frames(&pages) == 0);
     assert_eq!(pages.frames_available(), before);
     pages.verify().unwrap();
+}
+
+#[test]
+fn a_length_that_no_frame_has_is_refused() {
+    let (pages, _) = boot(0x300, &[usable(0x100, 0x300)], SMALL);
+    let records = Records::new();
+    for bytes in [0, MAX_GRANULES * GRANULE + 1] {
+        let taken = records.take(&*pages, bytes, AllocFlags::empty());
+        assert_eq!(taken.map(|record| record.id), Err(AllocError::TooLarge), "{bytes} bytes");
+    }
+    assert_eq!(records.frames(&*pages), 0);
+}
+
+#[test]
+fn where_all_memory_lies_beyond_their_reach_there_are_no_records() {
+    let options = InitOptions { limits: ZoneLimits::NONE, cpu_lists: CpuLists::Omit, ..SMALL };
+    let pages = beyond_reach(options);
+    // The first frame of all is the only one left.
+    while pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok() {}
+    pages.free(frame(REACH), Order::ZERO).unwrap();
+    let records = Records::new();
+    let taken = records.take(&pages, GRANULE, AllocFlags::ATOMIC);
+    let beyond = AllocError::OutOfReach { frame: frame(REACH) };
+    assert_eq!(taken.map(|record| record.id), Err(beyond));
+    assert_eq!((records.frames(&pages), pages.frames_available()), (0, 1));
+}
+
+/// A source that knows only zones, as other sources than the page allocator may, and what it was
+/// asked.
+struct ByZone {
+    pages: PageAllocator<Machine>,
+    asked: spin::Mutex<Vec<AllocFlags>>,
+}
+
+// SAFETY: all of it is the page allocator's.
+unsafe impl FrameSource for ByZone {
+    type Platform = Machine;
+
+    fn platform(&self) -> &Machine {
+        self.pages.platform()
+    }
+
+    fn take(
+        &self,
+        order: Order,
+        owner: BlockOwner,
+        flags: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        self.asked.lock().push(flags);
+        self.pages.take(order, owner, flags)
+    }
+
+    unsafe fn give(&self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError> {
+        // SAFETY: passed on.
+        unsafe { self.pages.give(frame, order, owner) }
+    }
+
+    fn take_run(
+        &self,
+        _: usize,
+        _: Order,
+        _: BlockOwner,
+        _: AllocFlags,
+    ) -> Result<Frame, AllocError> {
+        Err(AllocError::OutOfMemory)
+    }
+
+    unsafe fn give_run(&self, _: FrameRange, _: BlockOwner) -> Result<(), FreeError> {
+        Err(FreeError::OutOfRange)
+    }
+
+    unsafe fn resize_run(
+        &self,
+        _: FrameRange,
+        _: usize,
+        _: BlockOwner,
+    ) -> Result<FrameRange, ResizeError> {
+        Err(ResizeError::OutOfMemory)
+    }
+
+    fn owner(&self, frame: Frame) -> Option<&OwnerRecord> {
+        self.pages.owner(frame)
+    }
+
+    fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)> {
+        self.pages.run_of(frame)
+    }
+}
+
+#[test]
+fn a_source_that_knows_no_lower_frames_gets_back_what_it_gave() {
+    // Low memory, as this source understands it, lies beyond the reach as well.
+    let end = PhysAddr::new(((REACH + 0x100) as u64) << 12);
+    let limits = ZoneLimits { dma: PhysAddr::new(0x1000), dma32: end };
+    let source = ByZone {
+        pages: beyond_reach(InitOptions { limits, ..SMALL }),
+        asked: spin::Mutex::new(Vec::new()),
+    };
+    let (before, records) = (source.pages.frames_available(), Records::new());
+    let taken = records.take(&source, GRANULE, AllocFlags::ATOMIC);
+    let lowest = AllocError::OutOfReach { frame: frame(REACH) };
+    assert_eq!(taken.map(|record| record.id), Err(lowest));
+    assert_eq!((records.frames(&source), source.pages.frames_available()), (0, before));
+    let low = AllocFlags::ATOMIC | AllocFlags::ZONE_DMA32;
+    assert_eq!(*source.asked.lock(), [AllocFlags::ATOMIC, low]);
 }
