@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use super::*;
 use crate::memory_map::RegionKind::Bootloader;
-use crate::page::{AddMemoryError, FrameSource, FrameState, MAX_SPANS, Owners};
+use crate::page::{AddMemoryError, FrameSource, FrameState, MAX_SPANS, Owners, ZoneStats};
 use crate::test_support::frame;
 
 /// Adds memory of the machine that nobody uses.
@@ -183,8 +183,8 @@ fn memory_too_small_for_its_metadata_uses_what_is_available() {
     assert!(exhaust(&pages).contains(&frame(0x3000)));
     exercise(&pages);
 
-    // With nothing available there is no room.
-    while pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok() {}
+    // With nothing available but the reserve there is no room.
+    while pages.alloc(Order::ZERO, AllocFlags::empty()).is_ok() {}
     let found = add(&pages, frames(0x3001, 0x3002));
     assert!(matches!(found, Err(AddMemoryError::MetadataTooSmall { .. })), "{found:?}");
     assert_eq!(pages.stats(ZoneKind::Normal).cover, frames(0x400, 0x3001));
@@ -225,6 +225,46 @@ fn an_addition_that_fails_half_way_changes_nothing() {
     let after: Vec<_> = pages.zones().collect();
     assert_eq!(before.len(), after.len());
     assert!(before.iter().zip(&after).all(|(a, b)| a.cover == b.cover));
+}
+
+#[test]
+fn metadata_of_one_part_go_back_where_another_finds_no_room() {
+    // The frame below the limit of zones is a small span; the one above joins a large one.
+    let (pages, _) = boot(0x3000, &[usable(0x401, 0x3000)], SMALL);
+    let range = frames(0x3ff, 0x401);
+    while pages.alloc(Order::ZERO, AllocFlags::empty()).is_ok() {}
+    for number in [0x800, 0x900] {
+        pages.free(frame(number), Order::ZERO).unwrap();
+    }
+    let before: Vec<_> = pages.zones().collect();
+    let found = add(&pages, range);
+    assert!(matches!(found, Err(AddMemoryError::MetadataTooSmall { .. })), "{found:?}");
+    let after: Vec<_> = pages.zones().collect();
+    let available = |zones: &[ZoneStats]| Vec::from_iter(zones.iter().map(|z| z.available_frames));
+    assert_eq!(available(&before), available(&after));
+    // The part below alone has room.
+    add(&pages, frames(0x3ff, 0x400)).unwrap();
+}
+
+#[test]
+fn of_frames_that_are_managed_already_the_first_is_named() {
+    let (pages, _) = boot(0x800, &[usable(0x80, 0x800)], SMALL);
+    let first = AddMemoryError::Overlap { frame: frame(0x80) };
+    assert_eq!(add(&pages, frames(0x40, 0x500)), Err(first));
+}
+
+#[test]
+fn a_zone_whose_memory_is_gone_is_no_more_the_highest_that_has_some() {
+    // What is in zone Normal is too little for the metadata.
+    let (pages, _) = boot(0x401, &[usable(0x10, 0x3f0), usable(0x400, 0x401)], SMALL);
+    let highest = || pages.alloc(Order::ZERO, AllocFlags::NO_FALLBACK | AllocFlags::ATOMIC);
+    assert_eq!(highest(), Ok(frame(0x400)));
+    pages.free(frame(0x400), Order::ZERO).unwrap();
+    pages.remove(frames(0x400, 0x401)).unwrap();
+    let below = highest().expect("zone DMA32 has memory");
+    assert!(below < frame(0x400));
+    add(&pages, frames(0x400, 0x401)).unwrap();
+    assert_eq!(highest(), Ok(frame(0x400)));
 }
 
 #[test]
