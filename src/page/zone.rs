@@ -407,3 +407,6 @@ impl Zone {
         pieces
     }
 }
+
+#[cfg(test)]
+mod tests;
