@@ -9,6 +9,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 
+use allocator_api2::alloc::Allocator;
 use kmem::AllocFlags;
 use kmem::buddy::AllocError;
 use kmem::check::{Rule, Violation, set_hook};
@@ -474,6 +475,28 @@ fn wrong_frees_by_the_unchecked_face_go_to_the_hook_and_change_nothing() {
             assert_eq!(violations(), [(Rule::NotAllocated, address.addr().get())]);
         }
     }
+    assert_works(&heap);
+}
+
+#[test]
+fn wrong_frees_by_collections_go_to_the_hook_and_change_nothing() {
+    let frames = Frames::new(600);
+    let heap = TestHeap::new(&frames);
+    record_violations();
+    let block = allocate(&heap, bytes(100));
+    let (wrong, allocator) = (bytes(1_000), &heap);
+    let told = [(Rule::SizeMismatch, block.addr().get())];
+    // SAFETY: the wrong frees are to be refused; the block is not used after the right one.
+    unsafe {
+        Allocator::deallocate(&allocator, block, wrong);
+        assert_eq!(violations(), told);
+        assert!(Allocator::grow(&allocator, block, wrong, bytes(2_000)).is_err());
+        assert_eq!(violations(), told);
+        assert!(Allocator::shrink(&allocator, block, wrong, bytes(0)).is_ok());
+        assert_eq!(violations(), told);
+        Allocator::deallocate(&allocator, block, bytes(100));
+    }
+    assert_eq!(violations(), []);
     assert_works(&heap);
 }
 
