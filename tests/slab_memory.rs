@@ -65,6 +65,23 @@ fn a_cache_that_empties_keeps_64_kib_of_slabs_and_gives_the_others_back_by_itsel
 }
 
 #[test]
+fn slabs_of_objects_that_are_freed_in_no_order_go_back() {
+    let frames = Frames::new(4096);
+    let cache = RawCache::new(&frames, "mixed", 64, 8, CacheFlags::empty());
+    let mut random = Random::new(7);
+    for _ in 0..2 {
+        let mut objects = take(&cache, 100_000);
+        let slabs = cache.stats().slabs_total;
+        for last in (1..objects.len()).rev() {
+            objects.swap(last, random.below(last + 1));
+        }
+        give(&cache, objects);
+        let left = cache.stats().slabs_total;
+        assert!(left * 4 < slabs, "{left} of {slabs} slabs stay");
+    }
+}
+
+#[test]
 fn reaping_follows_the_working_set() {
     let frames = Frames::new(1024);
     let cache = RawCache::new(&frames, "reaped", 512, 8, CacheFlags::NO_MAGAZINES);

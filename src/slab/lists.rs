@@ -129,6 +129,9 @@ impl<'s> Filling<'s> {
     }
 }
 
+/// So many slabs may stay though most of their objects are available.
+const FEW_SLABS: usize = 64;
+
 /// The slabs of one cache.
 pub(super) struct Lists {
     chains: [Chain; Fill::COUNT],
@@ -153,6 +156,14 @@ impl Lists {
 
     pub(super) fn slabs(&self) -> usize {
         self.chains.iter().map(Chain::len).sum()
+    }
+
+    /// Whether the users are about to be done: of many slabs of `objects` each three quarters are
+    /// available, but few slabs are empty, or they would have gone. Then one object at hand may be
+    /// the last of its slab.
+    pub(super) fn recede(&self, objects: usize) -> bool {
+        let slabs = self.slabs();
+        slabs > FEW_SLABS && self.available >= slabs * objects / 4 * 3
     }
 
     /// Begins a new interval for `idle`.

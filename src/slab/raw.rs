@@ -3,7 +3,7 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use super::cpus::Cpus;
 use super::descriptor::{RUINED, Slab, USER};
@@ -60,6 +60,9 @@ pub struct RawCache<'s, S: FrameSource, L: Lifecycle = Bytes> {
     /// Objects in stocks.
     pub(super) stocked: AtomicUsize,
     colour: AtomicUsize,
+    /// What [`Lists::recede`] said last: what is freed goes to the slabs, and what lies on shelves
+    /// follows.
+    pub(super) recedes: AtomicBool,
 }
 
 impl<S: FrameSource, L: Lifecycle> fmt::Debug for RawCache<'_, S, L> {
@@ -187,6 +190,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             depot: IrqLock::new(Shelf::new()),
             stocked: AtomicUsize::new(0),
             colour: AtomicUsize::new(0),
+            recedes: AtomicBool::new(false),
         }
     }
 

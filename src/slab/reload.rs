@@ -11,7 +11,7 @@ use super::descriptor::{CACHED, Entry, Slab};
 use super::flags::CacheFlags;
 use super::identity;
 use super::lifecycle::{ConstructError, Lifecycle};
-use super::lists::Reach;
+use super::lists::{Lists, Reach};
 use super::magazine::{Magazine, magazine_bytes, rounds_for};
 use super::paths::{FOR_FREE, WATCHED};
 use super::shelf::{Shelf, has_depot_place, has_own_place};
@@ -25,6 +25,7 @@ use crate::page::{AllocFlags, FrameSource};
 use crate::platform::CpuId;
 use crate::platform::Platform;
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// What came of an attempt to make the loaded magazine useful.
 pub(super) enum Turn {
@@ -102,6 +103,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let sink = |entry| refill.put(entry);
         let taken = self.lock(flags)?.take(platform, held.cpu(), self.near(), batch, CACHED, sink);
         refill.finish();
+        if self.recedes.load(Relaxed) {
+            self.recedes.store(false, Relaxed);
+        }
         if taken > 0 {
             return Ok(Turn::Ready);
         }
@@ -154,7 +158,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return Turn::Ready;
         }
         let cpus = self.cpus.count();
-        let is_ebbing = self.source.is_ebbing();
+        let is_ebbing = self.source.is_ebbing() || self.recedes.load(Relaxed);
         let mut shelf = held.shelf().lock(platform);
         shelf.visits += 1;
         let has_own_place =
@@ -222,7 +226,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let (emptied, turn) = self.flush(held.take_previous());
         held.put_previous(emptied);
         held.swap(platform);
-        turn
+        if self.recedes.load(Relaxed) { self.unshelve(held) } else { turn }
     }
 
     /// Puts a claimed object, which lies in another way's slab, where it goes back to that slab:
@@ -259,11 +263,32 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         turn
     }
 
+    /// Has the rounds of a magazine on the CPU's shelf follow those that were flushed: all of them
+    /// would be too many at once.
+    fn unshelve(&self, held: &Held<'_, S::Platform>) -> Turn {
+        let platform = self.platform();
+        let full = held.shelf().lock(platform).full.pop(platform);
+        if let Some(full) = full {
+            let (emptied, _) = self.flush(full);
+            held.shelf().lock(platform).empty.push(platform, emptied);
+        }
+        Turn::Flushed
+    }
+
     /// Puts the rounds of a magazine back into their slabs, and returns it without them.
     fn flush(&self, magazine: Magazine) -> (Magazine, Turn) {
         let mut lists = self.lists.lock(self.platform());
         let emptied = self.empty(&mut lists, magazine);
+        self.note_recess(&lists);
         (emptied, if self.has_surplus(&lists) { Turn::Flushed } else { Turn::Ready })
+    }
+
+    /// Notes whether the users are about to be done, as the lists say.
+    fn note_recess(&self, lists: &Lists) {
+        let recedes = self.geometry.is_ok_and(|geometry| lists.recede(geometry.objects));
+        if recedes != self.recedes.load(Relaxed) {
+            self.recedes.store(recedes, Relaxed);
+        }
     }
 
     /// An empty magazine.
