@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+use lexopt::prelude::*;
+
 unsafe extern "C" {
     fn signal(number: c_int, handler: usize) -> usize;
 }
@@ -26,21 +28,39 @@ pub(crate) fn run(
     command: impl FnOnce(&[OsString]) -> Result<(), Box<dyn Error>>,
 ) -> ExitCode {
     end_with_the_reader();
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "-h" || argument == "--help") {
-        println!("{usage}");
-        return ExitCode::SUCCESS;
-    }
-    let is_option = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-");
-    let surplus = arguments.iter().find(|argument| is_option(argument));
-    let done = match surplus.or(arguments.get(most)) {
-        Some(argument) => Err(format!("unexpected argument {argument:?}\n{usage}").into()),
-        None => command(&arguments),
+    let done = match values(lexopt::Parser::from_env(), most) {
+        Ok(Some(values)) => command(&values),
+        Ok(None) => {
+            println!("{usage}");
+            Ok(())
+        }
+        Err(error) => Err(format!("{error}\n{usage}").into()),
     };
+    end(usage.split(' ').next().unwrap_or_default(), done)
+}
+
+/// The arguments, at most `most`; `None` where help is asked for.
+fn values(
+    mut arguments: lexopt::Parser,
+    most: usize,
+) -> Result<Option<Vec<OsString>>, lexopt::Error> {
+    let mut values = Vec::new();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(None),
+            Value(value) if values.len() < most => values.push(value),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Some(values))
+}
+
+/// Ends a command of this name, and says what went wrong if something did.
+pub(crate) fn end(name: &str, done: Result<(), Box<dyn Error>>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}: {error}", usage.split(' ').next().unwrap_or_default());
+            eprintln!("{name}: {error}");
             ExitCode::FAILURE
         }
     }

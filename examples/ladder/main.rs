@@ -40,13 +40,7 @@ fn main() -> ExitCode {
         Ok(Request::Climb(count)) => climb(count),
         Err(error) => Err(format!("{error}\n{USAGE}").into()),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ladder: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::end("ladder", done)
 }
 
 /// Prints the tables and draws the plot.

@@ -32,10 +32,11 @@ pub(crate) unsafe fn init(base: u64, len_bytes: u64) {
 // 1, 2: the direct map is linear, fixed and the same for all frames, by the contract of `init`; the
 //    boot loader puts it far above address 0.
 // 3: each CPU's GS points to another `Cpu`, with another number below their count, which is known
-// before kmem is used. 4: interrupts are masked by `cli`, and nothing but interrupts interrupts a
-// thread. 5: the kernel has one thread a CPU.
+//    before kmem is used.
+// 4: interrupts are masked by `cli`, and nothing but interrupts interrupts a thread.
+// 5: the kernel has one thread a CPU.
 // 6: `barrier` waits for every CPU that is online. One that comes online passes a barrier then,
-// before it    uses kmem.
+//    before it uses kmem.
 // 7: nothing here calls kmem; what panics, stops the machine.
 // 8: as 1.
 unsafe impl Platform for Pc {

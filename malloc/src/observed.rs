@@ -96,7 +96,8 @@ pub(crate) unsafe fn free(options: &Options, call: &'static str, block: NonNull<
     };
     let Some(Block { bytes, .. }) = known else {
         // From before the environment was read, or noted as freed when it could not be, or wrong:
-        // the engine knows. SAFETY: the caller's promise.
+        // the engine knows.
+        // SAFETY: the caller's promise.
         return unsafe { free_to_engine(block) };
     };
     note(options, call, bytes, address);

@@ -342,12 +342,10 @@ impl Cpus {
         Ok(())
     }
 
-    /// Makes the slot of a CPU that has none any more ready for another: without magazines.
-    pub(super) fn abandon<P: Platform>(&self, platform: &P, cpu: CpuId) {
-        if let Some(slot) = self.slot(platform, cpu) {
-            slot.forget();
-            self.has_lost.store(true, Relaxed);
-        }
+    /// Makes a slot that has no CPU any more ready for another: without magazines.
+    pub(super) fn abandon(&self, slot: &Slot) {
+        slot.forget();
+        self.has_lost.store(true, Relaxed);
     }
 
     /// Whether there may be free objects in neither slab nor magazine.

@@ -149,11 +149,10 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     ///
     /// As there.
     pub unsafe fn abandon_cpu(&self, cpu: CpuId) {
-        if self.cpus.slot(self.platform(), cpu).is_some() {
-            // A remote may be there.
-            let _lists = self.lists.lock(self.platform());
-            self.cpus.abandon(self.platform(), cpu);
-        }
+        let Some(slot) = self.cpus.slot(self.platform(), cpu) else { return };
+        // A remote may be there.
+        let _lists = self.lists.lock(self.platform());
+        self.cpus.abandon(slot);
     }
 
     /// Lets a CPU use its magazines again, from which another kept it that is not there any more.

@@ -121,12 +121,17 @@ impl Magazine {
         self.rounds -= 1;
         Some(entry)
     }
+}
 
-    fn header<P: Platform>(&self, platform: &P) -> &Header {
-        // SAFETY: `create` wrote a header there; its fields are atomic. The record lives while
-        // the value does.
-        unsafe { &*address(platform, self.id).cast::<Header>() }
-    }
+/// The header of a magazine.
+///
+/// # Safety
+///
+/// It is the number of a magazine's record, which lives as long as the answer is used.
+unsafe fn header<P: Platform>(platform: &P, id: u32) -> &Header {
+    // SAFETY: the caller's promise: `Magazine::create` wrote a header there, and its fields are
+    // atomic.
+    unsafe { &*address(platform, id).cast::<Header>() }
 }
 
 /// Where the entries of a magazine lie.
@@ -157,27 +162,27 @@ impl Magazines {
     }
 
     pub(super) fn push<P: Platform>(&mut self, platform: &P, magazine: Magazine) {
-        let header = magazine.header(platform);
-        header.next.store(self.head, Relaxed);
-        header.rounds.store(magazine.rounds, Relaxed);
+        // SAFETY: the magazine is here, and goes into the list.
+        let Header { next, rounds } = unsafe { header(platform, magazine.id) };
+        next.store(self.head, Relaxed);
+        rounds.store(magazine.rounds, Relaxed);
         self.head = magazine.into_id();
         self.len += 1;
     }
 
     /// The magazine that was put here last.
     pub(super) fn pop<P: Platform>(&mut self, platform: &P) -> Option<Magazine> {
-        if self.head == NONE {
+        let id = self.head;
+        if id == NONE {
             return None;
         }
-        // SAFETY: `push` made the number, and noted the rounds; the magazine leaves the list here.
-        let magazine = unsafe { Magazine::from_id(self.head, 0) };
-        let Header { next, rounds } = magazine.header(platform);
+        // SAFETY: the magazine is in the list.
+        let Header { next, rounds } = unsafe { header(platform, id) };
         self.head = next.load(Relaxed);
         self.len -= 1;
         self.idle = self.idle.min(self.len);
-        let rounds = rounds.load(Relaxed);
-        // SAFETY: as many as it came with.
-        Some(unsafe { magazine.with_rounds(rounds) })
+        // SAFETY: `push` made the number, and noted the rounds; the magazine left the list here.
+        Some(unsafe { Magazine::from_id(id, rounds.load(Relaxed)) })
     }
 
     /// Begins a new interval for `idle`.
@@ -189,9 +194,8 @@ impl Magazines {
     pub(super) fn total_rounds<P: Platform>(&self, platform: &P) -> usize {
         let (mut total, mut id) = (0, self.head);
         for _ in 0..self.len {
-            // SAFETY: a second value for the number, forgotten before the list can change.
-            let magazine = core::mem::ManuallyDrop::new(unsafe { Magazine::from_id(id, 0) });
-            let Header { next, rounds } = magazine.header(platform);
+            // SAFETY: the magazine is in the list, which stays as it is meanwhile.
+            let Header { next, rounds } = unsafe { header(platform, id) };
             total += rounds.load(Relaxed) as usize;
             id = next.load(Relaxed);
         }

@@ -226,7 +226,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let (emptied, turn) = self.flush(held.take_previous());
         held.put_previous(emptied);
         held.swap(platform);
-        if self.recedes.load(Relaxed) { self.unshelve(held) } else { turn }
+        let follows = self.recedes.load(Relaxed).then(|| self.unshelve(held)).flatten();
+        follows.unwrap_or(turn)
     }
 
     /// Puts a claimed object, which lies in another way's slab, where it goes back to that slab:
@@ -263,16 +264,14 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         turn
     }
 
-    /// Has the rounds of a magazine on the CPU's shelf follow those that were flushed: all of them
-    /// would be too many at once.
-    fn unshelve(&self, held: &Held<'_, S::Platform>) -> Turn {
+    /// Has the rounds of a magazine on the CPU's shelf, if there is one, follow those that were
+    /// flushed: all of them would be too many at once.
+    fn unshelve(&self, held: &Held<'_, S::Platform>) -> Option<Turn> {
         let platform = self.platform();
-        let full = held.shelf().lock(platform).full.pop(platform);
-        if let Some(full) = full {
-            let (emptied, _) = self.flush(full);
-            held.shelf().lock(platform).empty.push(platform, emptied);
-        }
-        Turn::Flushed
+        let full = held.shelf().lock(platform).full.pop(platform)?;
+        let (emptied, turn) = self.flush(full);
+        held.shelf().lock(platform).empty.push(platform, emptied);
+        Some(turn)
     }
 
     /// Puts the rounds of a magazine back into their slabs, and returns it without them.
@@ -283,9 +282,11 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         (emptied, if self.has_surplus(&lists) { Turn::Flushed } else { Turn::Ready })
     }
 
-    /// Notes whether the users are about to be done, as the lists say.
+    /// Notes whether the users are about to be done, as the lists say. Where empty slabs are kept
+    /// for their constructed objects, they do not go whatever comes back.
     fn note_recess(&self, lists: &Lists) {
-        let recedes = self.geometry.is_ok_and(|geometry| lists.recede(geometry.objects));
+        let recedes =
+            !L::CONSTRUCTS && self.geometry.is_ok_and(|geometry| lists.recede(geometry.objects));
         if recedes != self.recedes.load(Relaxed) {
             self.recedes.store(recedes, Relaxed);
         }

@@ -76,7 +76,8 @@ fn measure(
 pub(crate) fn measure_command(command: &mut Command) -> Result<(ExitStatus, Cost)> {
     // Without a hook the child shares this process's memory until it executes the program, and the
     // kernel then counts the peak of that memory as the child's. With one it is a copy of what
-    // is in use now. SAFETY: the hook does nothing at all, so it may run between fork and exec.
+    // is in use now.
+    // SAFETY: the hook does nothing at all, so it may run between fork and exec.
     unsafe { command.pre_exec(|| Ok(())) };
     let start = Instant::now();
     let program = command.get_program().to_owned();

@@ -235,7 +235,7 @@ pub(super) fn give_2_mib_amid_taken_ones_of_256_gib() {
 /// What most gates count is of such objects.
 const USUAL_BYTES: usize = 64;
 
-/// Of such objects magazines have most rounds, and slabs most objects of those with such magazines.
+/// Of such objects, as of smaller ones, magazines have the most rounds.
 const SMALL_BYTES: usize = 16;
 
 fn cache_of(object_bytes: usize) -> RawCache<'static, PageAllocator<Pc>> {

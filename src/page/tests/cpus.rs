@@ -1,7 +1,7 @@
 //! The CPUs' frame lists: what they keep, and that it never gets lost.
 
 use core::iter;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
@@ -14,21 +14,9 @@ use crate::buddy::FrameState;
 use crate::cpu_set::CpuSet;
 use crate::page::cpus::Cpus;
 use crate::page::frame_lists::FrameLists;
-use crate::page::{AddMemoryError, AllocError, FreeError, Shrinker};
+use crate::page::{AddMemoryError, AllocError, FreeError};
 use crate::platform::CpuId;
 use crate::test_support::{alone_with_hook, frame};
-
-/// The small machine with lists.
-const LISTED: InitOptions = InitOptions { cpu_lists: CpuLists::Keep, ..SMALL };
-
-/// Memory for the slots of the test's 256 CPUs, and as much again.
-fn listed() -> Box<PageAllocator<Machine>> {
-    boot(0x2000, &[usable(0x400, 0x2000)], LISTED).0
-}
-
-fn take(pages: &PageAllocator<Machine>, of: u8) -> Frame {
-    pages.alloc(order(of), AllocFlags::empty()).unwrap()
-}
 
 #[test]
 fn a_freed_block_stays_on_its_cpu_and_is_handed_out_next() {
@@ -244,55 +232,6 @@ fn an_allocation_grows_into_frames_that_its_own_cpu_keeps() {
     assert_eq!((grown.start(), grown.frames()), (block, 16));
     pages.free_exact(grown).unwrap();
     pages.verify().unwrap();
-}
-
-#[test]
-fn a_bulk_request_gets_as_many_blocks_as_single_ones_would() {
-    let pages = listed();
-    let single = || pages.alloc(Order::ZERO, AllocFlags::empty()).ok();
-    let taken = Vec::from_iter(iter::from_fn(single));
-    let (some, others) = taken.split_at(100);
-    some.iter().for_each(|&frame| pages.free(frame, Order::ZERO).unwrap());
-    pages.free(take(&pages, 0), Order::ZERO).unwrap();
-    assert!(pages.frames_kept() > 0, "there was enough again for a refill");
-    let mut out = [Frame::ZERO; 100];
-    assert_eq!(pages.alloc_many(Order::ZERO, &mut out, AllocFlags::empty()), 100);
-    assert_eq!((single(), pages.frames_kept()), (None, 0));
-    pages.free_many(&out, Order::ZERO).unwrap();
-    pages.free_many(others, Order::ZERO).unwrap();
-    pages.verify().unwrap();
-}
-
-#[test]
-fn no_shrinker_runs_for_a_bulk_request_that_what_cpus_keep_serves_in_part() {
-    struct Asked(AtomicUsize);
-    impl Shrinker for Asked {
-        fn shrink(&self, _frames: usize) -> usize {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            0
-        }
-    }
-    static ASKED: Asked = Asked(AtomicUsize::new(0));
-
-    let pages = listed();
-    let single = || pages.alloc(Order::ZERO, AllocFlags::empty()).ok();
-    let taken = Vec::from_iter(iter::from_fn(single));
-    taken.iter().take(100).for_each(|&frame| pages.free(frame, Order::ZERO).unwrap());
-    pages.free(take(&pages, 0), Order::ZERO).unwrap();
-    let kept = pages.frames_kept();
-    let mut out = [Frame::ZERO; 100];
-    let of_the_zone = &mut out[kept..];
-    let len = of_the_zone.len();
-    assert_eq!(pages.alloc_many(Order::ZERO, of_the_zone, AllocFlags::empty()), len);
-    assert!(kept > 0 && pages.frames_kept() == kept, "the zone has served that");
-
-    pages.register_shrinker(&ASKED).unwrap();
-    let failures = || pages.stats(ZoneKind::Normal).counts.failures;
-    let before = failures();
-    assert_eq!(pages.alloc_many(Order::ZERO, &mut out, AllocFlags::empty()), kept);
-    assert_eq!((ASKED.0.load(Ordering::Relaxed), failures()), (0, before));
-    assert_eq!(pages.alloc_many(Order::ZERO, &mut out, AllocFlags::empty()), 0);
-    assert_eq!((ASKED.0.load(Ordering::Relaxed), failures()), (1, before + 1));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tests of the page layer. The memory maps in them are small machines with small zones.
 
 mod boot;
+mod bulk;
 mod cpus;
 mod faults;
 mod growth;
@@ -27,6 +28,9 @@ const SMALL: InitOptions = InitOptions {
     cpu_lists: CpuLists::Omit,
     ..InitOptions::DEFAULT
 };
+
+/// The small machine with lists.
+const LISTED: InitOptions = InitOptions { cpu_lists: CpuLists::Keep, ..SMALL };
 
 const fn order(order: u8) -> Order {
     Order::new(order).unwrap()
@@ -63,6 +67,21 @@ fn boot(
     let report = report.expect("the map has memory");
     pages.verify().expect("a fresh allocator is sound");
     (pages, report)
+}
+
+/// 1 MiB of DMA, 3 MiB of DMA32 and 4 MiB of Normal memory.
+fn three_zones() -> Box<PageAllocator<Machine>> {
+    boot(0x800, &[usable(0x10, 0x800)], SMALL).0
+}
+
+/// Memory for the slots of the test's 256 CPUs, and as much again.
+fn listed() -> Box<PageAllocator<Machine>> {
+    boot(0x2000, &[usable(0x400, 0x2000)], LISTED).0
+}
+
+#[track_caller]
+fn take(pages: &PageAllocator<Machine>, of: u8) -> Frame {
+    pages.alloc(order(of), AllocFlags::empty()).unwrap()
 }
 
 /// Takes every frame there is, one by one, checks that all differ, gives them back, and says which

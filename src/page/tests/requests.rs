@@ -1,4 +1,4 @@
-//! Zones, fallback, watermarks, placement, constraints, bulk calls, zeroing, shrinkers, counts.
+//! Zones, fallback, watermarks, placement, constraints, zeroing, shrinkers, counts.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -7,14 +7,9 @@ use std::vec::Vec;
 use spin::Once;
 
 use super::*;
-use crate::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
+use crate::buddy::{AllocError, BlockOwner, ResizeError};
 use crate::page::{FrameSource, MAX_SHRINKERS, Reach, Shrinker, TooManyShrinkers, Watermarks};
 use crate::test_support::frame;
-
-/// 1 MiB of DMA, 3 MiB of DMA32 and 4 MiB of Normal memory.
-fn three_zones() -> Box<PageAllocator<Machine>> {
-    boot(0x800, &[usable(0x10, 0x800)], SMALL).0
-}
 
 fn zone_of(frame: Frame) -> ZoneKind {
     match frame.number() {
@@ -251,32 +246,6 @@ fn what_no_device_can_be_given_is_refused() {
 }
 
 #[test]
-fn bulk_calls_take_and_give_what_there_is() {
-    let pages = three_zones();
-    let before = pages.frames_available();
-    let mut out = std::vec![Frame::default(); 0x1000];
-    let filled = pages.alloc_many(Order::ZERO, &mut out, AllocFlags::ATOMIC);
-    assert_eq!(filled, before);
-    assert_eq!(pages.frames_available(), 0);
-    let distinct: BTreeSet<Frame> = out[..filled].iter().copied().collect();
-    assert_eq!(distinct.len(), filled);
-    pages.verify().unwrap();
-    pages.free_many(&out[..filled], Order::ZERO).unwrap();
-    assert_eq!(pages.frames_available(), before);
-
-    // Ordinary requests keep to the reserves here too.
-    let filled = pages.alloc_many(order(1), &mut out, AllocFlags::empty());
-    let marks = ZoneKind::ALL.map(|kind| pages.stats(kind).watermarks);
-    let left = ZoneKind::ALL.map(|kind| pages.stats(kind).available_frames);
-    assert!(left[0] >= marks[0].high && left[1] >= marks[1].high && left[2] >= marks[2].min);
-    assert!(filled * 2 + marks.iter().map(|marks| marks.high + 2).sum::<usize>() >= before);
-    pages.free_many(&out[..filled], order(1)).unwrap();
-    assert_eq!(pages.frames_available(), before);
-    assert_eq!(pages.alloc_many(Order::ZERO, &mut [], AllocFlags::empty()), 0);
-    exercise(&pages);
-}
-
-#[test]
 fn resizing_takes_from_behind_and_keeps_the_reserve() {
     let pages = three_zones();
     let range = frames(0x410, 0x418);
@@ -324,20 +293,6 @@ fn counts_say_what_happened() {
 }
 
 #[test]
-fn a_bulk_free_says_which_block_was_wrong_and_counts_those_before_it() {
-    let (pages, _) = boot(0x4000, &[usable(0x400, 0x600), usable(0x3000, 0x3200)], SMALL);
-    let [low, high] = [0x410, 0x3010].map(|start| frames(start, start + 3));
-    let blocks: Vec<Frame> = low.iter().chain(high.iter()).collect();
-    blocks.iter().for_each(|&block| pages.claim(FrameRange::from_len(block, 1).unwrap()).unwrap());
-    pages.free(blocks[4], Order::ZERO).unwrap();
-    let freed = pages.free_many(&blocks, Order::ZERO);
-    assert_eq!(freed, Err((4, FreeError::NotAllocated)));
-    assert_eq!(pages.stats(ZoneKind::Normal).counts.frees, 1 + 4);
-    pages.free(blocks[5], Order::ZERO).unwrap();
-    pages.verify().unwrap();
-}
-
-#[test]
 fn a_zone_of_several_spans_is_one_pool() {
     let (pages, _) = boot(0x4000, &[usable(0x400, 0x600), usable(0x3000, 0x3100)], SMALL);
     let normal = pages.stats(ZoneKind::Normal);
@@ -369,28 +324,6 @@ fn the_watermarks_grow_with_the_root_of_the_zone_and_stay_within_a_thirty_second
     assert_eq!(marks(1 << 20), [1024, 1280, 1536]);
     assert_eq!(marks(320), [10, 12, 15]);
     assert_eq!(marks(31), [0, 0, 0]);
-}
-
-/// Counts how often it is asked, and has nothing.
-struct Counter(AtomicUsize);
-
-impl Shrinker for Counter {
-    fn shrink(&self, _: usize) -> usize {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        0
-    }
-}
-
-#[test]
-fn shrinkers_run_for_a_bulk_request_only_where_it_would_get_nothing() {
-    let pages = three_zones();
-    let counter: &'static Counter = Box::leak(Box::new(Counter(AtomicUsize::new(0))));
-    pages.register_shrinker(counter).unwrap();
-    let mut out = std::vec![Frame::default(); 0x1000];
-    for asked in [0, 1] {
-        let filled = pages.alloc_many(Order::ZERO, &mut out, AllocFlags::empty());
-        assert_eq!((filled == 0, counter.0.load(Ordering::Relaxed)), (asked == 1, asked));
-    }
 }
 
 /// Holds blocks of an allocator and gives them back when asked.
