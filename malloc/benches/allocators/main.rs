@@ -11,7 +11,7 @@
 //! Rounds are interleaved: every allocator runs a workload before any runs it again, so that what
 //! else the machine does hits all alike. A cell is the median over the rounds, with its ratio to
 //! the C library's. CPU is user and system time together. The last table is the fastest of many
-//! rounds of 100 to 100,000 ints, measured inside the program.
+//! times that 100 to 100,000 ints are allocated and freed, measured inside the program.
 //!
 //! Allocators that are not installed are named and left out, and those that are not asked for are
 //! not built; snmalloc, rpmalloc and ferroc are built from the registry, in workspaces of
@@ -20,9 +20,14 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::iter;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+mod options;
+
+use options::Options;
 
 const WORKLOADS: &[&str] = &[
     "ints", "trees", "numbers", "tail", "server", "pipe", "arrays", "buffers", "threads",
@@ -32,6 +37,12 @@ const WORKLOADS: &[&str] = &[
 /// Every allocator, in the order of the tables' columns.
 const ALLOCATORS: &[&str] =
     &["glibc", "kmem", "mimalloc", "jemalloc", "snmalloc", "rpmalloc", "ferroc"];
+
+/// The workload that prints how long [`INTS`] take.
+const TALK: &str = "talk";
+
+/// How many ints are allocated and freed again.
+const INTS: [usize; 4] = [100, 1_000, 10_000, 100_000];
 
 /// An allocator, and the library that is preloaded for it.
 struct Allocator {
@@ -47,61 +58,37 @@ struct Sample {
     peak_kib: u64,
 }
 
-fn main() -> ExitCode {
-    let mut rounds = 3;
-    let mut percent = 100;
-    let mut only: Option<Vec<String>> = None;
-    let mut wanted = Vec::new();
-    let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--rounds" => {
-                rounds = arguments.next().and_then(|n| n.parse().ok()).expect("--rounds NUMBER");
-                assert!(rounds > 0, "--rounds takes at least 1");
-            }
-            "--quick" => (rounds, percent) = (1, 25),
-            "--only" => {
-                let names = arguments.next().expect("--only NAME,NAME");
-                let names: Vec<String> = names.split(',').map(String::from).collect();
-                if let Some(unknown) =
-                    names.iter().find(|name| !ALLOCATORS.contains(&name.as_str()))
-                {
-                    panic!("{unknown:?} is none of {ALLOCATORS:?}");
-                }
-                only = Some(names);
-            }
-            "talk" => wanted.push("talk".to_owned()),
-            name if WORKLOADS.contains(&name) => wanted.push(name.to_owned()),
-            other => panic!("{other:?} is neither an option nor one of {WORKLOADS:?}"),
-        }
-    }
-    let workloads: Vec<&str> = WORKLOADS
-        .iter()
-        .copied()
-        .filter(|name| wanted.is_empty() || wanted.iter().any(|one| one == name))
-        .collect();
-    let allocators =
-        allocators(|name| only.as_ref().is_none_or(|only| only.iter().any(|one| one == name)));
+fn main() {
+    let options = Options::from_env();
+    let workloads: Vec<&str> =
+        WORKLOADS.iter().copied().filter(|name| options.wants_workload(name)).collect();
+    let allocators = allocators(|name| options.wants_allocator(name));
     assert!(!allocators.is_empty(), "none of the allocators is there");
     let program = build_workloads();
 
     let mut table = BTreeMap::<(&str, &str), Vec<Sample>>::new();
-    for round in 0..rounds {
-        eprintln!("round {} of {rounds}", round + 1);
+    let mut talks = vec![[f64::INFINITY; INTS.len()]; allocators.len()];
+    for round in 0..options.rounds {
+        eprintln!("round {} of {}", round + 1, options.rounds);
         for workload in &workloads {
             for allocator in &allocators {
-                let sample = run(&program, workload, percent, allocator);
+                let sample = run(&program, workload, options.percent, allocator);
                 table.entry((workload, allocator.name)).or_default().push(sample);
+            }
+        }
+        if options.wants_workload(TALK) {
+            for (allocator, fastest) in allocators.iter().zip(&mut talks) {
+                let times = talk(&program, allocator);
+                iter::zip(fastest, times).for_each(|(fastest, time)| *fastest = fastest.min(time));
             }
         }
     }
     if !workloads.is_empty() {
         print(&workloads, &allocators, &table);
     }
-    if wanted.is_empty() || wanted.iter().any(|one| one == "talk") {
-        print_talk(&program, &allocators);
+    if options.wants_workload(TALK) {
+        print_talk(&allocators, &talks);
     }
-    ExitCode::SUCCESS
 }
 
 fn root() -> PathBuf {
@@ -236,6 +223,14 @@ fn median<T: Ord + Copy>(samples: &[Sample], value: impl Fn(&Sample) -> T) -> T 
 type View = (&'static str, fn(&[Sample]) -> f64);
 type Results<'a> = BTreeMap<(&'a str, &'a str), Vec<Sample>>;
 
+fn print_head(title: &str, allocators: &[Allocator]) {
+    print!("\n{title:<18}");
+    for allocator in allocators {
+        print!("{:>20}", allocator.name);
+    }
+    println!();
+}
+
 fn print(workloads: &[&str], allocators: &[Allocator], results: &Results<'_>) {
     let views: [View; 3] = [
         ("CPU time, ms", |samples| median(samples, |sample| sample.cpu).as_secs_f64() * 1e3),
@@ -243,11 +238,7 @@ fn print(workloads: &[&str], allocators: &[Allocator], results: &Results<'_>) {
         ("peak memory, KiB", |samples| median(samples, |sample| sample.peak_kib) as f64),
     ];
     for (title, view) in views {
-        print!("\n{title:<18}");
-        for allocator in allocators {
-            print!("{:>20}", allocator.name);
-        }
-        println!();
+        print_head(title, allocators);
         let mut logarithms = vec![0.0; allocators.len()];
         for workload in workloads {
             print!("{workload:<18}");
@@ -268,28 +259,21 @@ fn print(workloads: &[&str], allocators: &[Allocator], results: &Results<'_>) {
     }
 }
 
-/// Numbers of ints in the program's test `talk`.
-const INTS: [usize; 4] = [100, 1_000, 10_000, 100_000];
+/// How many nanoseconds each number of ints takes.
+fn talk(program: &Path, allocator: &Allocator) -> [f64; INTS.len()] {
+    let output = command(program, TALK, allocator).output().expect("the test runs");
+    assert!(output.status.success(), "{TALK} failed on {}: {output:?}", allocator.name);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let times = text.split_whitespace().map(|number| number.parse().expect("a number"));
+    times.collect::<Vec<_>>().try_into().expect("a time for each number of ints")
+}
 
-fn print_talk(program: &Path, allocators: &[Allocator]) {
-    let columns: Vec<Vec<f64>> = allocators
-        .iter()
-        .map(|allocator| {
-            let output = command(program, "talk", allocator).output().expect("the test runs");
-            assert!(output.status.success(), "talk failed on {}: {output:?}", allocator.name);
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            text.split_whitespace().map(|number| number.parse().expect("a number")).collect()
-        })
-        .collect();
-    print!("\n{:<18}", "n ints, us");
-    for allocator in allocators {
-        print!("{:>20}", allocator.name);
-    }
-    println!();
+fn print_talk(allocators: &[Allocator], times: &[[f64; INTS.len()]]) {
+    print_head("n ints, us", allocators);
     for (row, n) in INTS.iter().enumerate() {
         print!("{n:<18}");
-        for column in &columns {
-            let (time, ratio) = (column[row] / 1e3, column[row] / columns[0][row]);
+        for column in times {
+            let (time, ratio) = (column[row] / 1e3, column[row] / times[0][row]);
             print!("{time:>12.1} ({ratio:>5.2})");
         }
         println!();
