@@ -46,7 +46,7 @@ fn status_of_a_copy(is_copied: &AtomicBool) -> c_int {
     let process = unsafe { fork() };
     if process == 0 {
         // SAFETY: it has no preconditions. A copy that waits for ever is ended.
-        unsafe { alarm(5) };
+        unsafe { alarm(60) };
         churn();
         // SAFETY: it has no preconditions.
         unsafe { _exit(0) };

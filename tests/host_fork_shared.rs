@@ -38,7 +38,7 @@ fn status_of_a_copy() -> c_int {
     let process = unsafe { fork() };
     if process == 0 {
         // SAFETY: it has no preconditions. A copy that waits for ever is ended.
-        unsafe { alarm(10) };
+        unsafe { alarm(60) };
         // SAFETY: this is the copy.
         unsafe { KMEM.after_fork_in_child() };
         take_and_give(64);

@@ -230,7 +230,7 @@ fn a_request_that_must_not_wait_does_not_drain_either() {
             cache.for_each_live(&mut |_| {
                 is_locked.store(true, Relaxed);
                 while !is_answered.load(Relaxed) {
-                    assert!(begin.elapsed() < Duration::from_secs(20), "it waits");
+                    assert!(begin.elapsed() < Duration::from_secs(60), "it waits");
                 }
             });
         });

@@ -111,7 +111,7 @@ static void run_fork(void)
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
-            alarm(20);
+            alarm(60);
             uint64_t random = 7;
             for (int i = 0; i < 2000; i++)
                 unmake(make(&random));

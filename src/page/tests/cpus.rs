@@ -195,7 +195,7 @@ fn beside_a_held_lock(
         wait.recv().unwrap();
         let zone = pages.zones[ZoneKind::Dma32.index()].lock(pages.platform());
         go.send(()).unwrap();
-        let found = answered.recv_timeout(Duration::from_secs(10));
+        let found = answered.recv_timeout(Duration::from_secs(60));
         drop(zone);
         found.expect("a request that may not wait does not")
     });
