@@ -73,6 +73,12 @@ impl Cpus {
         let lists = self.at(cpu);
         (!ptr::eq(lists, &ABSENT)).then_some(lists)
     }
+
+    /// How many frames the lists of all CPUs have whose span begins in `cover`.
+    pub(super) fn frames_within(&self, cover: FrameRange) -> usize {
+        let all = (0..MAX_CPUS).filter_map(CpuId::new).filter_map(|cpu| self.get(cpu));
+        all.filter(|lists| cover.contains(lists.span_start())).map(FrameLists::frames).sum()
+    }
 }
 
 /// What requests that a CPU's lists can serve may ask for.

@@ -176,6 +176,17 @@ impl FrameLists {
         self.in_use.load(Relaxed)
     }
 
+    /// The first frame of the span that the lists have blocks of, for who need not be exact.
+    pub(super) fn span_start(&self) -> Frame {
+        self.start.load()
+    }
+
+    /// Frames in all lists, for who need not be exact, or is inside.
+    pub(super) fn frames(&self) -> usize {
+        let frames = |index: ListIndex| index.order().frames() * self.len(index).now.load(Relaxed);
+        ListIndex::all().map(frames).sum()
+    }
+
     /// The last block of a list, if its state is what it must be.
     ///
     /// # Safety
@@ -382,7 +393,7 @@ impl<'a> Inside<'a> {
 
     /// Frames in all lists.
     pub(super) fn frames(self) -> usize {
-        ListIndex::all().map(|index| index.order().frames() * self.len(index)).sum()
+        self.0.frames()
     }
 
     /// Copies the blocks that were put in last, as many as find room; how many those are.

@@ -25,7 +25,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// One zone as it stands.
     pub fn stats(&self, kind: ZoneKind) -> ZoneStats {
-        self.zones[kind.index()].lock(&self.platform).stats(kind)
+        let stats = self.zones[kind.index()].lock(&self.platform).stats(kind);
+        ZoneStats { kept_frames: self.cpus.frames_within(stats.cover), ..stats }
     }
 
     /// How many frames can be allocated, or are.

@@ -127,6 +127,9 @@ pub struct ZoneStats {
     pub managed_frames: usize,
     /// Frames that are available; not those that CPUs keep ready.
     pub available_frames: usize,
+    /// Frames that CPUs keep ready, as their lists say while they go on: see
+    /// [`PageAllocator::drain`](super::PageAllocator::drain).
+    pub kept_frames: usize,
     /// Maximal available blocks of each order.
     pub available_blocks: [usize; Order::COUNT],
     /// What stays available, for whom.
@@ -345,6 +348,7 @@ impl Zone {
         buddy.resize(range, frames, owner)
     }
 
+    /// The zone as it stands, but for what CPUs keep of it.
     pub(super) fn stats(&self, kind: ZoneKind) -> ZoneStats {
         let cover = match (self.covers().next(), self.covers().last()) {
             (Some(first), Some(last)) => FrameRange::new(first.start(), last.end()),
@@ -363,6 +367,7 @@ impl Zone {
             spanned_frames: self.covers().map(FrameRange::frames).sum(),
             managed_frames: self.managed(),
             available_frames: self.available(),
+            kept_frames: 0,
             available_blocks,
             watermarks: self.watermarks,
             counts: self.counts,

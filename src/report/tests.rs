@@ -99,14 +99,14 @@ fn a_zone_is_summed_up_in_a_line() {
     assert_eq!(lines.len(), 2);
     let words: Vec<_> = lines[1].split_whitespace().collect();
     let marks = stats.watermarks;
-    let expected =
-        [stats.managed_frames, stats.available_frames, 0, marks.min, marks.low, marks.high, 10];
+    let (managed, available) = (stats.managed_frames, stats.available_frames);
+    let expected = [managed, available, 0, 0, marks.min, marks.low, marks.high, 10];
     assert_eq!(words[0], "DMA");
-    assert_eq!(words[1..8], expected.map(|number| number.to_string()));
-    assert_eq!(words[9], "%");
+    assert_eq!(words[1..9], expected.map(|number| number.to_string()));
+    assert_eq!(words[10], "%");
     // Everything above frame 0x400 but the metadata at the top lies in blocks of 2 MiB.
     let small: usize = (0..9).map(|order| stats.available_blocks[order] << order).sum();
-    assert_eq!(words[8], (small * 100).div_ceil(stats.available_frames).to_string());
+    assert_eq!(words[9], (small * 100).div_ceil(stats.available_frames).to_string());
     assert_eq!(
         lines[0].find("managed").map(|at| at + 7),
         lines[1].find(words[1]).map(|at| at + words[1].len())
@@ -119,7 +119,23 @@ fn a_zone_with_nothing_available_has_no_largest_block() {
     while pages.alloc(Order::ZERO, AllocFlags::ATOMIC).is_ok() {}
     let text = ZoneSummary(&pages).to_string();
     let words: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(words[7..], ["-", "0", "%"], "{text}");
+    assert_eq!(words[8..], ["-", "0", "%"], "{text}");
+}
+
+#[test]
+fn what_cpus_keep_ready_is_neither_available_nor_used() {
+    let map = [Region::from_frames(frames(0x400, 0x2000), RegionKind::Usable)];
+    let pages = booted(frames(0, 0x2000), &map, InitOptions::DEFAULT);
+    let block = pages.alloc(Order::ZERO, AllocFlags::empty()).unwrap();
+    let [other, zone] = pages.zones().collect::<Vec<_>>()[..] else { panic!("two zones") };
+    assert_eq!((other.kept_frames, zone.kept_frames), (0, pages.frames_kept()));
+    assert!(zone.kept_frames > 0, "a refill takes more than one");
+    let text = ZoneSummary(&pages).to_string();
+    let words: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(words[3..5], [zone.kept_frames, 1].map(|number| number.to_string()), "{text}");
+    pages.free(block, Order::ZERO).unwrap();
+    pages.drain_local();
+    assert_eq!(pages.zones().last().unwrap().kept_frames, 0);
 }
 
 #[test]

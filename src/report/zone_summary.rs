@@ -6,8 +6,8 @@ use crate::frame::Order;
 use crate::page::{PageAllocator, ZoneStats};
 use crate::platform::Platform;
 
-/// A line for each zone: how full it is, how much it holds back, and how broken up what is
-/// available is.
+/// A line for each zone: how full it is, how much CPUs keep ready, how much it holds back, and how
+/// broken up what is available is. Numbers are of frames.
 ///
 /// The last column is the share of the available frames, in percent, that lie in blocks too small
 /// for a request of 2 MiB.
@@ -17,7 +17,7 @@ impl<P: Platform> fmt::Display for ZoneSummary<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "zone       managed  available       used    min    low   high  largest  below 2 MiB"
+            "zone       managed  available    on CPUs       used    min    low   high  largest  below 2 MiB"
         )?;
         self.0.zones().try_for_each(|zone| write_zone(f, &zone))
     }
@@ -31,14 +31,16 @@ impl<P: Platform> fmt::Debug for ZoneSummary<'_, P> {
 
 /// One line.
 pub(super) fn write_zone(f: &mut impl fmt::Write, zone: &ZoneStats) -> fmt::Result {
-    let used = zone.managed_frames.saturating_sub(zone.available_frames);
+    let free = zone.available_frames.saturating_add(zone.kept_frames);
+    let used = zone.managed_frames.saturating_sub(free);
     let largest = Order::all().rev().find(|order| zone.available_blocks[order.index()] > 0);
     write!(
         f,
-        "{:<8} {:>9}  {:>9}  {used:>9} {:>6} {:>6} {:>6}",
+        "{:<8} {:>9}  {:>9}  {:>9}  {used:>9} {:>6} {:>6} {:>6}",
         zone.kind.name(),
         zone.managed_frames,
         zone.available_frames,
+        zone.kept_frames,
         zone.watermarks.min,
         zone.watermarks.low,
         zone.watermarks.high,
