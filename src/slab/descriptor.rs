@@ -104,6 +104,12 @@ impl Entry {
         // frees what is in its slab promises that this is not given back meanwhile.
         unsafe { self.state.cast::<AtomicU8>().as_ref() }
     }
+
+    /// Which of `states` is its object's; if none is, it is beyond the last index.
+    #[inline(always)]
+    pub(super) fn index_among(&self, states: &[AtomicU8]) -> usize {
+        self.state.addr().get().wrapping_sub(states.as_ptr().addr())
+    }
 }
 
 /// What [`Slab::take`] took.
@@ -479,13 +485,6 @@ impl Objects<'_> {
     pub(super) fn index_at(&self, address: usize) -> Option<usize> {
         // Whatever lies outside the slab, or inside an object, is far beyond the last index.
         let index = self.stride.divide_exactly(address.wrapping_sub(self.base));
-        (index < self.states.len()).then_some(index)
-    }
-
-    /// Which object an entry is of, if it is one of this slab's.
-    #[inline(always)]
-    pub(super) fn index_of_entry(&self, entry: Entry) -> Option<usize> {
-        let index = entry.state.addr().get().wrapping_sub(self.states.as_ptr().addr());
         (index < self.states.len()).then_some(index)
     }
 

@@ -6,9 +6,9 @@
 //! 2. `available` is the sum over all slabs of available objects.
 //! 3. All changes are made under the cache's lock.
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use super::descriptor::{CACHED, Entry, IN_SLAB, Objects, Slab};
+use super::descriptor::{CACHED, Entry, IN_SLAB, Slab};
 use super::way::Way;
 use crate::page::records::NONE;
 use crate::platform::{CpuId, Platform};
@@ -84,35 +84,45 @@ impl Fill {
 /// Neighbours' bits go into the free set together: see [`flush`](Self::flush).
 pub(super) struct Filling<'s> {
     slab: Slab<'s>,
-    /// Where its objects are, at hand.
-    here: Objects<'s>,
     before: Fill,
     objects: usize,
     /// Bits of the word `word` of the free set that are still to be set.
     bits: u64,
     word: usize,
+    /// The state bytes of that word's objects.
+    states: &'s [AtomicU8],
 }
 
 impl<'s> Filling<'s> {
     pub(super) fn new(slab: Slab<'s>) -> Self {
-        Self { slab, here: slab.here(), before: Fill::of(slab), objects: 0, bits: 0, word: 0 }
+        Self { slab, before: Fill::of(slab), objects: 0, bits: 0, word: 0, states: &[] }
     }
 
     /// Puts an object back; `false`, and nothing has changed, if it is not in a magazine, or none
     /// of this slab's.
     #[inline(always)]
     pub(super) fn put<P: Platform>(&mut self, platform: &P, entry: Entry) -> bool {
-        let Some(index) = self.here.index_of_entry(entry) else { return false };
+        // Whatever is not the state of one of the word's objects is far behind them.
+        if entry.index_among(self.states) >= self.states.len() && !self.turn_to(platform, entry) {
+            return false;
+        }
         let state = entry.state();
         if state.load(Relaxed) != CACHED {
             return false;
         }
         state.store(IN_SLAB, Relaxed);
-        if index / 64 != self.word {
-            self.flush(platform);
-            self.word = index / 64;
-        }
-        self.bits |= 1 << (index % 64);
+        self.bits |= 1 << (entry.index_among(self.states) % 64);
+        true
+    }
+
+    /// Turns to the word of the free set that the object's bit is in; whether it is in one.
+    #[inline]
+    fn turn_to<P: Platform>(&mut self, platform: &P, entry: Entry) -> bool {
+        let all = self.slab.states();
+        let word = entry.index_among(all) / 64;
+        let Some(states) = all.chunks(64).nth(word) else { return false };
+        self.flush(platform);
+        (self.word, self.states) = (word, states);
         true
     }
 
