@@ -38,7 +38,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 continue;
             };
             let mut filling = Filling::new(slab);
-            let stop = rest.iter().position(|&entry| !filling.put(self.platform(), entry));
+            let stop = rest.iter().position(|&entry| !filling.put(entry));
             lists.finish(self.platform(), filling);
             let mut put = stop.unwrap_or(rest.len());
             if put == 0 {

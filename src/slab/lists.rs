@@ -6,6 +6,7 @@
 //! 2. `available` is the sum over all slabs of available objects.
 //! 3. All changes are made under the cache's lock.
 
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::descriptor::{CACHED, Entry, IN_SLAB, Slab};
@@ -91,19 +92,22 @@ pub(super) struct Filling<'s> {
     word: usize,
     /// The state bytes of that word's objects.
     states: &'s [AtomicU8],
+    /// The first object that was put back though its bit says that it is there.
+    damaged: Option<NonNull<u8>>,
 }
 
 impl<'s> Filling<'s> {
     pub(super) fn new(slab: Slab<'s>) -> Self {
-        Self { slab, before: Fill::of(slab), objects: 0, bits: 0, word: 0, states: &[] }
+        let before = Fill::of(slab);
+        Self { slab, before, objects: 0, bits: 0, word: 0, states: &[], damaged: None }
     }
 
     /// Puts an object back; `false`, and nothing has changed, if it is not in a magazine, or none
     /// of this slab's.
     #[inline(always)]
-    pub(super) fn put<P: Platform>(&mut self, platform: &P, entry: Entry) -> bool {
+    pub(super) fn put(&mut self, entry: Entry) -> bool {
         // Whatever is not the state of one of the word's objects is far behind them.
-        if entry.index_among(self.states) >= self.states.len() && !self.turn_to(platform, entry) {
+        if entry.index_among(self.states) >= self.states.len() && !self.turn_to(entry) {
             return false;
         }
         let state = entry.state();
@@ -117,24 +121,24 @@ impl<'s> Filling<'s> {
 
     /// Turns to the word of the free set that the object's bit is in; whether it is in one.
     #[inline]
-    fn turn_to<P: Platform>(&mut self, platform: &P, entry: Entry) -> bool {
+    fn turn_to(&mut self, entry: Entry) -> bool {
         let all = self.slab.states();
         let word = entry.index_among(all) / 64;
         let Some(states) = all.chunks(64).nth(word) else { return false };
-        self.flush(platform);
+        self.flush();
         (self.word, self.states) = (word, states);
         true
     }
 
     /// Sets the bits that are still to be set.
     #[inline]
-    fn flush<P: Platform>(&mut self, platform: &P) {
+    fn flush(&mut self) {
         let bits = core::mem::take(&mut self.bits);
         let set_before = self.slab.put_word(self.word, bits);
         self.objects += (bits & !set_before).count_ones() as usize;
         if set_before != 0 {
             let index = self.word * 64 + set_before.trailing_zeros() as usize;
-            super::corrupted(platform, self.slab.object(index).as_ptr() as usize, None);
+            self.damaged.get_or_insert(self.slab.object(index));
         }
     }
 }
@@ -214,16 +218,17 @@ impl Lists {
             let Some((slab, fill)) = self.choose(platform, way, reach) else { break };
             slab.set_way(way);
             let got = slab.take(wanted - taken, state, &mut sink);
-            if got.damaged > 0 {
-                super::corrupted(platform, slab.object(0).as_ptr() as usize, None);
-            }
-            let left = got.objects + got.damaged;
-            if left == 0 {
+            let gone = got.objects + got.damaged;
+            if gone == 0 {
                 break;
             }
             taken += got.objects;
-            self.available -= left;
+            self.available -= gone;
             self.relink(platform, slab, fill);
+            // Last: a hook may unwind.
+            if got.damaged > 0 {
+                super::corrupted(platform, slab.object(0).as_ptr() as usize, None);
+            }
         }
         taken
     }
@@ -257,9 +262,13 @@ impl Lists {
 
     /// Sorts a slab into its list after objects were put into it.
     pub(super) fn finish<P: Platform>(&mut self, platform: &P, mut filling: Filling<'_>) {
-        filling.flush(platform);
+        filling.flush();
         self.available += filling.objects;
         self.relink(platform, filling.slab, filling.before);
+        // Last: a hook may unwind.
+        if let Some(object) = filling.damaged {
+            super::corrupted(platform, object.as_ptr() as usize, None);
+        }
     }
 
     /// The slab behind `slab` in its list, or the first of the list.

@@ -11,6 +11,7 @@ use super::descriptor::{self, Slab};
 use super::drain::Others;
 use super::find::{find, named, named_from, origin};
 use super::geometry::{Geometry, MAX_OBJECT_BYTES, MAX_OBJECTS, Stride};
+use super::lists::Fill;
 use super::{CacheFlags, ObjectError, RawCache, lookup, magazine};
 use crate::check::{self, Rule};
 use crate::memory_map::{Region, RegionKind};
@@ -228,6 +229,43 @@ fn an_object_whose_bit_and_state_disagree_is_reported_and_not_handed_out() {
         let freed = catch_unwind(AssertUnwindSafe(|| unsafe { cache.free(objects[0]) }));
         assert!(freed.is_err(), "the default hook stops");
     });
+}
+
+#[test]
+fn lists_agree_with_their_slabs_also_after_a_hook_that_unwinds() {
+    let _alone = alone_with_hook();
+    let is_refused = |call: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(call)).is_err();
+    damaged(|cache, slab, objects| {
+        // As if the next object were in use: its bit goes, and it stays out of the slab.
+        slab.states()[objects.len()].store(descriptor::USER, Relaxed);
+        assert!(is_refused(&mut || _ = cache.alloc(NONE)), "the default hook stops");
+        cache.verify().expect("the slab's count and list are those of its bits");
+    });
+    let pages = pages();
+    let cache = RawCache::new(&pages, "emptied", 64, 8, CacheFlags::empty());
+    let objects: Vec<_> = (0..50).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    let slab = find(&pages, objects[0]).expect("a slab");
+    for &object in &objects {
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+    }
+    // The bit of an object in a magazine, as if it were in its slab.
+    let cached = slab.states().iter().position(|state| state.load(Relaxed) == descriptor::CACHED);
+    slab.bits()[0].fetch_or(1 << cached.expect("some are in magazines"), Relaxed);
+    let before = slab.available();
+    assert!(is_refused(&mut || cache.drain(Others::Ask)), "the default hook stops");
+    assert!(slab.available() > before);
+    let mut walked = 0;
+    for fill in Fill::all() {
+        let lists = cache.lists.lock(pages.platform());
+        let mut at = lists.walk(pages.platform(), fill, None);
+        while let Some(slab) = at {
+            assert_eq!(Fill::of(slab), fill);
+            walked += slab.available();
+            at = lists.walk(pages.platform(), fill, Some(slab));
+        }
+    }
+    assert_eq!(walked, cache.lists.lock(pages.platform()).available);
 }
 
 #[test]
