@@ -159,3 +159,30 @@ pub unsafe trait Platform: Sync {
         self.cpu_count() <= 1
     }
 }
+
+/// A thread that stays on its CPU until this is dropped, also where a hook unwinds.
+pub(crate) struct Pinned<'a, P: Platform> {
+    platform: &'a P,
+    cpu: CpuId,
+}
+
+impl<'a, P: Platform> Pinned<'a, P> {
+    /// Keeps the running thread where it is.
+    #[inline(always)]
+    pub(crate) fn here(platform: &'a P) -> Self {
+        Self { platform, cpu: platform.pin_here() }
+    }
+
+    /// The CPU that the thread stays on.
+    #[inline(always)]
+    pub(crate) fn cpu(&self) -> CpuId {
+        self.cpu
+    }
+}
+
+impl<P: Platform> Drop for Pinned<'_, P> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.platform.unpin_from(self.cpu);
+    }
+}

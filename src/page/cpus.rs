@@ -22,7 +22,7 @@ use crate::check::{Rule, Violation, violation};
 use crate::cpu_set::CpuSet;
 use crate::frame::{Frame, FrameRange, Order};
 use crate::gate;
-use crate::platform::{CpuId, MAX_CPUS, Platform};
+use crate::platform::{CpuId, MAX_CPUS, Pinned, Platform};
 
 // What `CpuLists::Keep` says.
 const _: () = assert!(size_of::<FrameLists>() < 6 << 10);
@@ -91,14 +91,11 @@ impl<P: Platform> PageAllocator<P> {
     /// Lets `work` use the running CPU's lists, pinned to it, for more than a hit; `None` where
     /// there are none, or somebody is inside.
     pub(super) fn visit<R>(&self, work: impl FnOnce(&mut Visit<'_>) -> R) -> Option<R> {
-        let running = self.platform.pin_here();
-        // SAFETY: the thread has been pinned to the CPU whose lists these are, and what `work` does
-        // here neither switches threads nor unwinds.
-        let mut visit = unsafe { self.cpus.at(running).visit(P::PINNING) };
-        let used = visit.as_mut().map(work);
-        drop(visit);
-        self.platform.unpin_from(running);
-        used
+        let pin = Pinned::here(&self.platform);
+        // SAFETY: the thread is pinned to the CPU whose lists these are for longer than the visit
+        // lasts, also where a hook unwinds, and what `work` does here switches no threads.
+        let mut visit = unsafe { self.cpus.at(pin.cpu()).visit(P::PINNING) };
+        visit.as_mut().map(work)
     }
 
     /// A block from the running CPU's lists, refilled if need be; `None` if it must come from the

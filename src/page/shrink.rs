@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Once;
 
 use super::error::TooManyShrinkers;
-use crate::platform::{CpuId, MAX_CPUS, Pinning, Platform};
+use crate::platform::{MAX_CPUS, Pinned, Pinning, Platform};
 
 /// Somebody who holds frames that he could give back: caches with empty slabs, buffers of files.
 pub trait Shrinker: Sync {
@@ -75,29 +75,27 @@ impl Shrinkers {
     /// Keeps the thread on its CPU and notes that shrinkers run there, until the answer is dropped;
     /// `None` if they do already.
     fn begin<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Running<'a, P>> {
-        let cpu = platform.pin_here();
+        let pin = Pinned::here(platform);
         let mark = match P::PINNING {
-            Pinning::Pinned => &self.running[cpu.index() % MAX_CPUS],
+            Pinning::Pinned => &self.running[pin.cpu().index() % MAX_CPUS],
             Pinning::Migrating => &self.running[0],
         };
         if mark.swap(true, Ordering::Relaxed) {
-            platform.unpin_from(cpu);
             return None;
         }
-        Some(Running { mark, platform, cpu })
+        Some(Running { mark, _pin: pin })
     }
 }
 
 /// Shrinkers run: ends when this is dropped, also where one of them unwinds.
 struct Running<'a, P: Platform> {
     mark: &'a AtomicBool,
-    platform: &'a P,
-    cpu: CpuId,
+    /// Goes behind the mark, which is the CPU's.
+    _pin: Pinned<'a, P>,
 }
 
 impl<P: Platform> Drop for Running<'_, P> {
     fn drop(&mut self) {
         self.mark.store(false, Ordering::Relaxed);
-        self.platform.unpin_from(self.cpu);
     }
 }

@@ -1,7 +1,7 @@
 //! The CPUs' frame lists: what they keep, and that it never gets lost.
 
 use core::iter;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
@@ -15,7 +15,7 @@ use crate::cpu_set::CpuSet;
 use crate::page::cpus::Cpus;
 use crate::page::frame_lists::FrameLists;
 use crate::page::{AddMemoryError, AllocError, FreeError};
-use crate::platform::CpuId;
+use crate::platform::{CpuId, IrqState, Pinning, Platform};
 use crate::test_support::{alone_with_hook, frame};
 
 #[test]
@@ -290,6 +290,70 @@ fn blocks_that_go_back_are_forgotten_before_damage_among_them_is_reported() {
     let reports = kept.iter().filter(drain).count();
     assert!(reports > 0, "the damage was reported");
     assert_eq!(pages.frames_kept(), 0);
+}
+
+/// A machine that counts how many threads are pinned.
+struct Pins {
+    machine: Machine,
+    pinned: AtomicUsize,
+}
+
+// SAFETY: all answers are the machine's, whose threads are CPUs of their own: nothing pins them.
+unsafe impl Platform for Pins {
+    const PINNING: Pinning = Machine::PINNING;
+
+    fn phys_to_virt(&self, phys: PhysAddr) -> *mut u8 {
+        self.machine.phys_to_virt(phys)
+    }
+
+    fn virt_to_phys(&self, virt: *const u8) -> Option<PhysAddr> {
+        self.machine.virt_to_phys(virt)
+    }
+
+    fn irq_save(&self) -> IrqState {
+        self.machine.irq_save()
+    }
+
+    unsafe fn irq_restore(&self, state: IrqState) {
+        // SAFETY: the caller's promise.
+        unsafe { self.machine.irq_restore(state) };
+    }
+
+    fn cpu_id(&self) -> CpuId {
+        self.machine.cpu_id()
+    }
+
+    fn cpu_count(&self) -> usize {
+        self.machine.cpu_count()
+    }
+
+    fn pin(&self) {
+        self.pinned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn unpin(&self) {
+        self.pinned.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn nobody_stays_pinned_where_a_hook_unwinds() {
+    let machine = Machine::new([frames(0, 0x2000)]);
+    let pages = PageAllocator::new(Pins { machine, pinned: AtomicUsize::new(0) });
+    // SAFETY: the whole machine is the allocator's.
+    unsafe { pages.init_with([usable(0x400, 0x2000)], LISTED) }.expect("the map has memory");
+    let kept = pages.alloc(Order::ZERO, AllocFlags::empty()).unwrap();
+    pages.free(kept, Order::ZERO).unwrap();
+    {
+        let mut zone = pages.zone(pages.setup.get().unwrap(), kept);
+        let buddy = zone.buddy_of(kept).unwrap();
+        let at = kept.checked_offset_from(buddy.cover().start()).unwrap();
+        buddy.states().of_frames()[at].store(0xff, Ordering::Relaxed);
+    }
+    let _alone = alone_with_hook();
+    let drained = catch_unwind(AssertUnwindSafe(|| pages.drain_local()));
+    assert!(drained.is_err(), "the default hook stops");
+    assert_eq!(pages.platform().pinned.load(Ordering::Relaxed), 0);
 }
 
 #[test]
