@@ -312,11 +312,15 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// Gives back what can be.
     fn tear_down(&mut self) -> Result<(), Busy> {
         self.drain_all();
-        self.restore_ruined();
         self.shrink();
-        let lists = self.lists.get_mut();
-        if lists.slabs() != 0 {
-            return Err(self.busy());
+        let busy = self.busy();
+        if busy.live == 0 {
+            // Only now, when nobody allocates any more: they stay out of use until then.
+            self.restore_ruined();
+            self.shrink();
+        }
+        if self.lists.get_mut().slabs() != 0 {
+            return Err(busy);
         }
         // SAFETY: `drain_all` has emptied the slots; the borrow is exclusive.
         unsafe { self.cpus.give(self.source, self.records()) };
@@ -378,7 +382,10 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
 impl<S: FrameSource, L: Lifecycle> Drop for RawCache<'_, S, L> {
     /// As [`destroy`](RawCache::destroy), but leaves the slabs of live objects to them.
     fn drop(&mut self) {
-        let _ = self.tear_down();
+        if self.tear_down().is_err() {
+            self.restore_ruined();
+            self.shrink();
+        }
     }
 }
 

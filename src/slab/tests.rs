@@ -376,3 +376,24 @@ fn a_cpu_is_not_abandoned_while_another_may_be_emptying_its_magazines() {
     assert_eq!(slot.total_rounds(), 0);
     cache.verify().expect("sound but for what was lost");
 }
+
+#[test]
+fn a_destruction_that_is_refused_leaves_ruined_objects_out_of_use() {
+    let _alone = alone_with_hook();
+    let pages = pages();
+    let cache = RawCache::new(&pages, "ruined", 64, 8, CacheFlags::POISON);
+    let [_live, ruined] = [(); 2].map(|()| cache.alloc(NONE).expect("memory"));
+    // SAFETY: the test's own memory, which nobody uses; that it is written to is what is tested.
+    unsafe {
+        cache.free(ruined).expect("allocated");
+        ruined.write(1);
+    }
+    check::set_hook(Some(|violation| assert_eq!(violation.rule, Rule::WriteAfterFree)));
+    assert_ne!(cache.alloc(NONE), Ok(ruined));
+    check::set_hook(None);
+    let Err((cache, busy)) = cache.destroy() else { panic!("two objects are in use") };
+    assert_eq!(busy.live, 2);
+    // The default hook stops at a second report.
+    let rest = Vec::from_iter((0..100).map(|_| cache.alloc(NONE).expect("memory")));
+    assert!(!rest.contains(&ruined));
+}
