@@ -382,7 +382,7 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     ///
     /// # Safety
     ///
-    /// The CPU does not run, or does not use the heap during the call. Others may.
+    /// As there, of all caches of the heap.
     pub unsafe fn drain_cpu(&self, cpu: CpuId) {
         for cache in &self.caches {
             // SAFETY: the caller's promise.

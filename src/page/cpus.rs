@@ -348,8 +348,8 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Safety
     ///
-    /// The CPU does not run, or does not use the allocator during the call, and the caller sees
-    /// what it did. Others may.
+    /// The CPU did not stop in the midst of a call of the allocator and makes none before this
+    /// returns, and the caller sees what it did. Others may call.
     pub unsafe fn drain_cpu(&self, cpu: CpuId) -> bool {
         if self.cpus.get(cpu).is_none() {
             return true;

@@ -125,7 +125,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     ///
     /// # Safety
     ///
-    /// The CPU does not run, or does not use the cache during the call. Others may.
+    /// The CPU did not stop in the midst of a call of the cache and makes none before this returns,
+    /// and the caller sees what it did. Others may call. Of a CPU that stopped in the midst of one,
+    /// the objects are lost: see [`abandon_cpu`](Self::abandon_cpu).
     pub unsafe fn drain_cpu(&self, cpu: CpuId) {
         let Some(slot) = self.cpus.slot(self.platform(), cpu) else { return };
         let emptied = {
@@ -165,7 +167,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     pub(super) fn drain_all(&mut self) {
         for number in 0..crate::platform::MAX_CPUS {
             if let Some(cpu) = CpuId::new(number) {
-                // SAFETY: the exclusive borrow shows that no CPU uses the cache.
+                // SAFETY: the exclusive borrow shows that no CPU is in the midst of a call, and
+                // whoever has it sees what they did.
                 unsafe { self.drain_cpu(cpu) };
             }
         }
