@@ -76,6 +76,8 @@ pub enum Mapping {
 /// 5. Between [`pin`](Self::pin) and the matching [`unpin`](Self::unpin) the running thread stays
 ///    on its CPU, and no other thread that calls kmem runs on that CPU (interrupt handlers may).
 ///    This holds where [`PINNING`](Self::PINNING) is [`Pinning::Pinned`].
+///    [`pin_here`](Self::pin_here) pins likewise and answers the CPU that the thread is on then;
+///    [`unpin_from`](Self::unpin_from) unpins likewise.
 /// 6. When [`synchronize`](Self::synchronize) returns `true`, every CPU, the caller's included, has
 ///    passed a full memory barrier since it was called.
 /// 7. No function of the platform calls kmem, panics or unwinds.
