@@ -262,7 +262,8 @@ pub(super) fn with_lock<T, R>(mutex: &spin::Mutex<T>, work: impl FnOnce(&mut T) 
 // SAFETY: 1. The page allocator keeps that promise, and growing adds to it memory that nobody else
 // has. Runs that came back and were kept are taken from it and nobody's (`kept` and `recent`,
 // invariants 1); of one that is lent its user has the beginning (`kept`, invariant 3). 2. What is
-// opened stays mapped (`Span::open`). 3. The page allocator's owner records.
+// opened stays mapped (`Span::open`). 3. and 4. The page allocator's owner records, and its pool.
+// 5. `move_pages` answers so only where it has moved all of them.
 unsafe impl FrameSource for HostFrames {
     type Platform = HostPlatform;
 

@@ -76,8 +76,8 @@ impl<S> FaultInjector<S> {
     }
 }
 
-// SAFETY: every answer is the source's, which keeps all the promises, or a refusal, which promises
-// nothing.
+// SAFETY: every answer is the source's, which keeps all the promises, or the trait's own, or a
+// refusal, which promises nothing.
 unsafe impl<S: FrameSource> FrameSource for FaultInjector<S> {
     type Platform = S::Platform;
 

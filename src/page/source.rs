@@ -28,13 +28,18 @@ use crate::platform::Platform;
 ///
 /// # Safety
 ///
-/// 1. What [`take`](Self::take), [`take_run`](Self::take_run) and [`resize_run`](Self::resize_run)
-///    return belongs to the caller alone until it is given back.
+/// 1. What [`take`](Self::take), [`take_low`](Self::take_low), [`take_run`](Self::take_run) and
+///    [`resize_run`](Self::resize_run) return belongs to the caller alone until it is given back.
 /// 2. [`Platform::phys_to_virt`] of the source's platform maps all of it to readable and writable
 ///    memory.
 /// 3. [`owner`](Self::owner), [`owner_at_hand`](Self::owner_at_hand) and
 ///    [`owners_at_hand`](Self::owners_at_hand) answer the same cell for the same frame, and
-///    different cells for different frames, and nobody but the taker of the frame writes that cell.
+///    different cells for different frames; such a cell holds 0 until the taker of its frame writes
+///    it, and nobody else does.
+/// 4. [`records`](Self::records), [`owners_at_hand`](Self::owners_at_hand) (once there are frames)
+///    and the platform are always the same.
+/// 5. Where [`move_content`](Self::move_content) answers `true`, `to` holds what `from` held, as
+///    far as the shorter of both goes.
 pub unsafe trait FrameSource: Sync {
     /// The machine whose frames these are.
     type Platform: Platform;
@@ -178,8 +183,9 @@ pub unsafe trait FrameSource: Sync {
 
 // SAFETY: 1. Frames come from buddy allocators, which give each to one taker until it is given
 // back, and `give` refuses what is not that taker's. 2. Whoever handed the memory over promised it.
-// 3. A record belongs to one frame for good: tables of owner records are only ever appended, and
-// cover disjoint frames.
+// 3. A record belongs to one frame for good: tables of owner records are only ever appended, zero
+// at first, and cover disjoint frames. 4. Neither the pool of records nor the first table ever
+// changes. 5. It never does.
 unsafe impl<P: Platform> FrameSource for PageAllocator<P> {
     type Platform = P;
 
