@@ -6,8 +6,10 @@
 //!
 //! # Lock order
 //!
-//! CPU slot, shelf, depot, slab list, zone: a lock may be taken while holding only locks that stand
-//! before it in this list, and never two of a kind. Nothing is allocated with a lock held.
+//! CPU slot (a mark, not a lock), shelf, depot, slab lists, growth, zone: a lock may be taken while
+//! holding only locks that stand before it in this list, and never two of a kind. A pool of records
+//! is locked with none of these held, and takes none meanwhile. Nothing is allocated with a lock
+//! held.
 
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;

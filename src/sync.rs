@@ -20,9 +20,10 @@ pub(crate) fn full_barrier() {
     core::sync::atomic::fence(Ordering::SeqCst);
 }
 
-/// How often a remote looks at a busy gate before it gives up. Its CPU leaves it within
-/// a hundred instructions or so, unless its CPU is interrupted: the limit bounds the wait, and
-/// what stays in the slot is merely not drained this time.
+/// How often a remote looks at a busy gate before it gives up. A hit is over within a hundred
+/// instructions or so, a visit that moves a batch within some thousands, unless an interrupt or a
+/// lock makes it last: the limit bounds the wait, and what stays behind the gate is merely not
+/// drained this time.
 pub(crate) const REMOTE_SPINS: usize = 10_000;
 
 /// Spends a moment while waiting for another CPU.
