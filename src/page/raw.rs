@@ -90,40 +90,37 @@ impl Carving {
 
     /// The next `len` values of `T`, all zero; `None` if there is no room.
     pub(super) fn take<T: Zeroable>(&mut self, len: usize) -> Option<&'static mut [T]> {
-        let start = self.used.checked_next_multiple_of(align_of::<T>())?;
-        let end = start.checked_add(len.checked_mul(size_of::<T>())?)?;
-        if end > self.len_bytes {
-            return None;
-        }
-        self.used = end;
-        // SAFETY: `start` is at most `len_bytes`, and all of it is one mapping.
-        let first = unsafe { self.base.add(start) }.cast::<T>();
-        debug_assert!(first.is_aligned());
-        // SAFETY: By the invariant the bytes are mapped for good, zero, which is a value of each
-        // `T: Zeroable`, and known to nobody else; they are handed out once, since `used` is now
-        // behind them. `base` is aligned to a frame and `start` to `T`.
+        let first = self.place(len)?;
+        // SAFETY: `place` gives these bytes, aligned for `T`, to nobody else, for good. They are
+        // zero, which is a value of each `T: Zeroable`.
         Some(unsafe { slice::from_raw_parts_mut(first.as_ptr(), len) })
     }
 
     /// `len` values for good, each of which `make` makes; `None` if there is no room.
     pub(super) fn put<T>(&mut self, len: usize, make: impl Fn() -> T) -> Option<&'static [T]> {
+        let first = self.place(len)?;
+        for index in 0..len {
+            // SAFETY: `index` is below `len`, for which `place` gives the bytes, aligned for `T`,
+            // to nobody else.
+            unsafe { first.add(index).write(make()) };
+        }
+        // SAFETY: so many values were just written, to bytes that nobody else is given, for good.
+        Some(unsafe { slice::from_raw_parts(first.as_ptr(), len) })
+    }
+
+    /// The place of the next `len` values of `T`: zero bytes, aligned for it, mapped for good and
+    /// known to nobody else. `None` if there is no room.
+    fn place<T>(&mut self, len: usize) -> Option<NonNull<T>> {
+        const { assert!(align_of::<T>() <= FRAME_SIZE) };
         let start = self.used.checked_next_multiple_of(align_of::<T>())?;
         let end = start.checked_add(len.checked_mul(size_of::<T>())?)?;
         if end > self.len_bytes {
             return None;
         }
+        // `base` is aligned to a frame and `start` to `T`; and nothing is handed out twice, since
+        // `used` is behind it now.
         self.used = end;
         // SAFETY: `start` is at most `len_bytes`, and all of it is one mapping.
-        let first = unsafe { self.base.add(start) }.cast::<T>();
-        debug_assert!(first.is_aligned());
-        for index in 0..len {
-            // SAFETY: `index` is below `len`, for which there is room, and by the invariant the
-            // bytes are mapped, known to nobody else and aligned, as `base` and `start`
-            // are.
-            unsafe { first.add(index).write(make()) };
-        }
-        // SAFETY: the values were just written, and the bytes are mapped for good and handed out
-        // once.
-        Some(unsafe { slice::from_raw_parts(first.as_ptr(), len) })
+        Some(unsafe { self.base.add(start) }.cast())
     }
 }
