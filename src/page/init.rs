@@ -23,8 +23,8 @@ struct Plan {
     carves: List<MAX_CARVES>,
 }
 
-/// A span's owner records, kept until nothing can fail any more.
-type Records = (FrameRange, &'static mut [OwnerRecord]);
+/// The owner records of a span's frames, kept until nothing can fail any more.
+type OwnerTable = (FrameRange, &'static mut [OwnerRecord]);
 
 impl<P: Platform> PageAllocator<P> {
     /// Takes over the memory of a machine as a boot loader describes it, in any order and shape
@@ -96,18 +96,19 @@ impl<P: Platform> PageAllocator<P> {
             void_regions: regions.filter(Region::is_void).count(),
             ..BootReport::default()
         };
-        let mut records: [Option<Records>; MAX_CARVES] = [const { None }; MAX_CARVES];
+        let mut tables: [Option<OwnerTable>; MAX_CARVES] = [const { None }; MAX_CARVES];
         // SAFETY: passed on to the caller.
-        let built = unsafe { self.build(map, &plan, setup, &mut records, &mut report) };
+        let built = unsafe { self.build(map, &plan, setup, &mut tables, &mut report) };
         if let Err(error) = built {
             self.zones.iter().for_each(|zone| zone.lock(&self.platform).clear());
             return Err(error);
         }
         let length =
-            |records: &Option<Records>| records.as_ref().map_or(0, |(frames, _)| frames.frames());
-        records.sort_unstable_by_key(|records| core::cmp::Reverse(length(records)));
-        for (frames, records) in records.into_iter().flatten() {
-            // There are fewer spans than tables.
+            |table: &Option<OwnerTable>| table.as_ref().map_or(0, |(frames, _)| frames.frames());
+        // The longest comes first: nearly every look-up ends there.
+        tables.sort_unstable_by_key(|table| core::cmp::Reverse(length(table)));
+        for (frames, records) in tables.into_iter().flatten() {
+            // There are fewer spans than places for tables.
             let _fits = self.owners.push(frames, records);
         }
         if setup.options.cpu_lists == CpuLists::Keep {
@@ -158,14 +159,14 @@ impl<P: Platform> PageAllocator<P> {
         map: MemoryMap<impl Iterator<Item = Region> + Clone>,
         plan: &Plan,
         setup: &Setup,
-        all_records: &mut [Option<Records>],
+        tables: &mut [Option<OwnerTable>],
         report: &mut BootReport,
     ) -> Result<(), InitError> {
         let contents = setup.options.contents;
         // The carving that holds the current span's metadata, and those of later spans.
         let mut carving = None;
         let mut carves = plan.carves.as_slice().iter();
-        let mut all_records = all_records.iter_mut();
+        let mut tables = tables.iter_mut();
         for (index, zone) in self.zones.iter().enumerate() {
             for &cover in plan.covers[index].as_slice() {
                 let need = SpanNeed::new(cover, cover, setup.options.owners);
@@ -187,8 +188,8 @@ impl<P: Platform> PageAllocator<P> {
                 report.spans += 1;
                 report.managed_frames += span.buddy.frames_managed();
                 report.zone_frames[index] += span.buddy.frames_managed();
-                if let Some(kept) = all_records.next() {
-                    *kept = Some((cover, records));
+                if let Some(table) = tables.next() {
+                    *table = Some((cover, records));
                 }
                 let inserted = zone.lock(&self.platform).insert(span);
                 debug_assert!(inserted, "planned spans are disjoint and few enough");
