@@ -24,7 +24,6 @@
 //!    list, and a frame without records has been given back.
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -51,7 +50,7 @@ pub(crate) const MAX_GRANULES: usize = GRANULES as usize - 1;
 const _: () = assert!(FRAME_SIZE == GRANULES as usize * GRANULE);
 
 /// First frame number that an id cannot name.
-const REACH: usize = 1 << (32 - (FRAME_GRANULES));
+const REACH: usize = 1 << (32 - FRAME_GRANULES);
 
 /// The same as a frame.
 const BEYOND_REACH: Frame = match Frame::new(REACH) {
@@ -115,6 +114,12 @@ pub struct Records {
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Records").finish_non_exhaustive()
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -203,7 +208,8 @@ impl Records {
 impl Lists {
     /// A record of `len` granules in a frame that has room.
     fn take<P: Platform>(&mut self, platform: &P, len: u32) -> Option<u32> {
-        // The first list may have frames that are too full by less than half; one of them is asked.
+        // In the first list the longest gaps may be shorter than this, though by less than half: of
+        // its frames one is asked. Those of all further lists hold the record.
         for (gap, head) in self.heads.into_iter().enumerate().skip(len.ilog2() as usize) {
             if head == NO_HEADER {
                 continue;
@@ -292,15 +298,13 @@ fn header<'a, P: Platform>(platform: &P, id: u32) -> &'a Header {
 pub(crate) struct Record {
     pub(crate) id: u32,
     pub(crate) address: NonNull<u8>,
-    /// Not `Send`: nobody needs it to be.
-    _raw: PhantomData<*mut u8>,
 }
 
 impl Record {
     fn at<P: Platform>(platform: &P, id: u32) -> Self {
         // An id is above 0, and so is its address: promise 1 of `Platform`.
         let address = NonNull::new(address(platform, id)).unwrap_or(NonNull::dangling());
-        Self { id, address, _raw: PhantomData }
+        Self { id, address }
     }
 }
 
@@ -335,10 +339,4 @@ fn take_frame_in_reach<S: FrameSource>(source: &S, flags: AllocFlags) -> Result<
 fn corrupted<P: Platform>(platform: &P, id: u32) {
     let address = address(platform, id) as usize;
     violation(&Violation::new(Rule::Corrupted, address).on_cpu(platform.cpu_id()));
-}
-
-impl Default for Records {
-    fn default() -> Self {
-        Self::new()
-    }
 }
