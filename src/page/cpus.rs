@@ -293,9 +293,8 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Gives blocks of one span, in the state of cached ones, back to their zone; the first that is
-    /// in no such state, before which it stopped. That is
-    /// to be [reported](Self::report_damaged) once the lists have forgotten the blocks: a hook may
-    /// unwind.
+    /// in no such state, before which it stopped. That is to be [reported](Self::report_damaged)
+    /// once the lists have forgotten the blocks: a hook may unwind.
     ///
     /// # Errors
     ///
@@ -324,7 +323,7 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// How many frames the running CPU keeps ready.
+    /// How many frames the running CPU keeps ready; 0 where this interrupts a call that uses them.
     pub fn frames_kept(&self) -> usize {
         self.visit(|lists| lists.frames()).unwrap_or(0)
     }
@@ -332,7 +331,9 @@ impl<P: Platform> PageAllocator<P> {
     /// Gives all blocks in the running CPU's lists back to their zones.
     ///
     /// A kernel calls this before it takes a CPU away; what is left on a CPU that has gone comes
-    /// back by [`drain_cpu`](Self::drain_cpu).
+    /// back by [`drain_cpu`](Self::drain_cpu). What the CPU keeps of caches and of a heap, theirs
+    /// give back: [`RawCache::drain_cpu`](crate::slab::RawCache::drain_cpu),
+    /// [`Heap::drain_cpu`](crate::heap::Heap::drain_cpu).
     pub fn drain_local(&self) {
         self.drain_local_for(AllocFlags::empty());
     }

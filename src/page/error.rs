@@ -17,7 +17,7 @@ pub enum InitError {
     NoMemory,
     /// No usable range is large enough for the metadata, or they would leave nothing to manage.
     MetadataTooSmall {
-        /// Frames that the metadata need, in one piece, or one frame more than they need.
+        /// Frames that the metadata need in one piece; one more where nothing else is there.
         need: usize,
         /// Frames of the largest usable range.
         largest: usize,

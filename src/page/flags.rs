@@ -5,14 +5,16 @@ bitflags::bitflags! {
     /// above the reserves, contents undefined.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
     pub struct AllocFlags: u32 {
-        /// From the zone of the lowest addresses only: on a PC below 16 MiB.
+        /// From the zone of the lowest addresses only: on a PC below 16 MiB. With `ZONE_DMA32` this
+        /// one counts.
         const ZONE_DMA = 1 << 0;
         /// From the two lowest zones only: on a PC below 4 GiB.
         const ZONE_DMA32 = 1 << 1;
         /// The bytes are zero.
         const ZERO = 1 << 2;
-        /// For callers that cannot wait or fail lightly: may use the reserves, and runs no
-        /// shrinkers.
+        /// For callers that cannot wait for memory or fail lightly, such as interrupt handlers: may
+        /// use the reserves, and runs no shrinkers. It waits for locks, which are held for long
+        /// only where memory is added, removed or counted, and by bulk calls.
         const ATOMIC = 1 << 3;
         /// From the highest permitted zone or not at all.
         const NO_FALLBACK = 1 << 4;

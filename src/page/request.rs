@@ -153,15 +153,16 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Errors
     ///
-    /// Where the frames behind are not available, also if another CPU keeps them ready, or `range`
-    /// is no allocation; nothing has changed.
+    /// Where the frames behind are not available, also if another CPU keeps them ready, or would
+    /// have to come out of the reserve, or `range` is no allocation; nothing has changed.
     pub fn resize(&self, range: FrameRange, frames: usize) -> Result<FrameRange, ResizeError> {
         self.resize_as(range, frames, BlockOwner::Caller)
     }
 
-    /// Allocates as many blocks of `order` as there are and `out` has places for, under one lock
-    /// hold a zone, and says how many: they fill the beginning of `out`. Where these are too few,
-    /// what CPUs keep ready is taken back first; shrinkers run only if there would be none.
+    /// Allocates as many blocks of `order` as there are and `out` has places for, and says how
+    /// many: they fill the beginning of `out`. What a zone has comes under one hold of its lock, so
+    /// the CPU's interrupts are masked for a time in proportion to `out`. Where the blocks are too
+    /// few, what CPUs keep ready is taken back; shrinkers run only if there would be none.
     #[must_use = "only so many places of `out` are filled"]
     pub fn alloc_many(&self, order: Order, out: &mut [Frame], flags: AllocFlags) -> usize {
         let filled = Cell::new(0);
@@ -198,7 +199,9 @@ impl<P: Platform> PageAllocator<P> {
         filled
     }
 
-    /// Frees blocks of `order`, neighbours in the list that lie in one span under one lock hold.
+    /// Frees blocks of `order`: under one hold of a zone's lock those that follow each other in
+    /// `blocks` and lie in one span, so the CPU's interrupts are masked for a time in proportion to
+    /// them.
     ///
     /// # Errors
     ///
@@ -336,7 +339,7 @@ impl<P: Platform> PageAllocator<P> {
             return Err(ResizeError::NotAllocated(FreeError::NotInitialized));
         };
         let resized = self.zone(setup, range.start()).resize(range, frames, owner);
-        // In a CPU's list, perhaps in this one's; or too few beside those.
+        // What is missing may lie in the lists of this CPU.
         let may_be_kept = match resized {
             Err(ResizeError::InUse { frame }) => {
                 matches!(self.lookup(frame), FrameState::Cached { .. })

@@ -23,7 +23,8 @@ impl<P: Platform> PageAllocator<P> {
         kinds.filter_map(|kind| Some(self.stats(kind)).filter(|stats| stats.spans > 0))
     }
 
-    /// One zone as it stands.
+    /// One zone as it stands. Takes as long as [`zones`](Self::zones) does for it, with the zone's
+    /// lock held and the CPU's interrupts masked.
     pub fn stats(&self, kind: ZoneKind) -> ZoneStats {
         let stats = self.zones[kind.index()].lock(&self.platform).stats(kind);
         ZoneStats { kept_frames: self.cpus.frames_within(stats.cover), ..stats }
@@ -45,7 +46,8 @@ impl<P: Platform> PageAllocator<P> {
         self.zones.iter().filter_map(|zone| zone.lock(&self.platform).largest()).max()
     }
 
-    /// Recounts everything: linear in the memory, with each zone's lock held in turn. For tests.
+    /// Recounts everything: linear in the memory, with each zone's lock held in turn and the CPU's
+    /// interrupts masked. For tests.
     ///
     /// # Errors
     ///

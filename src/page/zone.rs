@@ -1,11 +1,11 @@
 //! One zone: its spans, its watermarks and what it counts. Everything here happens under the zone's
 //! lock.
 
+use core::ops::ControlFlow;
+
 use super::MAX_SPANS;
 use super::options::ZoneKind;
 use super::owners::OwnerRecord;
-use core::ops::ControlFlow;
-
 use super::plan::{List, SpanNeed};
 use super::raw::Carving;
 use crate::buddy::{
