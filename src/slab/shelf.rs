@@ -12,7 +12,8 @@ use super::descriptor::Entry;
 use super::magazine::{Magazines, rounds_for};
 use super::way::Way;
 
-/// Free objects that the CPUs' shelves of a cache hold together, in bytes.
+/// Free objects that the shelves of a cache's CPUs hold together, in bytes, where there are at most
+/// eight; of more CPUs each has as much as each of eight.
 const WAVE_BYTES: usize = 512 << 10;
 
 /// Magazines that no CPU has in use.
@@ -37,8 +38,7 @@ impl Shelf {
 
 /// Whether another full magazine has a place on a CPU's shelf with `full` of them, in a cache of
 /// such objects that so many CPUs use: two have, and the CPU's part of a wave of [`WAVE_BYTES`]
-/// that is to pass without touching the slabs. The parts of one CPU and of each of two are the
-/// same.
+/// that is to pass without touching the slabs. One CPU has no more of it than each of two.
 pub(super) fn has_own_place(full: usize, object_bytes: usize, cpus: usize) -> bool {
     let magazine_bytes = rounds_for(object_bytes) as usize * object_bytes.max(size_of::<Entry>());
     full < 2 || (full - 1) * magazine_bytes * cpus.clamp(2, Way::COUNT) <= WAVE_BYTES
