@@ -12,9 +12,10 @@
 //! 1. A free object's bytes are never read or written, hardening on request apart: all bookkeeping
 //!    lies in records elsewhere, so no write through a dangling pointer, and none past an object's
 //!    end, reaches it.
-//! 2. An object is in exactly one of: its slab's free set, a magazine, a user's hands. Its state
-//!    byte says whether it is in its slab, free elsewhere, or in use. A magazine is in exactly one
-//!    of: a CPU's slot, a shelf, a stock.
+//! 2. An object is in exactly one of: its slab's free set, a magazine, a user's hands; or nobody's,
+//!    for good, once a write to it was found while it was free. Its state byte says whether it is
+//!    in its slab, free elsewhere, in use, or ruined so. A magazine is in exactly one of: a CPU's
+//!    slot, a shelf (the depot is one), a stock.
 //! 3. A slab is in the list that its fill demands: full, partial or empty.
 //! 4. The owner record of each frame of a slab is the id of the slab's record, and 0 when the slab
 //!    has gone.

@@ -1,9 +1,12 @@
-//! The slow path of a CPU's magazines: exchange with the depot, refill from the slabs, and the
-//! way back.
+//! The slow path of a CPU's magazines: exchange with its shelf and the depot, refill from the
+//! slabs, and the way back.
 //!
-//! Loaded and previous magazine together bound the visits to the depot: between two of them lie
+//! Loaded and previous magazine together bound the visits to the shelf: between two of them lie
 //! at least as many calls as a magazine has rounds, whatever the sequence. Nothing here takes
 //! memory while a slot is held.
+
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Relaxed;
 
 use super::RawCache;
 use super::cpus::Held;
@@ -24,8 +27,6 @@ use crate::page::{AllocFlags, FrameSource};
 #[cfg(feature = "mmap")]
 use crate::platform::CpuId;
 use crate::platform::Platform;
-use core::ptr::NonNull;
-use core::sync::atomic::Ordering::Relaxed;
 
 /// What came of an attempt to make the loaded magazine useful.
 pub(super) enum Turn {
@@ -358,10 +359,10 @@ fn lock_shelf<'a, P: Platform>(
     platform: &'a P,
     flags: AllocFlags,
 ) -> Result<Guard<'a, Shelf, P>, AllocError> {
-    match flags.contains(AllocFlags::NO_WAIT) {
-        true => shelf.try_lock(platform).ok_or(AllocError::WouldBlock),
-        false => Ok(shelf.lock(platform)),
+    if flags.contains(AllocFlags::NO_WAIT) {
+        return shelf.try_lock(platform).ok_or(AllocError::WouldBlock);
     }
+    Ok(shelf.lock(platform))
 }
 
 /// Loads a magazine with rounds in the place of the empty one, if there is one, which goes to the
