@@ -141,7 +141,9 @@ impl<'s, S: FrameSource> Heap<'s, S> {
     }
 
     /// Memory for `layout`: at least its size, all of the returned slice usable, undefined unless
-    /// `flags` has `ZERO`.
+    /// `flags` has `ZERO`. Flags that name zones hold for runs alone: blocks of a size class lie
+    /// where its cache has objects (see [`RawCache::alloc`]). Memory that a device reaches is
+    /// [`PageAllocator::alloc_within`](crate::page::PageAllocator::alloc_within)'s to give.
     ///
     /// # Errors
     ///

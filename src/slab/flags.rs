@@ -2,6 +2,9 @@
 
 bitflags::bitflags! {
     /// How a cache lays out and watches over its objects. Empty is the ordinary cache.
+    ///
+    /// The free objects of an [`ObjectCache`](super::ObjectCache) hold values, so `POISON` and
+    /// `ZERO_ON_FREE` leave them as they are.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
     pub struct CacheFlags: u32 {
         /// Objects start at cache lines (small ones at a power of two that divides the line),

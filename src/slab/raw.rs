@@ -94,7 +94,8 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
         self
     }
 
-    /// An object, its contents undefined unless `flags` has `ZERO`.
+    /// An object, its contents undefined unless `flags` has `ZERO`. Where no slab has to be made
+    /// the object lies in any zone, whatever `flags` say: a cache's objects serve all who ask.
     ///
     /// # Errors
     ///

@@ -32,11 +32,13 @@ pub struct CacheStats {
     pub slabs_active: usize,
     /// Slabs.
     pub slabs_total: usize,
-    /// How often a CPU's own magazines did not do: at most once in as many calls on a CPU as a
-    /// magazine has rounds, plus one, whatever the calls, once the cache has as many objects
-    /// as are needed.
+    /// How often a CPU went to its shelf, and perhaps on from there to the depot or the slabs,
+    /// since the magazines that it has in use did not do: at most once in as many calls on a CPU as
+    /// a magazine has rounds, plus one, whatever the calls, once the cache has as many objects as
+    /// are needed.
     pub depot_visits: usize,
-    /// Frames of records about the slabs.
+    /// Frames of records about the slabs: of all caches on the source, where it keeps their records
+    /// together.
     pub record_frames: usize,
 }
 
