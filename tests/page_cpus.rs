@@ -5,7 +5,7 @@ use std::alloc::Layout;
 use kmem::frame::{Frame, FrameRange, Order};
 use kmem::page::{ClaimError, FrameState, PageAllocator, RemoveError};
 use kmem::platform::CpuId;
-use kmem::slab::{CacheFlags, ObjectCache};
+use kmem::slab::{Cache, CacheFlags, ObjectCache};
 use kmem::{AllocFlags, Heap};
 
 mod support;
@@ -87,30 +87,39 @@ fn wave(heap: &Heap<'_, PageAllocator<Machine>>) {
 }
 
 #[test]
-fn what_a_stopped_cpu_kept_of_heap_and_objects_comes_back() {
+fn what_a_stopped_cpu_kept_of_heap_values_and_objects_comes_back() {
     let pages = pages(4096, 2);
     let heap = Heap::new(&pages);
+    let values = Cache::new(&pages, "values", CacheFlags::empty());
     let objects =
         ObjectCache::new(&pages, "objects", CacheFlags::empty(), || Ok::<_, ()>([0_u64; 8]));
     become_cpu(1);
     wave(&heap);
     let taken: Vec<_> = (0..500).map(|_| objects.alloc().expect("memory")).collect();
     drop(taken);
+    let taken: Vec<_> = (0..500).map(|_| values.alloc([0_u64; 8]).expect("memory")).collect();
+    drop(taken);
     become_cpu(0);
     heap.reclaim();
     objects.shrink();
-    assert!(heap.stats().slab_frames > 0 && objects.stats().slabs_total > 0);
+    values.shrink();
+    assert!(heap.stats().slab_frames > 0);
+    assert!(objects.stats().slabs_total > 0 && values.stats().slabs_total > 0);
     let stopped = CpuId::new(1).expect("a CPU");
     // SAFETY: nothing runs there.
     unsafe {
         heap.drain_cpu(stopped);
         objects.drain_cpu(stopped);
+        values.drain_cpu(stopped);
     }
     heap.reclaim();
     objects.shrink();
-    assert_eq!((heap.stats().slab_frames, objects.stats().slabs_total), (0, 0));
+    values.shrink();
+    assert_eq!(heap.stats().slab_frames, 0);
+    assert_eq!((objects.stats().slabs_total, values.stats().slabs_total), (0, 0));
     heap.verify().expect("sound");
     objects.verify().expect("sound");
+    values.verify().expect("sound");
 }
 
 #[test]

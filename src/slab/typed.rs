@@ -126,6 +126,17 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
         self.raw.verify()
     }
 
+    /// Puts the objects of a CPU that has stopped back into their slabs: see
+    /// [`RawCache::drain_cpu`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn drain_cpu(&self, cpu: CpuId) {
+        // SAFETY: the caller's promise.
+        unsafe { self.raw.drain_cpu(cpu) };
+    }
+
     /// Gives the cache's memory back and ends it.
     ///
     /// # Errors
