@@ -1,11 +1,13 @@
 //! The heap as Rust's allocator traits see it.
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::mem;
+use core::num::NonZero;
 use core::ptr::{self, NonNull};
 
 use allocator_api2::alloc::{AllocError, Allocator};
 
-use super::{Heap, HeapFreeError};
+use super::{Heap, HeapFreeError, ReallocError};
 use crate::check::violation;
 use crate::page::{AllocFlags, FrameSource, Shrinker};
 use crate::platform::Platform;
@@ -48,9 +50,9 @@ impl<S: FrameSource> Heap<'_, S> {
     #[cold]
     #[inline(never)]
     fn report(&self, block: *mut u8, error: HeapFreeError) {
-        let _stop = StopOnUnwind;
+        let stop = StopOnUnwind;
         violation(&error.violation(block.addr()).on_cpu(self.source().platform().cpu_id()));
-        core::mem::forget(_stop);
+        mem::forget(stop);
     }
 }
 
@@ -99,8 +101,8 @@ unsafe impl<S: FrameSource> GlobalAlloc for Heap<'_, S> {
         // SAFETY: the caller gives the block up if this succeeds.
         match unsafe { self.reallocate(block, layout, new, AllocFlags::empty()) } {
             Ok(block) => block.cast().as_ptr(),
-            Err(super::ReallocError::Alloc(_)) => ptr::null_mut(),
-            Err(super::ReallocError::Free(error)) => {
+            Err(ReallocError::Alloc(_)) => ptr::null_mut(),
+            Err(ReallocError::Free(error)) => {
                 self.report(block.as_ptr(), error);
                 ptr::null_mut()
             }
@@ -202,7 +204,7 @@ impl<S: FrameSource> Heap<'_, S> {
             }
             // SAFETY: the caller's promise.
             _ => unsafe { self.reallocate(block, old, new, flags) }.map_err(|error| {
-                if let super::ReallocError::Free(error) = error {
+                if let ReallocError::Free(error) = error {
                     self.report(block.as_ptr(), error);
                 }
                 AllocError
@@ -214,6 +216,6 @@ impl<S: FrameSource> Heap<'_, S> {
 /// What a layout without bytes gets: aligned, and nothing to free.
 #[inline]
 fn nothing(layout: Layout) -> NonNull<[u8]> {
-    let align = core::num::NonZero::new(layout.align()).unwrap_or(core::num::NonZero::<usize>::MIN);
+    let align = NonZero::new(layout.align()).unwrap_or(NonZero::<usize>::MIN);
     NonNull::slice_from_raw_parts(NonNull::without_provenance(align), 0)
 }

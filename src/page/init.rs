@@ -1,5 +1,6 @@
 //! Taking over the memory of a machine.
 
+use core::cmp::Reverse;
 use core::iter;
 use core::sync::atomic::Ordering;
 
@@ -106,7 +107,7 @@ impl<P: Platform> PageAllocator<P> {
         let length =
             |table: &Option<OwnerTable>| table.as_ref().map_or(0, |(frames, _)| frames.frames());
         // The longest comes first: nearly every look-up ends there.
-        tables.sort_unstable_by_key(|table| core::cmp::Reverse(length(table)));
+        tables.sort_unstable_by_key(|table| Reverse(length(table)));
         for (frames, records) in tables.into_iter().flatten() {
             // There are fewer spans than places for tables.
             let _fits = self.owners.push(frames, records);

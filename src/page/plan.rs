@@ -6,7 +6,7 @@ use super::options::Owners;
 use super::owners::OwnerRecord;
 use super::{MAX_SPANS, ZONES};
 use crate::buddy::{Group, Need};
-use crate::frame::{FRAME_SIZE, FrameRange};
+use crate::frame::{FRAME_SIZE, Frame, FrameRange};
 
 /// A list in place, of at most `N`.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl<const N: usize> List<N> {
     }
 
     /// The first frame that is in `range` and in one of the list's.
-    pub(super) fn first_in(&self, range: FrameRange) -> Option<crate::frame::Frame> {
+    pub(super) fn first_in(&self, range: FrameRange) -> Option<Frame> {
         let shared = self.as_slice().iter().map(|listed| listed.intersect(range));
         shared.filter(|shared| !shared.is_empty()).map(FrameRange::start).min()
     }

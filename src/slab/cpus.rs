@@ -8,7 +8,7 @@
 
 use core::mem::MaybeUninit;
 use core::ops::Deref;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -295,7 +295,7 @@ impl Cpus {
         }
         let cpu = platform.cpu_id();
         let absent = (&raw const ABSENT).cast_mut();
-        if core::ptr::eq(self.table.load(Acquire), NO_SLOTS.as_ptr()) {
+        if ptr::eq(self.table.load(Acquire), NO_SLOTS.as_ptr()) {
             // Another CPU is making the table.
             return Ok(());
         }

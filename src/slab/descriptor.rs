@@ -22,7 +22,7 @@ use super::geometry::{Geometry, MAX_OBJECTS, Stride};
 use super::key::Key;
 use super::way::Way;
 use crate::frame::{Frame, Order};
-use crate::page::records::{GRANULE, MAX_GRANULES, address};
+use crate::page::records::{GRANULE, MAX_GRANULES, NONE, address};
 use crate::platform::Platform;
 
 /// In its slab's free set.
@@ -154,8 +154,8 @@ impl<'r> Slab<'r> {
                 inverse,
                 objects: geometry.objects,
                 cache,
-                next: AtomicU32::new(0),
-                prev: AtomicU32::new(0),
+                next: AtomicU32::new(NONE),
+                prev: AtomicU32::new(NONE),
                 key: AtomicU32::new(key.0),
                 odd,
                 available: AtomicU16::new(geometry.objects as u16),

@@ -14,7 +14,7 @@ use super::magazine::Magazine;
 use super::shelf::Shelf;
 use crate::lock::IrqLock;
 use crate::page::FrameSource;
-use crate::platform::CpuId;
+use crate::platform::{CpuId, MAX_CPUS};
 
 /// How other CPUs' objects are to be had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -165,12 +165,10 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
 
     /// Empties every magazine and gives its memory back.
     pub(super) fn drain_all(&mut self) {
-        for number in 0..crate::platform::MAX_CPUS {
-            if let Some(cpu) = CpuId::new(number) {
-                // SAFETY: the exclusive borrow shows that no CPU is in the midst of a call, and
-                // whoever has it sees what they did.
-                unsafe { self.drain_cpu(cpu) };
-            }
+        for cpu in (0..MAX_CPUS).filter_map(CpuId::new) {
+            // SAFETY: the exclusive borrow shows that no CPU is in the midst of a call, and whoever
+            // has it sees what they did.
+            unsafe { self.drain_cpu(cpu) };
         }
         self.clear_shelf(&self.depot, usize::MAX, usize::MAX);
     }

@@ -13,7 +13,7 @@
 
 use super::CacheFlags;
 use crate::buddy::AllocError;
-use crate::frame::Order;
+use crate::frame::{FRAME_SIZE, Order};
 
 /// Largest object with its red zones, and largest alignment, that a cache has: beyond, whole frames
 /// serve better.
@@ -43,7 +43,7 @@ pub(super) const CACHE_LINE: usize = 64;
 const RED_ZONE: usize = 8;
 
 /// Eight objects fit the largest slab.
-const MAX_STRIDE: usize = (4096 << MAX_ORDER) / 8;
+const MAX_STRIDE: usize = (FRAME_SIZE << MAX_ORDER) / 8;
 
 const _: () = assert!(MAX_OBJECT_BYTES <= MAX_STRIDE && MAX_STRIDE <= 1 << 16);
 

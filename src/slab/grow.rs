@@ -12,6 +12,7 @@ use super::lifecycle::{ConstructError, Lifecycle};
 use super::way::Way;
 use crate::buddy::{AllocError, BlockOwner};
 use crate::frame::{Frame, FrameRange, Order};
+use crate::page::records::NONE;
 use crate::page::{AllocFlags, FrameSource};
 use crate::platform::Platform;
 
@@ -149,7 +150,7 @@ impl<S: FrameSource, L: Lifecycle> Drop for Memory<'_, '_, S, L> {
     fn drop(&mut self) {
         let cache = self.cache;
         if let Some((frame, order)) = self.block {
-            cache.own(frame, order, crate::page::records::NONE);
+            cache.own(frame, order, NONE);
             // SAFETY: the block was taken with this order; the slab is in no list, all its
             // objects are in it, and no owner record leads to it any more.
             if unsafe { cache.source.give(frame, order, BlockOwner::Slab) }.is_err() {

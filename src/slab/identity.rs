@@ -7,7 +7,7 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{
     AtomicU32,
-    Ordering::{AcqRel, Acquire},
+    Ordering::{AcqRel, Acquire, Relaxed},
 };
 
 use super::descriptor::{Slab, USER};
@@ -138,6 +138,6 @@ pub unsafe fn lookup<S: FrameSource>(
         object_bytes: identity.object_bytes as usize,
         cache: identity.name,
         tag: identity.tag,
-        is_allocated: entry.state().load(core::sync::atomic::Ordering::Relaxed) == USER,
+        is_allocated: entry.state().load(Relaxed) == USER,
     })
 }

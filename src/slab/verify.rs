@@ -10,6 +10,7 @@ use super::key::Key;
 use super::lifecycle::Lifecycle;
 use super::lists::Fill;
 use crate::page::FrameSource;
+use crate::page::records::NONE;
 
 /// What a recount found wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,7 +101,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             let mut len = 0;
             while let Some(slab) = lists.walk(platform, fill, previous) {
                 let base = slab.object(0).as_ptr() as usize;
-                let prev = previous.map_or(0, Slab::id);
+                let prev = previous.map_or(NONE, Slab::id);
                 if slab.prev().load(Relaxed) != prev || len == lists.chain(fill).len() {
                     return Err(CacheFault::Chain);
                 }
