@@ -240,3 +240,16 @@ fn what_is_given_back_first_is_the_newest() {
     assert_eq!(lists.newest(index(0), &mut room), 0);
     assert_eq!(lists.frames(), 0);
 }
+
+#[test]
+fn lists_hold_as_little_of_a_cpus_share_as_the_options_say() {
+    let held = |share| {
+        let limits = ListIndex::all().zip(ListIndex::limits(share));
+        let small = limits.filter(|(index, _)| !index.moves_singly());
+        small.map(|(index, limit)| index.order().frames() * limit).sum::<usize>()
+    };
+    for share in (0..10_000).chain((10_000..2_000_000).step_by(48)) {
+        let frames = held(share);
+        assert!(frames == 4 * 96 || 9 * frames < share, "{frames} of {share}");
+    }
+}
