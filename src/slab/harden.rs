@@ -87,12 +87,13 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             // written it.
             let written = unsafe { first_other(object, bytes, self.pattern()) };
             if let Some((offset, value)) = written {
-                self.report_write(object, offset as isize, value);
                 if let Some(slab) = find(self.source, object)
                     && let Some(index) = slab.index_at(object.addr().get())
                 {
                     slab.states()[index].store(RUINED, Relaxed);
                 }
+                // Last: a hook may unwind.
+                self.report_write(object, offset as isize, value);
                 return false;
             }
         }

@@ -397,3 +397,20 @@ fn a_destruction_that_is_refused_leaves_ruined_objects_out_of_use() {
     let rest = Vec::from_iter((0..100).map(|_| cache.alloc(NONE).expect("memory")));
     assert!(!rest.contains(&ruined));
 }
+
+#[test]
+fn a_ruined_object_cannot_be_freed_also_after_a_hook_that_unwinds() {
+    let _alone = alone_with_hook();
+    let pages = pages();
+    let cache = RawCache::new(&pages, "ruined", 64, 8, CacheFlags::POISON);
+    let ruined = cache.alloc(NONE).expect("memory");
+    // SAFETY: the test's own memory, which nobody uses; that it is written to is what is tested.
+    unsafe {
+        cache.free(ruined).expect("allocated");
+        ruined.write(1);
+    }
+    let taken = catch_unwind(AssertUnwindSafe(|| cache.alloc(NONE)));
+    assert!(taken.is_err(), "the default hook stops");
+    // SAFETY: nobody has it.
+    assert_eq!(unsafe { cache.free(ruined) }, Err(ObjectError::NotAllocated));
+}
