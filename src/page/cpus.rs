@@ -405,13 +405,14 @@ impl<P: Platform> PageAllocator<P> {
     /// lock held.
     pub(super) fn keep_lists_empty(&self) -> ListsKeptEmpty<'_> {
         self.lists_kept_empty.fetch_add(1, Ordering::Relaxed);
+        let mut kept = ListsKeptEmpty { count: &self.lists_kept_empty, all: false };
         // Those of this CPU need nobody else, and are all that can be had where the platform does
         // not synchronize CPUs.
         self.drain_local();
         // All of them: none that begins to use its lists just now may be passed over. Who was
         // inside leaves soon, and does not refill.
-        let all = (0..DRAINS).any(|_| self.drain_cpus(|_| true));
-        ListsKeptEmpty { count: &self.lists_kept_empty, all }
+        kept.all = (0..DRAINS).any(|_| self.drain_cpus(|_| true));
+        kept
     }
 }
 

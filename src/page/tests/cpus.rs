@@ -272,18 +272,21 @@ fn an_allocation_grows_by_what_its_own_cpu_keeps_where_the_zone_has_nothing_else
     pages.verify().unwrap();
 }
 
+/// Writes a state that is none to a frame.
+fn damage<P: Platform>(pages: &PageAllocator<P>, frame: Frame) {
+    let mut zone = pages.zone(pages.setup.get().unwrap(), frame);
+    let buddy = zone.buddy_of(frame).unwrap();
+    let at = frame.checked_offset_from(buddy.cover().start()).unwrap();
+    buddy.states().of_frames()[at].store(0xff, Ordering::Relaxed);
+}
+
 #[test]
 fn blocks_that_go_back_are_forgotten_before_damage_among_them_is_reported() {
     let pages = listed();
     take(&pages, 0);
     let is_kept = |&frame: &Frame| matches!(pages.lookup(frame), FrameState::Cached { .. });
     let kept = Vec::from_iter((0x10..0x4000).map(frame).filter(is_kept));
-    {
-        let mut zone = pages.zone(pages.setup.get().unwrap(), kept[20]);
-        let buddy = zone.buddy_of(kept[20]).unwrap();
-        let at = kept[20].checked_offset_from(buddy.cover().start()).unwrap();
-        buddy.states().of_frames()[at].store(0xff, Ordering::Relaxed);
-    }
+    damage(&pages, kept[20]);
     let _alone = alone_with_hook();
     // The hook panics: each drain gets a batch further, and there are no more than this.
     let drain = |_: &_| catch_unwind(AssertUnwindSafe(|| pages.drain_local())).is_err();
@@ -344,16 +347,23 @@ fn nobody_stays_pinned_where_a_hook_unwinds() {
     unsafe { pages.init_with([usable(0x400, 0x2000)], LISTED) }.expect("the map has memory");
     let kept = pages.alloc(Order::ZERO, AllocFlags::empty()).unwrap();
     pages.free(kept, Order::ZERO).unwrap();
-    {
-        let mut zone = pages.zone(pages.setup.get().unwrap(), kept);
-        let buddy = zone.buddy_of(kept).unwrap();
-        let at = kept.checked_offset_from(buddy.cover().start()).unwrap();
-        buddy.states().of_frames()[at].store(0xff, Ordering::Relaxed);
-    }
+    damage(&pages, kept);
     let _alone = alone_with_hook();
     let drained = catch_unwind(AssertUnwindSafe(|| pages.drain_local()));
     assert!(drained.is_err(), "the default hook stops");
     assert_eq!(pages.platform().pinned.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn lists_do_not_stay_empty_for_good_where_a_hook_unwinds() {
+    let pages = listed();
+    let kept = take(&pages, 0);
+    pages.free(kept, Order::ZERO).unwrap();
+    damage(&pages, kept);
+    let _alone = alone_with_hook();
+    let claimed = catch_unwind(AssertUnwindSafe(|| pages.claim(frames(0x1000, 0x1001))));
+    assert!(claimed.is_err(), "the default hook stops");
+    assert_eq!(pages.lists_kept_empty.load(Ordering::Relaxed), 0);
 }
 
 #[test]
