@@ -8,7 +8,7 @@ use std::string::{String, ToString};
 use crate::arena;
 use crate::buddy::{AllocError, FreeError, ResizeError, SpanError};
 use crate::heap::{HeapFault, HeapFreeError, ReallocError};
-use crate::page::{AddMemoryError, InitError};
+use crate::page::InitError;
 use crate::slab::{CacheFault, ConstructError};
 
 /// What a reporter prints of an error.
@@ -32,7 +32,6 @@ fn assert_said_once(error: &dyn Error, wrapped: &dyn Display) {
 fn reporters_say_once_what_an_error_wraps() {
     let (alloc, free, span) = (AllocError::OutOfMemory, FreeError::Hole, SpanError::Empty);
     assert_said_once(&InitError::Span(span), &span);
-    assert_said_once(&AddMemoryError::Span(span), &span);
     assert_said_once(&ResizeError::NotAllocated(free), &free);
     let (arena_alloc, arena_free) =
         (arena::AllocError::ZeroLength, arena::FreeError::OutOfRange { start: 1 });

@@ -14,7 +14,7 @@ pub enum AllocError {
     ZeroSize,
     /// More frames than any block has, or than the constraint leaves room for.
     TooLarge,
-    /// The alignment is not a power of two.
+    /// The alignment is not a power of two; or the frames have it, but not the direct map.
     BadAlignment,
     /// There are fewer available frames than were asked for.
     OutOfMemory,
@@ -92,9 +92,6 @@ pub enum FreeError {
     OwnedByHeap,
     /// The allocator has been given no memory yet.
     NotInitialized,
-    /// The allocator is in use, by another CPU or by what this interrupted, and was not to be
-    /// waited for.
-    WouldBlock,
     /// The allocator's own data contradict each other at this frame.
     Corrupted {
         /// Where the contradiction was found.
@@ -280,7 +277,7 @@ impl fmt::Display for AllocError {
                 write!(f, "expected a request that some block can hold, found a larger one")
             }
             Self::BadAlignment => {
-                write!(f, "expected an alignment that is a power of two, found another number")
+                write!(f, "expected an alignment that memory can have, found another")
             }
             Self::OutOfMemory => write!(f, "expected available frames, found too few of them"),
             Self::Fragmented { available, largest } => write!(
@@ -296,9 +293,7 @@ impl fmt::Display for AllocError {
             Self::NotInitialized => {
                 write!(f, "expected an allocator with memory, found none added yet")
             }
-            Self::WouldBlock => {
-                write!(f, "expected a free lock, found it held by what was interrupted")
-            }
+            Self::WouldBlock => write!(f, "expected a free lock, found it held"),
             Self::Corrupted { frame } => {
                 write!(f, "expected sound metadata, found a contradiction at {frame}")
             }
@@ -330,9 +325,6 @@ impl fmt::Display for FreeError {
             }
             Self::NotInitialized => {
                 write!(f, "expected an allocator with memory, found none added yet")
-            }
-            Self::WouldBlock => {
-                write!(f, "expected a free lock, found it held by what was interrupted")
             }
             Self::Corrupted { frame } => {
                 write!(f, "expected sound metadata, found a contradiction at {frame}")

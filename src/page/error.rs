@@ -73,8 +73,6 @@ pub enum AddMemoryError {
     /// the platform does not [synchronize](crate::platform::Platform::synchronize) CPUs, or a
     /// CPU stayed inside its lists for long.
     ListsInUse,
-    /// The span cannot be described.
-    Span(SpanError),
 }
 
 /// Why a shrinker was not registered.
@@ -128,7 +126,6 @@ impl fmt::Display for AddMemoryError {
             Self::ListsInUse => {
                 write!(f, "expected all CPUs' frame lists to be empty, found one that is in use")
             }
-            Self::Span(error) => error.fmt(f),
         }
     }
 }
