@@ -9,7 +9,8 @@ use crate::platform::MAX_CPUS;
 
 /// What a kernel does about a violation. It may stop, or return to have the block left alone:
 /// leaked, not freed. It runs wherever the violation was found, perhaps with locks held and in an
-/// interrupt handler, and on several CPUs at once, so it must not allocate from kmem.
+/// interrupt handler, and on several CPUs at once. So it must not call kmem: not allocate, and not
+/// show its [reports](crate::report), which take the same locks.
 pub type Hook = fn(&Violation<'_>);
 
 /// The kernel's hook as a pointer; null for the default.

@@ -10,6 +10,8 @@
 //!
 //! 1. Nothing here allocates or takes a lock.
 //! 2. A violation on a CPU whose hook is running already stops, so a hook cannot recurse.
+//! 3. A hook may unwind. Whoever reports leaves kmem sound before that; what the call had in hand
+//!    may be lost.
 
 mod hook;
 mod violation;
