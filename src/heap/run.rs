@@ -79,7 +79,8 @@ fn alignment(layout: Layout) -> Result<Order, AllocError> {
 
 /// How many runs there are.
 pub(super) struct Runs {
-    /// Runs in the upper half, their frames in the lower: one atomic operation counts both.
+    /// Runs in the upper half, their frames in the lower, which has a sign: one atomic operation
+    /// counts both, up to 8 TiB.
     count: AtomicU64,
     frames_peak: AtomicUsize,
 }

@@ -142,13 +142,13 @@ pub struct BootReport {
     pub usable_frames: usize,
     /// Frames that can be allocated: the usable ones without those of the metadata.
     pub managed_frames: usize,
-    /// Frames that kmem keeps its metadata in.
+    /// Frames that kmem keeps its metadata in, and the CPUs' lists.
     pub metadata_frames: usize,
     /// Bytes that the metadata of the buddy allocators take in them.
     pub buddy_bytes: usize,
     /// Bytes that the owner records take in them.
     pub owner_bytes: usize,
-    /// In how many pieces the metadata lie.
+    /// In how many pieces the metadata of spans lie.
     pub carve_outs: usize,
     /// How many spans there are, in all zones.
     pub spans: usize,

@@ -281,10 +281,10 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         if self.has_surplus(lists) { lists.remove_empty(self.platform()) } else { None }
     }
 
-    /// Gives back every slab that can be emptied: the running CPU's magazines and the depot's
-    /// go back to the slabs, and other CPUs' too, or at their next call if
-    /// the platform cannot [synchronize](crate::platform::Platform::synchronize) CPUs. How many
-    /// frames were given back.
+    /// Gives back every slab that can be emptied; how many frames those had. Before that, what lies
+    /// in magazines goes to the slabs: the running CPU's and those on all shelves at once, and so
+    /// those that other CPUs have in use, or at their next call where the platform cannot
+    /// [synchronize](crate::platform::Platform::synchronize) CPUs.
     pub fn shrink(&self) -> usize {
         self.drain(Others::Visit);
         let mut frames = 0;
