@@ -129,7 +129,8 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// [`OutOfRange`](RemoveError::OutOfRange), [`Hole`](RemoveError::Hole) or
     /// [`InUse`](RemoveError::InUse) for the first frame that cannot be taken, metadata among them,
-    /// and what another CPU keeps ready that could not be drained.
+    /// and what another CPU keeps ready that could not be drained;
+    /// [`Corrupted`](RemoveError::Corrupted), [`NotInitialized`](RemoveError::NotInitialized).
     /// Nothing has changed.
     pub fn remove(&self, range: FrameRange) -> Result<(), RemoveError> {
         let setup = self.setup.get().ok_or(RemoveError::NotInitialized)?;

@@ -78,7 +78,8 @@ impl<P: Platform> PageAllocator<P> {
     /// [`OutOfMemory`](AllocError::OutOfMemory) if there are too few frames that this request may
     /// take, [`Fragmented`](AllocError::Fragmented) if there are enough, but in pieces,
     /// [`WouldBlock`](AllocError::WouldBlock) if it may not wait,
-    /// [`NotInitialized`](AllocError::NotInitialized).
+    /// [`NotInitialized`](AllocError::NotInitialized), or [`Corrupted`](AllocError::Corrupted) for
+    /// metadata that are damaged.
     #[inline(always)]
     pub fn alloc(&self, order: Order, flags: AllocFlags) -> Result<Frame, AllocError> {
         self.take_block(order, BlockOwner::Caller, flags)
