@@ -109,6 +109,7 @@ mod raw;
 mod reload;
 mod second;
 mod shelf;
+mod slab_box;
 mod slot;
 mod stats;
 mod stock;
@@ -126,13 +127,14 @@ pub(crate) use find::{find, named, named_from, origin};
 pub use flags::CacheFlags;
 pub use geometry::{MAX_OBJECT_BYTES, MAX_OBJECTS};
 pub use identity::{Found, lookup};
-pub use lifecycle::{Bytes, ConstructError};
+pub use lifecycle::{Bytes, ConstructError, Constructed};
 pub use raw::RawCache;
+pub use slab_box::{ObjectBox, SlabBox};
 #[cfg(feature = "mmap")]
 pub(crate) use slot::Slot;
 pub use stats::CacheStats;
 pub use stock::Stock;
-pub use typed::{Cache, Constructed, ObjectBox, ObjectCache, SlabBox};
+pub use typed::{Cache, ObjectCache};
 pub use typed_stock::{ObjectStock, TypedStock};
 pub use verify::CacheFault;
 

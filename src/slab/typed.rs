@@ -1,21 +1,19 @@
-//! Caches of typed objects, and the pointers that own them.
+//! Caches of typed objects.
 
 use core::convert::Infallible;
 use core::fmt;
 use core::marker::PhantomData;
-use core::mem::ManuallyDrop;
-use core::ops::{Deref, DerefMut};
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 
 use super::error::Busy;
-use super::lifecycle::{Bytes, ConstructError, Lifecycle};
+use super::lifecycle::{ConstructError, Constructed, Exactly};
+use super::slab_box::{ObjectBox, SlabBox};
 use super::stats::CacheStats;
 use super::verify::CacheFault;
 use super::{CacheFlags, RawCache};
 use crate::buddy::AllocError;
-use crate::check::violation;
 use crate::page::{AllocFlags, FrameSource, Shrinker};
-use crate::platform::{CpuId, Platform};
+use crate::platform::CpuId;
 
 /// A cache of values of one type, each made when it is allocated and dropped when it is freed.
 ///
@@ -149,65 +147,6 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
     }
 }
 
-/// How an [`ObjectCache`] makes its objects.
-pub struct Constructed<T, E, F> {
-    constructor: F,
-    /// Whoever allocates may write a `T` that the next one reads, so the type must be exactly
-    /// this one.
-    values: Exactly<(T, E)>,
-}
-
-impl<T, E, F> fmt::Debug for Constructed<T, E, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Constructed").finish_non_exhaustive()
-    }
-}
-
-/// Says that a type may stand neither for a shorter- nor for a longer-lived one.
-///
-/// What a user leaves in an object that stays constructed is what the next one finds:
-///
-/// ```
-/// # use kmem::page::FrameSource;
-/// # use kmem::slab::ObjectCache;
-/// fn rename<S: FrameSource>(names: &ObjectCache<'_, &'static str, S>) {
-///     let mut name = names.alloc().unwrap();
-///     *name = "a name for good";
-/// }
-/// ```
-///
-/// So it has to live as long as the cache says, not only as long as this user's box:
-///
-/// ```compile_fail,E0597
-/// # use kmem::page::FrameSource;
-/// # use kmem::slab::ObjectCache;
-/// fn rename<S: FrameSource>(names: &ObjectCache<'_, &'static str, S>) {
-///     let local = String::from("a name for now");
-///     let mut name = names.alloc().unwrap();
-///     *name = &local;
-/// }
-/// ```
-pub(super) type Exactly<T> = PhantomData<fn(T) -> T>;
-
-impl<T, E, F: Fn() -> Result<T, E>> Lifecycle for Constructed<T, E, F> {
-    type Error = E;
-
-    const CONSTRUCTS: bool = true;
-
-    unsafe fn construct(&self, object: NonNull<u8>) -> Result<(), E> {
-        let value = (self.constructor)()?;
-        // SAFETY: `ObjectCache` makes caches with T's size and alignment only; the rest is the
-        // caller's promise.
-        unsafe { object.cast::<T>().write(value) };
-        Ok(())
-    }
-
-    unsafe fn destruct(&self, object: NonNull<u8>) {
-        // SAFETY: the caller's promise: `construct` wrote a `T`, and users get it as a `T` only.
-        unsafe { object.cast::<T>().drop_in_place() };
-    }
-}
-
 /// A cache of objects that stay constructed while they are free.
 ///
 /// The constructor runs once for each object of a new slab, and the objects are dropped when
@@ -247,7 +186,7 @@ impl<T, S: FrameSource, E, F: Fn() -> Result<T, E>> fmt::Debug for ObjectCache<'
 impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T, S, E, F> {
     /// A cache that takes no memory and constructs nothing before its first allocation.
     pub const fn new(source: &'s S, name: &'static str, flags: CacheFlags, constructor: F) -> Self {
-        let lifecycle = Constructed { constructor, values: PhantomData };
+        let lifecycle = Constructed::new(constructor);
         let raw = RawCache::with_lifecycle(
             source,
             name,
@@ -348,25 +287,6 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     }
 }
 
-/// A value in a cache, and its only owner. Dropping it gives the object back: a [`Cache`]'s
-/// value is dropped first, an [`ObjectCache`]'s object stays as it is.
-pub struct SlabBox<'c, T, S: FrameSource, L: Lifecycle = Bytes> {
-    object: NonNull<T>,
-    cache: &'c RawCache<'c, S, L>,
-    /// What is written through the box stays in an object that stays constructed.
-    value: Exactly<T>,
-}
-
-/// An object of an [`ObjectCache`], and its only owner.
-pub type ObjectBox<'c, T, S, E = Infallible, F = fn() -> Result<T, E>> =
-    SlabBox<'c, T, S, Constructed<T, E, F>>;
-
-// SAFETY: a box owns its value, as `Box` does; the cache that it refers to may be used by any
-// CPU if it is `Sync`.
-unsafe impl<T: Send, S: FrameSource, L: Lifecycle + Sync> Send for SlabBox<'_, T, S, L> {}
-// SAFETY: as above; a shared box gives shared references only.
-unsafe impl<T: Sync, S: FrameSource, L: Lifecycle + Sync> Sync for SlabBox<'_, T, S, L> {}
-
 impl<T, S: FrameSource> Shrinker for Cache<'_, T, S>
 where
     Self: Sync,
@@ -383,123 +303,5 @@ where
 {
     fn shrink(&self, _frames: usize) -> usize {
         Self::shrink(self)
-    }
-}
-
-impl<'c, T, S: FrameSource> SlabBox<'c, T, S> {
-    /// A box with `value` in an object of `cache`.
-    ///
-    /// # Safety
-    ///
-    /// The object is the caller's, and has `T`'s size and alignment.
-    #[inline]
-    pub(super) unsafe fn fill(object: NonNull<T>, value: T, cache: &'c RawCache<'c, S>) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe {
-            object.write(value);
-            Self::own(object, cache)
-        }
-    }
-}
-
-impl<'c, T, S: FrameSource, L: Lifecycle> SlabBox<'c, T, S, L> {
-    /// The owner of an object of `cache`.
-    ///
-    /// # Safety
-    ///
-    /// The object is the caller's, and holds a value.
-    #[inline]
-    pub(super) unsafe fn own(object: NonNull<T>, cache: &'c RawCache<'c, S, L>) -> Self {
-        Self { object, cache, value: PhantomData }
-    }
-
-    /// The value without its owner; `from_raw` of the cache makes one again.
-    #[must_use = "the object leaks unless its owner is made again"]
-    pub fn into_raw(this: Self) -> NonNull<T> {
-        ManuallyDrop::new(this).object
-    }
-
-    /// The value, never to be given back unless by way of `from_raw`. A cache keeps its slabs
-    /// while objects in them live, also when it is dropped.
-    pub fn leak(this: Self) -> &'c mut T {
-        let mut object = Self::into_raw(this);
-        // SAFETY: the box was the only owner, and without it the object is never freed.
-        unsafe { object.as_mut() }
-    }
-}
-
-impl<T, S: FrameSource> SlabBox<'_, T, S> {
-    /// The value, taken out of the cache's memory.
-    pub fn into_inner(this: Self) -> T {
-        let this = ManuallyDrop::new(this);
-        // SAFETY: the box was the only owner, and does not drop the value any more.
-        let value = unsafe { this.object.read() };
-        // SAFETY: as above.
-        unsafe { give_back(this.object.cast(), this.cache) };
-        value
-    }
-}
-
-impl<T, S: FrameSource, L: Lifecycle> Deref for SlabBox<'_, T, S, L> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        // SAFETY: a box owns its object, which holds a value.
-        unsafe { self.object.as_ref() }
-    }
-}
-
-impl<T, S: FrameSource, L: Lifecycle> DerefMut for SlabBox<'_, T, S, L> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: a box owns its object, which holds a value.
-        unsafe { self.object.as_mut() }
-    }
-}
-
-impl<T, S: FrameSource, L: Lifecycle> Drop for SlabBox<'_, T, S, L> {
-    #[inline]
-    fn drop(&mut self) {
-        /// Gives the object back also where dropping the value unwinds.
-        struct GiveBack<'a, 'c, S: FrameSource, L: Lifecycle>(NonNull<u8>, &'a RawCache<'c, S, L>);
-
-        impl<S: FrameSource, L: Lifecycle> Drop for GiveBack<'_, '_, S, L> {
-            fn drop(&mut self) {
-                // SAFETY: the object of the box that goes.
-                unsafe { give_back(self.0, self.1) };
-            }
-        }
-
-        let _after = GiveBack(self.object.cast(), self.cache);
-        if !L::CONSTRUCTS {
-            // SAFETY: a box owns its object, which holds a value; it is not used any more.
-            unsafe { ptr::drop_in_place(self.object.as_ptr()) };
-        }
-    }
-}
-
-/// Frees the object of a box that goes.
-///
-/// # Safety
-///
-/// The caller has owned it, and does not use it any more.
-#[inline]
-unsafe fn give_back<S: FrameSource, L: Lifecycle>(object: NonNull<u8>, cache: &RawCache<'_, S, L>) {
-    // SAFETY: the caller's promise.
-    if let Err(error) = unsafe { cache.free_object(object) } {
-        violation(&error.violation(object, cache.name).on_cpu(cache.platform().cpu_id()));
-    }
-}
-
-impl<T: fmt::Debug, S: FrameSource, L: Lifecycle> fmt::Debug for SlabBox<'_, T, S, L> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T: fmt::Display, S: FrameSource, L: Lifecycle> fmt::Display for SlabBox<'_, T, S, L> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
     }
 }

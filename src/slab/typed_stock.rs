@@ -3,9 +3,10 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::lifecycle::{Bytes, ConstructError, Lifecycle};
+use super::lifecycle::{Bytes, ConstructError, Constructed, Exactly, Lifecycle};
+use super::slab_box::{ObjectBox, SlabBox};
 use super::stock::Stock;
-use super::typed::{Cache, Constructed, Exactly, ObjectBox, ObjectCache, SlabBox};
+use super::typed::{Cache, ObjectCache};
 use crate::buddy::AllocError;
 use crate::page::{AllocFlags, FrameSource};
 
