@@ -136,6 +136,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             // nothing there without the lists' lock (`slot`, invariant 1).
             let slot = unsafe { Inside::new(slot, self.rounds()) };
             let emptied = self.take_emptied(&mut lists, slot);
+            // No magazine is loaded any more, so this shuts the gate, as anybody may.
             slot.open(self.limits());
             emptied
         };
