@@ -41,8 +41,8 @@ mod streams {
     pub(super) fn reset() {}
 }
 
-/// Registered with the first allocation, so that these run last before a fork and first after it:
-/// handlers of others may allocate.
+/// Registered before `main`, or with the first allocation if that comes earlier, so that these run
+/// last before a fork and first after it: handlers of others may allocate.
 pub(crate) fn install() {
     engine::leave_forks_to_caller();
     // SAFETY: the handlers stay as long as the library.

@@ -99,11 +99,11 @@ fn settle() -> Mode {
         };
         // SAFETY: this thread alone moved `MODE` to `READING`.
         unsafe { *OPTIONS.0.get() = options };
+        fork::install();
     }
     // SAFETY: written above, or by `at_start`; nobody writes any more.
     let options = unsafe { &*OPTIONS.0.get() };
     stop::install();
-    fork::install();
     engine::configure(options);
     // Release pairs with the Acquires of readers: the options are written.
     let mode_byte = match (is_observed(options), arenas::is_chosen()) {
@@ -119,7 +119,9 @@ fn settle() -> Mode {
 }
 
 /// Runs before `main`, which may clear the environment. But for the log, which is opened here, what
-/// the options ask for is done at the first call: it may take memory.
+/// the options ask for is done at the first call: it may take memory. Handlers of forks are not
+/// left to it: the first call may be the C library's own, for room for more of them, under the lock
+/// that registering takes.
 extern "C" fn at_start() {
     if MODE.compare_exchange(UNREAD, READING, Acquire, Relaxed).is_err() {
         return;
@@ -128,6 +130,7 @@ extern "C" fn at_start() {
     let options = options::read().unwrap_or(Options::DEFAULT);
     // SAFETY: this thread alone moved `MODE` to `READING`.
     unsafe { *OPTIONS.0.get() = options };
+    fork::install();
     MODE.store(READ, Release);
 }
 

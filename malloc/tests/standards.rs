@@ -29,6 +29,11 @@ fn children_of_a_process_with_busy_threads_can_allocate() {
 }
 
 #[test]
+fn handlers_of_forks_may_be_registered_before_anything_is_allocated() {
+    assert_eq!(stdout(&run(&mut preloaded(build("atfork.c", &[])))), "ok\n");
+}
+
+#[test]
 fn vfork_and_exec_work() {
     torture("vfork");
 }
