@@ -43,6 +43,17 @@ pub unsafe extern "C" fn __libc_free(block: *mut c_void) {
     unsafe { serve::free("free", block) }
 }
 
+/// As [`c::free`]: programs from before it was taken out of `<stdlib.h>` still find it.
+///
+/// # Safety
+///
+/// As there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cfree(block: *mut c_void) {
+    // SAFETY: the caller's promise.
+    unsafe { serve::free("cfree", block) }
+}
+
 /// As [`c::memalign`].
 #[unsafe(no_mangle)]
 pub extern "C" fn __libc_memalign(alignment: usize, size: usize) -> *mut c_void {

@@ -177,13 +177,14 @@ static void free_keeps_errno(void)
 }
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
-extern void *__libc_memalign(size_t, size_t), __libc_free(void *);
+extern void *__libc_memalign(size_t, size_t), __libc_free(void *), cfree(void *);
 
 /* The C library's further names lead to the same blocks. */
 static void other_names(void)
 {
     free(__libc_malloc(hide(100)));
     __libc_free(malloc(hide(100)));
+    cfree(malloc(hide(100)));
     free(__libc_calloc(hide(10), 10));
     free(__libc_realloc(malloc(hide(100)), 5000));
     char *block = __libc_memalign(256, hide(100));
