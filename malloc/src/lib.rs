@@ -10,8 +10,8 @@
 //!    handlers; `fork`;
 //! 4. `mode`, `options`: what the environment can ask for; `blocks`, `names`, `log`, `report`,
 //!    `stop`: how it is done;
-//! 5. `text`, `errno`, `lock`, `signals`, `mapped`, `table`: the little that an allocator needs
-//!    without allocating.
+//! 5. `text`, `file`, `errno`, `lock`, `signals`, `mapped`, `table`: the little that an allocator
+//!    needs without allocating.
 //!
 //! # Invariants
 //!
@@ -31,6 +31,7 @@ pub mod c;
 mod engine;
 mod errno;
 mod exit;
+mod file;
 mod fork;
 pub mod gnu;
 mod lock;

@@ -13,13 +13,14 @@
 use core::ffi::CStr;
 use core::fmt;
 
+use crate::file::File;
 use crate::lock::{Lock, OWNERS};
 use crate::text::{Descriptor, STDERR, Text, line, say, write};
 
 const BUFFER_BYTES: usize = 32 << 10;
 
 struct Log {
-    file: Option<Descriptor>,
+    file: Option<File>,
     /// Apart from the rest, which does not begin as zero: so it takes no room in the library's
     /// file, nor in the memory of programs without a log.
     buffer: &'static mut Text<BUFFER_BYTES>,
@@ -43,20 +44,23 @@ pub(crate) fn open(path: &CStr) {
         let shown = path.to_str().unwrap_or("KMEM_LOG");
         return say(STDERR, format_args!("kmem: cannot write the log {shown:?}; there is none"));
     }
-    LOG.with(|log| log.file = Some(Descriptor(above_standard(file))));
+    LOG.with(|log| log.file = File::take(Descriptor(file)));
 }
 
-/// Moves a descriptor out of the way of programs that count on low ones.
-fn above_standard(file: libc::c_int) -> libc::c_int {
-    const FIRST: libc::c_int = 1000;
-    // SAFETY: it duplicates a descriptor of ours.
-    let moved = unsafe { libc::fcntl(file, libc::F_DUPFD_CLOEXEC, FIRST) };
-    if moved < 0 {
-        return file;
+impl Log {
+    /// Writes what has gathered. If the program has closed the file the log ends: its descriptor
+    /// may be one of the program's own by now.
+    fn write_out(&mut self, file: File) {
+        match file.descriptor() {
+            Some(open) => write(open, self.buffer.as_bytes()),
+            None if self.buffer.as_bytes().is_empty() => {}
+            None => {
+                self.file = None;
+                say(STDERR, format_args!("kmem: the program has closed the log; it ends here"));
+            }
+        }
+        self.buffer.clear();
     }
-    // SAFETY: the descriptor is ours and not used any more.
-    unsafe { libc::close(file) };
-    moved
 }
 
 /// Adds a line.
@@ -65,8 +69,7 @@ pub(crate) fn record(message: fmt::Arguments<'_>) {
         let Some(file) = log.file else { return };
         let line = line(message);
         if log.buffer.room() < line.as_bytes().len() {
-            write(file, log.buffer.as_bytes());
-            log.buffer.clear();
+            log.write_out(file);
         }
         log.buffer.push(line.as_bytes());
     });
@@ -83,8 +86,7 @@ pub(crate) fn forget() {
 pub(crate) fn flush() {
     LOG.with(|log| {
         if let Some(file) = log.file {
-            write(file, log.buffer.as_bytes());
+            log.write_out(file);
         }
-        log.buffer.clear();
     });
 }

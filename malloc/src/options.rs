@@ -7,6 +7,7 @@
 use core::ffi::CStr;
 use core::time::Duration;
 
+use crate::file::{self, File};
 use crate::log;
 use crate::text::{STDERR, say};
 use kmem::arena::Fit;
@@ -62,6 +63,8 @@ pub(crate) struct Options {
     pub(crate) purge_delay: Duration,
     pub(crate) huge_pages: Wish,
     pub(crate) log: bool,
+    /// Where the end is reported if the program has closed its standard error by then.
+    pub(crate) stderr: Option<File>,
 }
 
 /// What an option does to the blocks themselves.
@@ -89,12 +92,19 @@ impl Options {
         purge_delay: Duration::from_millis(500),
         huge_pages: Wish::No,
         log: false,
+        stderr: None,
     };
 
     /// What these options do to blocks.
     pub(crate) fn touch(&self) -> Touch {
         let fills = [self.scribble, self.zero_on_free, self.red_zones].contains(&Wish::Yes);
         if fills || self.quarantine_bytes > 0 { Touch::Bytes } else { Touch::Notes }
+    }
+
+    /// Whether there may be something to say when the program ends.
+    fn reports_at_exit(&self) -> bool {
+        let reports = [self.statistics, self.leaks, self.red_zones].contains(&Wish::Yes);
+        reports || self.quarantine_bytes > 0
     }
 }
 
@@ -303,6 +313,9 @@ pub(crate) fn read() -> Option<Options> {
     }
     if options.help.is_yes() {
         list();
+    }
+    if options.reports_at_exit() {
+        options.stderr = file::keep_stderr();
     }
     Some(options)
 }

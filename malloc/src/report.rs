@@ -344,6 +344,13 @@ fn process() -> libc::pid_t {
 #[inline(never)]
 pub(crate) fn at_exit(options: &Options) {
     log::flush();
+    match options.stderr {
+        Some(file) => file.stand_in_for_stderr(|| report_end(options)),
+        None => report_end(options),
+    }
+}
+
+fn report_end(options: &Options) {
     if options.leaks.is_yes() {
         leaks();
     }

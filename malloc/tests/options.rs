@@ -125,6 +125,26 @@ fn leaks_are_grouped_by_name_and_size() {
 }
 
 #[test]
+fn the_end_is_reported_where_the_program_has_closed_its_standard_error() {
+    let mut command = preloaded(build("closed.c", &[]));
+    let message = stderr(&run(command.arg("stderr").env("KMEM_LEAKS", "1").env("KMEM_STATS", "1")));
+    assert!(message.contains("1 blocks, 1000 bytes not freed"), "{message}");
+    assert!(message.contains("peak asked for"), "{message}");
+}
+
+#[test]
+fn the_log_is_not_written_to_the_programs_own_files() {
+    let (log, file) = (log_path("closed"), log_path("closed-own"));
+    let mut command = preloaded(build("closed.c", &[]));
+    let output = run(command.arg("all").arg(&file).env("KMEM_LOG", &log));
+    assert_eq!(stdout(&output), "ok\n");
+    assert!(stderr(&output).contains("kmem: the program has closed the log"), "{output:?}");
+    for path in [log, file] {
+        fs::remove_file(path).expect("it was written");
+    }
+}
+
+#[test]
 fn the_log_has_a_line_for_every_call() {
     let path = log_path("calls.log");
     run(preloaded(build("names.c", &[])).env("KMEM_LOG", &path));
