@@ -45,7 +45,8 @@ void print_memory(FILE *file);
 
 /*
  * Recounts the allocator's books. Returns 0 if they agree, otherwise 1 after one line on standard
- * error. Other threads may go on, but what they allocate meanwhile can make books disagree.
+ * error. Other threads may go on, but what they allocate meanwhile can make books disagree. In a
+ * signal handler on top of a call that is using the books it is 1 as well.
  */
 int kmem_verify(void);
 

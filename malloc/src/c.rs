@@ -209,7 +209,8 @@ pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _alignment: usiz
     unsafe { serve::free_sized("free_aligned_sized", block, size) }
 }
 
-/// `malloc_trim`, GNU: gives back to the system what can be; 1 if that was anything.
+/// `malloc_trim`, GNU: gives back to the system what can be; 1 if that was anything. In a signal
+/// handler on top of a call that holds a lock it is nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc_trim(_keep: usize) -> c_int {
     c_int::from(crate::engine::trim() > 0)

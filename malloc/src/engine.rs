@@ -347,6 +347,9 @@ pub(crate) unsafe fn usable_bytes(block: NonNull<u8>) -> Result<usize, Violation
 
 /// Gives back to the system what can be; how many bytes.
 pub(crate) fn trim() -> usize {
+    if is_interrupted() {
+        return 0;
+    }
     arenas::trim() + KMEM.trim()
 }
 
@@ -397,6 +400,8 @@ pub(crate) fn usage() -> Usage {
 
 /// What a recount found wrong.
 pub(crate) enum Fault {
+    /// Nothing: the books are in use by what this signal handler interrupted.
+    Interrupted,
     Arena(Corruption),
     Host(HostFault),
 }
@@ -404,6 +409,7 @@ pub(crate) enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Interrupted => f.write_str("a signal handler came amid a call: no recount"),
             Self::Arena(fault) => fault.fmt(f),
             Self::Host(fault) => fault.fmt(f),
         }
@@ -412,6 +418,9 @@ impl fmt::Display for Fault {
 
 /// Recounts everything.
 pub(crate) fn verify() -> Result<(), Fault> {
+    if is_interrupted() {
+        return Err(Fault::Interrupted);
+    }
     arenas::verify().map_err(Fault::Arena)?;
     KMEM.verify().map_err(Fault::Host)
 }

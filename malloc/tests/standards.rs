@@ -135,6 +135,11 @@ fn what_signal_handlers_free_is_freed_however_much_it_is() {
 }
 
 #[test]
+fn a_signal_handler_may_ask_for_a_trim_and_a_recount() {
+    assert_eq!(stdout(&run(preloaded(build("handlers.c", &[])).arg("trim"))), "ok\n");
+}
+
+#[test]
 fn a_program_may_have_its_own_malloc_on_top() {
     assert_eq!(stdout(&run(&mut preloaded(build("own_names.c", &[])))), "ok\n");
 }

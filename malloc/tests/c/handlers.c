@@ -4,10 +4,12 @@
  *
  *     books     handlers and the threads below them use blocks of their own, each filled with its
  *               own pattern and checked
+ *     trim      the same, while both give memory back, and handlers recount
  *     many      handlers that interrupted a lock free more blocks than one can wait for
  *     inside    a block that such a handler was given is freed inside; `twice`: a second time
  */
 #include "check.h"
+#include "kmem.h"
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,6 +18,7 @@
 
 #define BLOCKS 16
 #define HANDLERS 20000
+#define TRIMMERS 100
 #define INTERRUPTED 100
 #define FREED 100
 
@@ -82,6 +85,13 @@ static void use_books(int signal)
     atomic_fetch_add(&handled, 1);
 }
 
+static void trim(int signal)
+{
+    malloc_trim(0);
+    use_books(signal);
+    kmem_verify();
+}
+
 static void interrupt(int signal)
 {
     (void)signal;
@@ -104,6 +114,19 @@ static void *work_on_books(void *argument)
     (void)argument;
     while (atomic_load(&handled) < HANDLERS)
         use(blocks, &random);
+    return NULL;
+}
+
+static void *work_on_trims(void *argument)
+{
+    struct block blocks[BLOCKS] = { 0 };
+    unsigned random = 77;
+    (void)argument;
+    while (atomic_load(&handled) < TRIMMERS) {
+        for (int i = 0; i < 1000; i++)
+            use(blocks, &random);
+        malloc_trim(0);
+    }
     return NULL;
 }
 
@@ -142,6 +165,8 @@ int main(int count, char **arguments)
     const char *what = arguments[1];
     if (strcmp(what, "books") == 0) {
         run(work_on_books, use_books, &handled, HANDLERS);
+    } else if (strcmp(what, "trim") == 0) {
+        run(work_on_trims, trim, &handled, TRIMMERS);
     } else {
         for (int i = 0; i < INTERRUPTED * FREED; i++)
             waiting[i / FREED][i % FREED] = malloc(10000);
