@@ -176,3 +176,86 @@ fn others() -> impl Iterator<Item = &'static AtomicBool> {
     let own = slot::current();
     slot::ever_held().filter(move |&cpu| cpu != own).map(|cpu| &INSIDE[cpu.index()].0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread::scope;
+
+    use super::*;
+    use crate::host::slot::tests::alone;
+
+    fn is_marked() -> bool {
+        INSIDE[usize::from(thread::slot()) % MAX_CPUS].0.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn a_thread_is_marked_until_it_leaves_its_outermost_lock() {
+        let _alone = alone();
+        enter();
+        enter();
+        leave();
+        assert!(is_marked() && thread::is_locking());
+        leave();
+        assert!(!is_marked() && !thread::is_locking());
+    }
+
+    #[test]
+    fn who_comes_to_a_lock_while_another_forks_waits_for_the_end_and_is_marked_then() {
+        let _alone = alone();
+        let has_come = AtomicBool::new(false);
+        quiesce();
+        let (is_over, is_marked) = scope(|scope| {
+            let other = scope.spawn(|| {
+                has_come.store(true, Ordering::SeqCst);
+                enter();
+                let state = (FORKER.load(Ordering::SeqCst) == 0, is_marked());
+                leave();
+                state
+            });
+            while !has_come.load(Ordering::SeqCst) {
+                system::yield_now();
+            }
+            // The other gets so many chances to go on too early.
+            (0..200).for_each(|_| system::yield_now());
+            resume();
+            other.join().expect("no panic")
+        });
+        assert!(is_over, "it did not wait");
+        assert!(is_marked, "the next fork would not see it");
+    }
+
+    #[test]
+    fn of_nested_forks_the_outermost_ends_it() {
+        let _alone = alone();
+        for _ in 0..2 {
+            quiesce();
+            assert!(try_quiesce());
+            resume();
+            assert!(is_forking());
+            resume();
+            assert!(!is_forking());
+        }
+    }
+
+    #[test]
+    fn a_fork_that_gives_up_since_another_holds_a_lock_keeps_nobody_waiting() {
+        let _alone = alone();
+        let barrier = Barrier::new(2);
+        let (begun, is_forking) = scope(|scope| {
+            scope.spawn(|| {
+                enter();
+                barrier.wait();
+                barrier.wait();
+                leave();
+            });
+            barrier.wait();
+            let found = (try_quiesce(), is_forking());
+            barrier.wait();
+            found
+        });
+        assert!(!begun && !is_forking);
+        quiesce();
+        resume();
+    }
+}

@@ -253,14 +253,14 @@ fn leave_shared() {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::collections::BTreeSet;
     use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
     use std::thread;
 
     /// The slots belong to the whole process: tests that count them run one at a time.
-    fn alone() -> MutexGuard<'static, ()> {
+    pub(in crate::host) fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
     }
