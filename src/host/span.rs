@@ -359,6 +359,30 @@ mod tests {
     }
 
     #[test]
+    fn a_span_opens_to_its_last_byte() {
+        let bytes = 2 * GRAIN_BYTES;
+        let mut span = Span::reserve(bytes, bytes, 0).expect("the system has addresses");
+        assert_eq!((span.len_bytes(), span.left_bytes()), (bytes, bytes));
+        for left in [GRAIN_BYTES, 0] {
+            assert!(span.open(GRAIN_BYTES).is_some(), "{left} bytes would be left");
+            assert_eq!(span.left_bytes(), left);
+        }
+        assert!(span.open(1).is_none());
+    }
+
+    #[test]
+    fn addresses_that_were_never_opened_go_back() {
+        let mut span = Span::reserve(GRAIN_BYTES, usize::MAX, 0).expect("the system has addresses");
+        let opened = span.open(1).expect("the system has memory");
+        // In the middle, where nobody else's mapping comes at once.
+        let middle = span.rest().start + span.left_bytes() / 2 / FRAME_SIZE * FRAME_SIZE;
+        let is_mapped = |address| is_mapped(ptr::without_provenance_mut(address));
+        assert!(is_mapped(opened.start) && is_mapped(middle));
+        span.give_up();
+        assert!(is_mapped(opened.start) && !is_mapped(middle));
+    }
+
+    #[test]
     fn more_than_there_is_cannot_be_had() {
         assert!(Span::reserve(usize::MAX, usize::MAX, 0).is_none());
         assert!(Span::reserve(1 << 60, usize::MAX, 0).is_none());
