@@ -209,6 +209,9 @@ mod tests {
                 assert_eq!(dirty.clear(frames), cleared);
             }
             assert_eq!(dirty.count(), model.len());
+            let from = below(FRAMES);
+            let clean = (from..FRAMES).take_while(|at| !model.contains(&(FIRST + at))).count();
+            assert_eq!(dirty.clean_frames(range(FIRST + from, FRAMES - from)), clean);
             let limit = 1 + below(200);
             let found = all(&dirty, limit);
             let numbers: Vec<usize> =
