@@ -5,6 +5,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 
 use kmem::AllocFlags;
+use kmem::heap::SizeClass;
 use kmem::host::MmapAllocator;
 
 const KMEM: MmapAllocator = MmapAllocator::new();
@@ -63,4 +64,19 @@ fn a_call_that_finds_its_magazine_empty_or_full_turns_to_the_previous_one() {
         unsafe { KMEM.deallocate(block) }.expect("allocated");
     }
     KMEM.verify().expect("sound");
+}
+
+#[test]
+fn a_hit_of_the_length_of_a_class_is_what_was_freed_of_that_class_last() {
+    for class in SizeClass::all() {
+        let layout = Layout::from_size_align(class.bytes(), 1).expect("a layout");
+        let new = |_| KMEM.allocate(layout, AllocFlags::empty()).expect("memory").cast::<u8>();
+        let blocks: Vec<_> = (0..100).map(new).collect();
+        for &block in &blocks {
+            // SAFETY: nobody uses the blocks.
+            unsafe { KMEM.deallocate(block) }.expect("allocated");
+        }
+        let hit = KMEM.allocate_hit(class.bytes());
+        assert_eq!(hit, blocks.last().copied(), "{} bytes", class.bytes());
+    }
 }
