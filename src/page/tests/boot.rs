@@ -15,7 +15,7 @@ use crate::memory_map::MemoryMap;
 use crate::memory_map::RegionKind::{
     AcpiNvs, AcpiReclaimable, Bad, Bootloader, Kernel, Reserved, Usable,
 };
-use crate::page::{AddMemoryError, Contents, FrameState, Owners};
+use crate::page::{AddMemoryError, Contents, FrameSource, FrameState, Owners};
 
 /// Boots on `regions` and checks that exactly the usable frames without those of the metadata can
 /// be allocated.
@@ -197,6 +197,33 @@ fn memory_that_is_not_mapped_is_refused() {
     assert!(matches!(report, Err(InitError::Unmapped { .. })), "{report:?}");
     assert_eq!(pages.frames_managed(), 0);
     assert!(pages.owners.room() > 0);
+}
+
+#[test]
+fn memory_of_which_a_part_is_not_mapped_is_refused_as_a_whole() {
+    // The metadata of the lower zones go to the highest range, those of zone Normal are too long
+    // for what is left there.
+    let normal = (0..16).map(|nth| usable(0x400 + nth * 0x100, 0x405 + nth * 0x100));
+    let map = [usable(0x40, 0x45), usable(0x200, 0x205)].into_iter().chain(normal);
+    let mapped = frames(0x1300, 0x1305);
+    let pages = PageAllocator::new(Machine::new([mapped]));
+    // SAFETY: the whole machine is the allocator's.
+    let report = unsafe { pages.init_with(map, SMALL) };
+    let Err(InitError::Unmapped { frame }) = report else { panic!("{report:?}") };
+    assert!(frame >= crate::test_support::frame(0x400));
+    assert_eq!((pages.frames_managed(), pages.zones().count()), (0, 0));
+    // Nothing of the first is in the way of another call.
+    // SAFETY: as above.
+    let report = unsafe { pages.init_with([usable(0x1300, 0x1305)], SMALL) };
+    assert_eq!(report.map(|report| report.usable_frames), Ok(5));
+    exhaust(&pages);
+}
+
+#[test]
+fn the_owner_records_at_hand_are_those_of_the_longest_span() {
+    let (pages, _) = boot(0x800, &[usable(0x10, 0x80), usable(0x400, 0x800)], SMALL);
+    let (first, records) = pages.owners_at_hand().expect("there are records");
+    assert_eq!((first.number(), records.len()), (0x400, 0x400));
 }
 
 #[test]
