@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use super::*;
+use crate::frame::FRAME_SIZE;
 use crate::memory_map::RegionKind::Bootloader;
 use crate::page::{AddMemoryError, FrameSource, FrameState, MAX_SPANS, Owners, ZoneStats};
 use crate::test_support::frame;
@@ -62,6 +63,39 @@ fn memory_behind_a_span_joins_it_and_coalesces() {
     assert!(lost <= records + 1 + 3, "{lost}");
     check_added(&pages, added, records + 3);
     exercise(&pages);
+}
+
+#[test]
+fn new_metadata_lie_in_reserved_frames_of_the_memory_that_brought_them() {
+    let (pages, _) = boot(0x1000, &[usable(0x400, 0x800)], SMALL);
+    let added = frames(0x800, 0x1000);
+    add(&pages, added).unwrap();
+    let found = exhaust(&pages);
+    let metadata: Vec<Frame> = added.iter().filter(|frame| !found.contains(frame)).collect();
+    assert!(!metadata.is_empty());
+    for frame in metadata {
+        assert_eq!(pages.lookup(frame), FrameState::Reserved);
+    }
+}
+
+#[test]
+fn of_metadata_that_spans_have_outgrown_exactly_the_frames_that_hold_nothing_else_come_back() {
+    let regions = [usable(0x400, 0x2400), usable(0x4000, 0x6000)];
+    let (pages, report) = boot(0x7000, &regions, SMALL);
+    assert_eq!((report.spans, report.carve_outs), (2, 1));
+    let metadata = frames(0x6000 - report.metadata_frames, 0x6000);
+    add(&pages, frames(0x2400, 0x2500)).unwrap();
+    add(&pages, frames(0x6000, 0x6100)).unwrap();
+    // Of each span first what has moved, then the owner records, which stay.
+    let (moved, records) = (report.buddy_bytes / 2, report.owner_bytes / 2);
+    let outgrown = [0, moved + records].map(|start| start..start + moved);
+    assert!(!outgrown[1].start.is_multiple_of(FRAME_SIZE), "it begins amid records");
+    let found = exhaust(&pages);
+    for (nth, frame) in metadata.iter().enumerate() {
+        let (start, end) = (nth * FRAME_SIZE, (nth + 1) * FRAME_SIZE);
+        let is_outgrown = outgrown.iter().any(|bytes| bytes.start <= start && end <= bytes.end);
+        assert_eq!(found.contains(&frame), is_outgrown, "frame {nth} of the metadata");
+    }
 }
 
 #[test]
