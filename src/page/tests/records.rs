@@ -5,9 +5,12 @@ use proptest::sample::Index;
 
 use super::*;
 use crate::buddy::{AllocError, BlockOwner, FreeError, ResizeError};
+use crate::check::{Rule, set_hook};
+use crate::frame::FRAME_SIZE;
 use crate::page::records::{GRANULE, MAX_GRANULES, Record, names_record};
 use crate::page::{FrameSource, OwnerRecord, Records};
-use crate::test_support::frame;
+use crate::platform::Platform;
+use crate::test_support::{alone_with_hook, frame};
 
 /// First frame that records cannot lie in: that at 256 GiB.
 const REACH: usize = 1 << 26;
@@ -102,6 +105,30 @@ fn frame_0_holds_records_like_any_other() {
     assert_eq!((second.id, records.frames(&*pages)), (21, 2));
     [first, second, other, filler].into_iter().for_each(give);
     assert_eq!((records.frames(&*pages), pages.frames_available()), (0, 2));
+    pages.verify().unwrap();
+}
+
+#[test]
+fn records_and_frames_of_them_that_are_given_back_twice_are_told_as_damage() {
+    static FOUND: spin::Mutex<Vec<(Rule, usize)>> = spin::Mutex::new(Vec::new());
+    let _alone = alone_with_hook();
+    let (pages, _) = boot(0x300, &[usable(0x100, 0x300)], SMALL);
+    let records = Records::new();
+    let take = |_| records.take(&*pages, GRANULE, AllocFlags::empty()).unwrap();
+    let [first, last] = [0, 1].map(take);
+    let lies_in = frame(last.id as usize / (FRAME_SIZE / GRANULE));
+    // SAFETY: nobody uses either record, and what is given twice is to be refused.
+    let give = |record: &Record| unsafe { records.give(&*pages, record.id) };
+    set_hook(Some(|found| FOUND.lock().push((found.rule, found.address))));
+    give(&first);
+    give(&first);
+    // SAFETY: nobody takes the frame in this test, whose memory stays.
+    unsafe { pages.give(lies_in, Order::ZERO, BlockOwner::Slab) }.unwrap();
+    give(&last);
+    set_hook(None);
+    let header = pages.platform().phys_to_virt(lies_in.start()).addr();
+    let told = [first.address.addr().get(), header].map(|address| (Rule::Corrupted, address));
+    assert_eq!(*FOUND.lock(), told);
     pages.verify().unwrap();
 }
 
