@@ -1,14 +1,16 @@
 //! What shrinkers may do, and may not upset.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
 
 use kmem::AllocFlags;
 use kmem::frame::Order;
 use kmem::page::{AllocError, PageAllocator, Shrinker};
 
 mod support;
-use support::{Machine, pages, pinned};
+use support::{Machine, become_cpu, pages, pinned};
 
 const NONE: AllocFlags = AllocFlags::empty();
 
@@ -69,4 +71,43 @@ fn a_shrinker_stays_on_its_cpu_and_its_own_requests_start_none() {
     assert_eq!(ask(pages), Err(AllocError::OutOfMemory));
     assert_eq!(hoard.runs.load(Relaxed), 1);
     assert!(!pinned());
+}
+
+#[test]
+fn each_shrinker_is_asked_for_what_is_missing_yet_and_none_for_nothing() {
+    static ASKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    struct Gives(usize);
+    impl Shrinker for Gives {
+        fn shrink(&self, frames: usize) -> usize {
+            ASKED.lock().expect("no panic").push(frames);
+            self.0
+        }
+    }
+    static ALL: usize = Order::MAX.frames();
+    static SHRINKERS: [Gives; 3] = [Gives(10), Gives(ALL - 10), Gives(1)];
+    let pages = pages(64, 1);
+    for shrinker in &SHRINKERS {
+        pages.register_shrinker(shrinker).expect("a place");
+    }
+    assert_eq!(ask(&pages), Err(AllocError::OutOfMemory));
+    assert_eq!(*ASKED.lock().expect("no panic"), [ALL, ALL - 10]);
+}
+
+#[test]
+fn where_threads_keep_to_their_cpus_shrinkers_run_on_several_at_once() {
+    static IS_NESTED: AtomicBool = AtomicBool::new(false);
+    let pages: &'static Pages = Box::leak(Box::new(pages(64, 2)));
+    let hoard = hoard(pages, || {
+        if !IS_NESTED.swap(true, Relaxed) {
+            let other = || {
+                become_cpu(1);
+                ask(pages)
+            };
+            let asked = thread::scope(|scope| scope.spawn(other).join().expect("no panic"));
+            assert_eq!(asked, Err(AllocError::OutOfMemory));
+        }
+        0
+    });
+    assert_eq!(ask(pages), Err(AllocError::OutOfMemory));
+    assert_eq!(hoard.runs.load(Relaxed), 2);
 }
