@@ -3,6 +3,7 @@
 mod support;
 
 use std::alloc::Layout;
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use kmem::AllocFlags;
@@ -10,7 +11,7 @@ use kmem::buddy::AllocError;
 use kmem::frame::FRAME_SIZE;
 use kmem::heap::{Heap, ReallocError, SizeClass};
 use kmem::page::PageAllocator;
-use support::{Machine, pages};
+use support::{Machine, pages, with_interrupts};
 
 const NONE: AllocFlags = AllocFlags::empty();
 
@@ -258,4 +259,51 @@ fn a_run_that_becomes_longer_counts_for_the_most_there_were() {
     assert_eq!((heap.stats().run_frames, heap.stats().run_frames_peak), (64, 64));
     // SAFETY: not used any more.
     unsafe { heap.deallocate(grown.cast(), long) }.expect("allocated");
+}
+
+#[test]
+fn a_block_that_is_freed_while_it_is_reallocated_leaves_nothing_behind() {
+    for (from, to) in [(1_000, 2_000), (1_000, 9 * FRAME_SIZE), (9 * FRAME_SIZE, 20 * FRAME_SIZE)] {
+        for is_told in [true, false] {
+            let (old, new) = (layout(from, 1), layout(to, 1));
+            // The free comes at every moment at which an interrupt can come, one after the other.
+            for moment in 0.. {
+                let pages = pages(600, 1);
+                let heap = Heap::new(&pages);
+                // The other has what lies behind the block.
+                let (block, other) = (allocate(&heap, old), allocate(&heap, old));
+                let (moments, freed) = (Cell::new(0), Cell::new(false));
+                let free = || {
+                    if moments.replace(moments.get() + 1) == moment {
+                        // SAFETY: refused if the block has moved; what it holds matters to nobody.
+                        freed.set(unsafe { heap.deallocate(block, old) }.is_ok());
+                    }
+                };
+                let mut moved = None;
+                with_interrupts(&free, || {
+                    // SAFETY: the block is allocated, or refused; nobody uses it afterwards.
+                    moved = unsafe {
+                        if is_told {
+                            heap.reallocate(block, old, new, NONE)
+                        } else {
+                            heap.reallocate_unsized(block, new)
+                        }
+                    }
+                    .ok();
+                });
+                assert_eq!(moved.is_none(), freed.get(), "{from} to {to}, moment {moment}");
+                // SAFETY: nobody uses them.
+                unsafe {
+                    heap.deallocate(other, old).expect("allocated");
+                    if let Some(moved) = moved {
+                        heap.deallocate(moved.cast(), new).expect("allocated");
+                    }
+                }
+                assert_eq!(heap.stats().live_bytes(), 0, "{from} to {to}, moment {moment}");
+                if moments.get() <= moment {
+                    break;
+                }
+            }
+        }
+    }
 }
