@@ -146,8 +146,12 @@ fn no_memory_is_told_from_memory_in_pieces() {
         odd.into_iter().partition(|frame| frame.number() % 2 == 1);
     pages.free_many(&even, Order::ZERO).unwrap();
     let available = even.len();
+    let allocs = || pages.zones().map(|zone| zone.counts.allocs).sum::<u64>();
+    let before = allocs();
     let found = pages.alloc(order(1), AllocFlags::ATOMIC);
     assert_eq!(found, Err(AllocError::Fragmented { available, largest: Order::ZERO }));
+    assert_eq!(allocs(), before, "only what was served counts");
+    assert_eq!(pages.alloc_exact(available, AllocFlags::ATOMIC).err(), found.err());
     pages.verify().unwrap();
     pages.free_many(&odd, Order::ZERO).unwrap();
     exercise(&pages);

@@ -57,6 +57,8 @@ fn ordinary_requests_leave_their_reserve_and_more_of_it_in_lower_zones() {
     for low in [0, 1] {
         assert_eq!(taken[low], managed[low] - marks[low].high);
     }
+    // It is not told of as memory that is there.
+    assert_eq!(pages.alloc(Order::ZERO, AllocFlags::empty()), Err(AllocError::OutOfMemory));
     // Those that need a lower zone find what was left there.
     let taken = drain(&pages, AllocFlags::ZONE_DMA32);
     assert_eq!(taken, [0, marks[1].high - marks[1].min, 0]);
@@ -102,6 +104,7 @@ fn a_zone_that_a_request_excludes_is_never_touched() {
     for flags in [AllocFlags::ZONE_DMA, AllocFlags::ZONE_DMA32] {
         assert_eq!(pages.alloc(Order::ZERO, flags), Err(AllocError::OutOfMemory));
         assert_eq!(pages.alloc_exact(3, flags | AllocFlags::ATOMIC), Err(AllocError::OutOfMemory));
+        assert_eq!(pages.alloc_exact(0, flags), Err(AllocError::ZeroSize));
     }
     exercise(&pages);
 }
@@ -272,6 +275,8 @@ fn counts_say_what_happened() {
     pages.free(held[0], Order::ZERO).unwrap();
     let counts = pages.stats(ZoneKind::Normal).counts;
     assert_eq!((counts.allocs, counts.frees, counts.failures, counts.fallbacks), (5, 5, 1, 0));
+    let lower = [ZoneKind::Dma, ZoneKind::Dma32].map(|kind| pages.stats(kind).counts.failures);
+    assert_eq!(lower, [0, 0], "a failure is one of the zone that was to serve");
     pages.claim(frames(0x500, 0x510)).unwrap();
     pages.free_exact(frames(0x500, 0x510)).unwrap();
     let counts = pages.stats(ZoneKind::Normal).counts;
@@ -452,6 +457,18 @@ fn the_source_of_slabs_and_heap_is_the_same_allocator() {
         source.give(slab.start(), order(3), BlockOwner::Slab).unwrap();
     }
     exercise(&pages);
+}
+
+#[test]
+fn a_run_is_aligned_as_asked_behind_frames_that_are_not() {
+    let pages = three_zones();
+    let take = |frames, align| {
+        pages.take_run(frames, order(align), BlockOwner::Heap, AllocFlags::empty()).unwrap()
+    };
+    for align in [0, 1, 4, 6] {
+        let first = take(1, 0);
+        assert_eq!(take(3, align).number() % (1 << align), 0, "behind {first}");
+    }
 }
 
 #[test]
