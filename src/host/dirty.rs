@@ -50,7 +50,7 @@ impl Dirty {
         let Some(words) = span::map_zeroed(cover.frames().div_ceil(64) * 8) else { return };
         self.first.store(cover.start().number(), Relaxed);
         self.words.store(words.cast().as_ptr(), Relaxed);
-        // Release, for the Acquire in `word`: the other fields are written.
+        // Release, for the Acquires of those who look at it first: the other fields are written.
         self.frames.store(cover.frames(), Release);
     }
 
@@ -74,9 +74,8 @@ impl Dirty {
 
     /// Bit numbers of the frames of `range` that have bits; the others in number.
     fn bits(&self, range: FrameRange) -> (core::ops::Range<usize>, usize) {
-        let first = self.first.load(Relaxed);
         let frames = self.frames.load(Acquire);
-        let start = range.start().number().wrapping_sub(first);
+        let start = range.start().number().wrapping_sub(self.first.load(Relaxed));
         if start >= frames {
             return (0..0, range.frames());
         }
@@ -133,8 +132,8 @@ impl Dirty {
 
     /// The first dirty frames from number `from` on that are neighbours, at most `limit` of them.
     pub(super) fn next(&self, from: usize, limit: usize) -> Option<FrameRange> {
-        let first = self.first.load(Relaxed);
         let frames = self.frames.load(Acquire).min(self.high.load(Relaxed));
+        let first = self.first.load(Relaxed);
         let from = from.saturating_sub(first).max(self.low.load(Relaxed));
         let start = self.find(from, frames, 0)?;
         let end = self.find(start, frames.min(start.saturating_add(limit)), u64::MAX);
