@@ -1,5 +1,6 @@
 //! What a cache takes, keeps and gives back.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,7 +10,7 @@ use kmem::frame::FRAME_SIZE;
 use kmem::slab::{CacheFlags, RawCache};
 
 mod support;
-use support::{Frames, Random, become_cpu, maskings};
+use support::{Frames, Random, become_cpu, maskings, with_interrupts};
 
 const NONE: AllocFlags = AllocFlags::empty();
 
@@ -104,6 +105,25 @@ fn reaping_follows_the_working_set() {
     assert_eq!(cache.reap(), 10);
     assert_eq!(idle(&cache), 0);
     give(&cache, busy);
+}
+
+/// Where threads are CPUs, a process is copied while nobody holds a lock: what is nowhere then is
+/// lost to the copy.
+#[test]
+fn while_no_lock_is_held_objects_are_on_a_shelf_or_in_their_slabs() {
+    let frames = Frames::new(1024);
+    let cache = RawCache::new(&frames, "copied", 256, 8, CacheFlags::empty());
+    give(&cache, take(&cache, 1000));
+    // Of what was needed since the cache began nothing is idle.
+    cache.reap();
+    let cached = cache.stats().objects_cached;
+    let looks = Cell::new(0);
+    let look = || {
+        cache.verify().expect("sound");
+        looks.set(looks.get() + 1);
+    };
+    with_interrupts(&look, || _ = cache.reap());
+    assert!(looks.get() > 0 && cache.stats().objects_cached < cached);
 }
 
 #[test]

@@ -103,9 +103,14 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     fn clear_shelf(&self, shelf: &IrqLock<Shelf>, full: usize, empty: usize) {
         let platform = self.platform();
         for _ in 0..full {
-            let Some(magazine) = shelf.lock(platform).full.pop(platform) else { break };
-            let magazine = self.empty(&mut self.lists.lock(platform), magazine);
-            self.give_magazine(magazine);
+            let emptied = {
+                // Held until the rounds are in their slabs: in a process that is copied while
+                // nobody holds a lock (`host`) they would be nowhere.
+                let mut shelf = shelf.lock(platform);
+                let Some(magazine) = shelf.full.pop(platform) else { break };
+                self.empty(&mut self.lists.lock(platform), magazine)
+            };
+            self.give_magazine(emptied);
         }
         for _ in 0..empty {
             let Some(magazine) = shelf.lock(platform).empty.pop(platform) else { break };
