@@ -12,7 +12,7 @@
 
 use core::ptr;
 use core::sync::atomic::{
-    AtomicPtr, AtomicU64, AtomicUsize,
+    AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -25,8 +25,9 @@ pub(super) struct Dirty {
     words: AtomicPtr<AtomicU64>,
     first: AtomicUsize,
     frames: AtomicUsize,
-    /// How many bits are set.
-    count: AtomicUsize,
+    /// How many bits are set. Below 0 for a moment where one thread clears a bit, and counts that,
+    /// before another has counted that it set it.
+    count: AtomicIsize,
     /// No bit below was ever set,
     low: AtomicUsize,
     /// and none from here on.
@@ -39,7 +40,7 @@ impl Dirty {
             words: AtomicPtr::new(ptr::null_mut()),
             first: AtomicUsize::new(0),
             frames: AtomicUsize::new(0),
-            count: AtomicUsize::new(0),
+            count: AtomicIsize::new(0),
             low: AtomicUsize::new(usize::MAX),
             high: AtomicUsize::new(0),
         }
@@ -63,7 +64,7 @@ impl Dirty {
 
     /// How many frames are dirty.
     pub(super) fn count(&self) -> usize {
-        self.count.load(Relaxed)
+        usize::try_from(self.count.load(Relaxed)).unwrap_or(0)
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
@@ -106,7 +107,7 @@ impl Dirty {
             self.high.fetch_max(bits.end, Relaxed);
         }
         self.for_each(bits, |word, mask| {
-            added += (mask & !word.fetch_or(mask, Relaxed)).count_ones() as usize;
+            added += (mask & !word.fetch_or(mask, Relaxed)).count_ones() as isize;
         });
         self.count.fetch_add(added, Relaxed);
     }
@@ -120,7 +121,7 @@ impl Dirty {
                 cleared += (word.fetch_and(!mask, Relaxed) & mask).count_ones() as usize;
             }
         });
-        self.count.fetch_sub(cleared, Relaxed);
+        self.count.fetch_sub(cleared as isize, Relaxed);
         cleared + unknown
     }
 
@@ -159,7 +160,10 @@ impl Dirty {
 mod tests {
     extern crate std;
 
+    use core::sync::atomic::AtomicBool;
     use std::collections::BTreeSet;
+    use std::thread;
+    use std::time::{Duration, Instant};
     use std::vec::Vec;
 
     use super::*;
@@ -221,6 +225,31 @@ mod tests {
                 assert!(is_apart || pair[0].frames() == limit, "neighbours come together");
             }
         }
+    }
+
+    #[test]
+    fn what_is_marked_and_cleared_at_the_same_time_is_never_counted_as_less_than_nothing() {
+        let dirty = Dirty::new();
+        dirty.begin(range(FIRST, FRAMES));
+        let is_over = AtomicBool::new(false);
+        let one = range(FIRST, 1);
+        // As where one thread gets memory ahead for frames that another takes meanwhile.
+        let most = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Relaxed) {
+                    dirty.mark(one);
+                }
+            });
+            let begin = Instant::now();
+            let mut most = 0;
+            while begin.elapsed() < Duration::from_millis(300) {
+                dirty.clear(one);
+                most = most.max(dirty.count());
+            }
+            is_over.store(true, Relaxed);
+            most
+        });
+        assert!(most <= FRAMES, "{most}");
     }
 
     #[test]
