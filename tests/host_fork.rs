@@ -1,18 +1,23 @@
-//! A process that is copied while another of its threads empties the magazines of all.
+//! A process that is copied while other threads of it are in kmem.
 
 use std::alloc::Layout;
 use std::ffi::c_int;
+use std::os::unix::thread::{JoinHandleExt, RawPthread};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
 use kmem::AllocFlags;
 use kmem::host::MmapAllocator;
 
 const KMEM: MmapAllocator = MmapAllocator::new();
 const BYTES: usize = 64;
+const SIGUSR1: c_int = 10;
 
 unsafe extern "C" {
+    fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
+    fn pthread_kill(thread: RawPthread, number: c_int) -> c_int;
     fn fork() -> c_int;
     fn waitpid(process: c_int, status: *mut c_int, options: c_int) -> c_int;
     fn _exit(status: c_int) -> !;
@@ -74,4 +79,34 @@ fn the_copy_of_a_process_has_what_its_thread_has_at_hand_though_another_was_empt
     });
     assert_eq!(failed, 0, "copies in which nothing is at hand, or a recount finds a fault");
     KMEM.verify().expect("sound");
+}
+
+/// Whether the handler below has had its block.
+static IS_SERVED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn take_a_run(_number: c_int) {
+    let layout = Layout::from_size_align(2 << 20, 16).expect("valid");
+    if let Ok(block) = KMEM.allocate(layout, AllocFlags::empty()) {
+        IS_SERVED.store(true, Relaxed);
+        // SAFETY: allocated above, and not used.
+        assert!(unsafe { KMEM.deallocate(block.cast()) }.is_ok());
+    }
+}
+
+/// A lock that it held would stay closed in the copy.
+#[test]
+fn a_signal_handler_on_top_of_a_thread_that_waits_for_a_fork_waits_for_it_too() {
+    // SAFETY: the handler does nothing that the thread which is interrupted here is about.
+    unsafe { signal(SIGUSR1, take_a_run) };
+    churn();
+    KMEM.before_fork();
+    let waits = thread::spawn(|| KMEM.verify().is_ok());
+    thread::sleep(Duration::from_millis(50));
+    // SAFETY: the thread is not joined yet.
+    assert_eq!(unsafe { pthread_kill(waits.as_pthread_t(), SIGUSR1) }, 0);
+    thread::sleep(Duration::from_millis(50));
+    let is_early = IS_SERVED.load(Relaxed);
+    KMEM.after_fork_in_parent();
+    assert!(waits.join().expect("no panic"));
+    assert!(IS_SERVED.load(Relaxed) && !is_early);
 }

@@ -12,8 +12,10 @@
 //! 2. Of a thread that marks its slot and one that forks, each of which then looks for the other's
 //!    mark, at least one sees it: by a barrier between the two, which the one that forks sends to
 //!    all threads if it can.
+//! 3. A signal handler may come between any two steps of a thread. It leaves the slot's mark as it
+//!    was, and passes by a fork only where the thread that it interrupted holds a lock.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, compiler_fence};
 
 use rustix::thread::{MembarrierCommand, membarrier};
 
@@ -26,12 +28,12 @@ static FORKER: AtomicUsize = AtomicUsize::new(0);
 /// How many calls of [`quiesce`] are open inside that thread's outermost.
 static NESTED_FORKS: AtomicUsize = AtomicUsize::new(0);
 
-/// A slot's thread uses a lock of kmem. In a line of its own, since it is written by that thread
-/// alone.
+/// The mark of a slot: how many calls of [`enter`] its thread is in, those of signal handlers among
+/// them. In a line of its own, since it is written by that thread alone.
 #[repr(align(64))]
-struct Inside(AtomicBool);
+struct Inside(AtomicU32);
 
-static INSIDE: [Inside; MAX_CPUS] = [const { Inside(AtomicBool::new(false)) }; MAX_CPUS];
+static INSIDE: [Inside; MAX_CPUS] = [const { Inside(AtomicU32::new(0)) }; MAX_CPUS];
 
 /// Whether whoever forks sends barriers.
 static HAS_BARRIERS: AtomicBool = AtomicBool::new(false);
@@ -61,35 +63,39 @@ pub(super) fn send_barriers() -> bool {
 pub(super) fn enter() {
     slot::enter();
     let this = thread::this();
-    let locks = this.locks.get();
-    this.locks.set(locks + 1);
-    // A handler that comes from here on finds the mark.
-    compiler_fence(Ordering::SeqCst);
-    if locks == 0 {
-        let inside = &INSIDE[usize::from(thread::slot()) % MAX_CPUS].0;
-        // Invariant 2.
-        if HAS_BARRIERS.load(Ordering::Relaxed) {
-            inside.store(true, Ordering::Relaxed);
-            compiler_fence(Ordering::SeqCst);
-        } else {
-            inside.store(true, Ordering::SeqCst);
-        }
-        if FORKER.load(Ordering::SeqCst) != 0 {
-            wait_for_fork(inside);
-        }
+    let inside = inside_own();
+    let entered = inside.load(Ordering::Relaxed) + 1;
+    // Invariant 2.
+    if HAS_BARRIERS.load(Ordering::Relaxed) {
+        inside.store(entered, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        inside.store(entered, Ordering::SeqCst);
     }
+    if this.locks.get() == 0 && FORKER.load(Ordering::SeqCst) != 0 {
+        wait_for_fork(inside);
+    }
+    this.locks.set(this.locks.get() + 1);
+    // A handler that comes from here on finds that this thread may hold a lock.
+    compiler_fence(Ordering::SeqCst);
 }
 
 /// Waits until no other thread copies the process. The one that does goes on: handlers of others
 /// may allocate in between.
 #[cold]
 #[inline(never)]
-fn wait_for_fork(inside: &AtomicBool) {
+fn wait_for_fork(inside: &AtomicU32) {
     while FORKER.load(Ordering::SeqCst) != 0 && !is_forking() {
-        inside.store(false, Ordering::Release);
+        // Also of what this thread was about when it was interrupted, which is no lock.
+        let entered = inside.swap(0, Ordering::Release);
         system::yield_now();
-        inside.store(true, Ordering::SeqCst);
+        inside.store(entered, Ordering::SeqCst);
     }
+}
+
+/// The mark of this thread's slot.
+fn inside_own() -> &'static AtomicU32 {
+    &INSIDE[usize::from(thread::slot()) % MAX_CPUS].0
 }
 
 /// Whether this thread is between [`quiesce`] and what ends it.
@@ -100,12 +106,12 @@ pub(super) fn is_forking() -> bool {
 /// Undoes one [`enter`].
 pub(super) fn leave() {
     let this = thread::this();
-    let locks = this.locks.get().saturating_sub(1);
-    if locks == 0 {
-        INSIDE[usize::from(thread::slot()) % MAX_CPUS].0.store(false, Ordering::Release);
-    }
     compiler_fence(Ordering::SeqCst);
-    this.locks.set(locks);
+    this.locks.set(this.locks.get().saturating_sub(1));
+    compiler_fence(Ordering::SeqCst);
+    let inside = inside_own();
+    // Release, for the look of who forks: what was done under the lock is done.
+    inside.store(inside.load(Ordering::Relaxed).saturating_sub(1), Ordering::Release);
     slot::leave();
 }
 
@@ -142,7 +148,7 @@ pub(super) fn try_quiesce() -> bool {
     // those.
     let mut yields = 0;
     for inside in others() {
-        while inside.load(Ordering::SeqCst) {
+        while inside.load(Ordering::SeqCst) != 0 {
             if yields == YIELDS_TO_QUIESCE {
                 resume();
                 return false;
@@ -167,12 +173,12 @@ pub(super) fn resume() {
 /// Ends what [`quiesce`] began, in a process that has only this thread: see [`slot::free_others`].
 pub(super) fn resume_alone(abandon: impl Fn(CpuId)) {
     slot::free_others(abandon);
-    others().for_each(|inside| inside.store(false, Ordering::Relaxed));
+    others().for_each(|inside| inside.store(0, Ordering::Relaxed));
     resume();
 }
 
 /// The marks of the slots that another thread ever held.
-fn others() -> impl Iterator<Item = &'static AtomicBool> {
+fn others() -> impl Iterator<Item = &'static AtomicU32> {
     let own = slot::current();
     slot::ever_held().filter(move |&cpu| cpu != own).map(|cpu| &INSIDE[cpu.index()].0)
 }
@@ -186,7 +192,7 @@ mod tests {
     use crate::host::slot::tests::alone;
 
     fn is_marked() -> bool {
-        INSIDE[usize::from(thread::slot()) % MAX_CPUS].0.load(Ordering::SeqCst)
+        inside_own().load(Ordering::SeqCst) != 0
     }
 
     #[test]
