@@ -9,7 +9,7 @@
 //! | physical memory | a window of 252 GiB of its addresses |
 //! | CPUs | thread slots, recycled when threads end |
 //! | frames at boot | 64 GiB reserved, opened in steps |
-//! | memory added later | further reservations, each the larger half that the system grants |
+//! | memory added later | further reservations, each as large as the system grants |
 //! | memory taken out | available frames lose their memory, not their addresses |
 //!
 //! # Invariants

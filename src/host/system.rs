@@ -61,9 +61,7 @@ pub(super) fn nap() {
 
 /// Ends the process, with one line on standard error.
 pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
-    let mut line = Line { bytes: [0; 256], len: 0 };
-    // Writing to a line cannot fail.
-    let _ = fmt::write(&mut line, format_args!("{message}\n"));
+    let line = Line::of(message);
     // SAFETY: whether standard error is open is the system's to say.
     let standard_error = unsafe { BorrowedFd::borrow_raw(2) };
     // By the system call itself: in the C library's function a thread can be cancelled, and then
@@ -77,6 +75,18 @@ pub(super) fn stop(message: fmt::Arguments<'_>) -> ! {
 struct Line {
     bytes: [u8; 256],
     len: usize,
+}
+
+impl Line {
+    fn of(message: fmt::Arguments<'_>) -> Self {
+        let mut line = Self { bytes: [0; 256], len: 0 };
+        // Writing to a line cannot fail.
+        let _ = fmt::write(&mut line, message);
+        line.len = line.len.min(line.bytes.len() - 1);
+        line.bytes[line.len] = b'\n';
+        line.len += 1;
+        line
+    }
 }
 
 impl fmt::Write for Line {
@@ -104,4 +114,17 @@ pub(super) fn now() -> Duration {
     // SAFETY: the call fills the structure, or leaves it.
     unsafe { clock_gettime(CLOCK_MONOTONIC_COARSE, &mut time) };
     Duration::new(time.seconds.unsigned_abs(), time.nanoseconds.unsigned_abs() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_however_long_the_message_is() {
+        for (len, lines_len) in [(0, 1), (10, 11), (255, 256), (256, 256), (1000, 256)] {
+            let line = Line::of(format_args!("{:len$}", ""));
+            assert_eq!((line.len, line.bytes[line.len - 1]), (lines_len, b'\n'), "{len} bytes");
+        }
+    }
 }
