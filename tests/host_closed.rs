@@ -13,10 +13,21 @@ type Work = unsafe extern "C" fn(usize) -> usize;
 
 const THREADS: usize = 3;
 
+/// Less than a library reserves, and more than it leaves behind, in bytes.
+const LEFT_BYTES: usize = 1 << 30;
+
+/// The addresses of this process, in bytes.
+fn address_bytes() -> usize {
+    let numbers = fs::read_to_string("/proc/self/statm").expect("this process's numbers");
+    let pages: usize = numbers.split(' ').next().expect("one").parse().expect("a number");
+    pages * 4096
+}
+
 #[test]
 fn threads_may_end_after_the_library_was_closed() {
     let path = example::build("plugin", "libplugin.so");
     for _ in 0..3 {
+        let before = address_bytes();
         // SAFETY: its initializers are those of a Rust library.
         let library = unsafe { Library::new(&path) }.expect("a library");
         // SAFETY: it is such a function.
@@ -34,10 +45,14 @@ fn threads_may_end_after_the_library_was_closed() {
                 });
             }
             barrier.wait();
+            let open = address_bytes();
             library.close().expect("it is closed");
             let maps = fs::read_to_string("/proc/self/maps").expect("this process's mappings");
             assert!(!maps.contains("libplugin"), "it is still there");
+            let closed = address_bytes();
             barrier.wait();
+            assert!(open - before > LEFT_BYTES, "{open} bytes of addresses after {before}");
+            assert!(closed - before < LEFT_BYTES, "{closed} bytes of addresses after {before}");
         });
     }
 }

@@ -1,14 +1,16 @@
-//! What is called when a thread ends, through a key of the C library; and that the key goes with
-//! the code.
+//! What is called when a thread ends, through a key of the C library; and what goes with the code:
+//! the key, and the addresses that were reserved.
 //!
 //! A program may close a library that has kmem inside while threads go on that used it. The
 //! destructor that the C library would call when they end is no longer there then, so the key is
-//! deleted before: what such a thread had at hand stays where it is, like all else that the library
-//! leaves behind.
+//! deleted before: what such a thread had at hand stays where it is, like all memory that the
+//! library leaves behind.
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::allocator::FRAMES;
 
 /// The C library calls it with what [`arm`] was given.
 pub(super) type Destructor = unsafe extern "C" fn(*mut c_void);
@@ -54,8 +56,14 @@ fn key(destructor: Destructor) -> Option<c_uint> {
     (first != NO_MORE).then(|| first - 1)
 }
 
-/// Called when the library that kmem is in is closed, and when the program ends.
-extern "C" fn forget_key() {
+/// Called when the library that kmem is in is closed, and when the program ends: what runs after
+/// this may still allocate.
+extern "C" fn at_close() {
+    FRAMES.give_up_rest();
+    forget_key();
+}
+
+fn forget_key() {
     let key = KEY.swap(NO_MORE, Ordering::AcqRel);
     if key != 0 && key != NO_MORE {
         // SAFETY: it is the key that `key` made.
@@ -65,4 +73,4 @@ extern "C" fn forget_key() {
 
 #[used]
 #[unsafe(link_section = ".fini_array")]
-static AT_CLOSE: extern "C" fn() = forget_key;
+static AT_CLOSE: extern "C" fn() = at_close;

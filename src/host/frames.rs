@@ -14,6 +14,7 @@ use super::platform::HostPlatform;
 use super::recent::Recent;
 use super::span::{self, GRAIN, Span};
 use super::system;
+use super::thread;
 use super::trimming::Trimming;
 use crate::buddy::{AllocError, BlockOwner, Corruption, FrameState, FreeError, ResizeError};
 use crate::frame::{FRAME_SIZE, Frame, FrameRange, Order};
@@ -147,6 +148,19 @@ impl HostFrames {
             self.is_huge.store(is_granted, Relaxed);
             is_granted
         })
+    }
+
+    /// Gives the addresses back that were never opened, if that takes no waiting: no more memory is
+    /// expected to be wanted. Should it be, other addresses are reserved.
+    pub(super) fn give_up_rest(&self) {
+        if thread::is_locking() {
+            return;
+        }
+        locks::enter();
+        if let Some(mut growth) = self.growth.try_lock() {
+            growth.span.give_up();
+        }
+        locks::leave();
     }
 
     /// Asks for huge pages in a span that was just reserved, if they are wanted. If they cannot be

@@ -72,8 +72,9 @@ impl Span {
     }
 
     /// Gives the addresses back that were never opened.
-    pub(super) fn give_up(self) {
+    pub(super) fn give_up(&mut self) {
         unmap(self.opened, self.end);
+        self.end = self.opened;
     }
 
     /// Bytes that are reserved, opened ones included.
@@ -288,12 +289,13 @@ fn map(wanted: usize, bytes: usize) -> Option<usize> {
     Some(base.ok()?.expose_provenance())
 }
 
-/// Gives back the mapping from `start` up to `end`, part of one that was just made.
+/// Gives back the mapping from `start` up to `end`, part of one that was just made, or that was
+/// never opened.
 fn unmap(start: usize, end: usize) {
     debug_assert!(start.is_multiple_of(FRAME_SIZE) && end.is_multiple_of(FRAME_SIZE));
     if start < end {
-        // SAFETY: nobody has been told of the mapping yet. Should the system refuse, a few
-        // addresses stay reserved and unused.
+        // SAFETY: nobody has been told of these addresses. Should the system refuse, they stay
+        // reserved and unused.
         let _ = unsafe { mm::munmap(ptr::with_exposed_provenance_mut(start), end - start) };
     }
 }
@@ -391,6 +393,8 @@ mod tests {
         assert!(span.open(left + 1).is_none());
         assert!(span.open(usize::MAX).is_none());
         assert_eq!(span.left_bytes(), left);
+        span.give_up();
+        assert!(span.left_bytes() == 0 && span.open(1).is_none());
         let mut empty = Span::EMPTY;
         assert!(empty.open(1).is_none());
     }
