@@ -26,7 +26,7 @@ use crate::gate::{self, Gated};
 use crate::lock::IrqLock;
 use crate::page::records::{self, NONE, Records};
 use crate::page::{AllocFlags, FrameSource};
-use crate::platform::{CpuId, MAX_CPUS, Pinned, Platform};
+use crate::platform::{CpuId, MAX_CPUS, Platform};
 
 /// The table of a cache that has none.
 static NO_SLOTS: [AtomicPtr<Slot>; MAX_CPUS] =
@@ -37,8 +37,9 @@ pub(super) struct Held<'a, P: Platform> {
     slot: &'a Slot,
     inside: Inside<'a>,
     limits: Limits,
-    /// Goes last.
-    pin: Pinned<'a, P>,
+    platform: &'a P,
+    /// Where this was made.
+    cpu: CpuId,
 }
 
 impl<'a, P: Platform> Deref for Held<'a, P> {
@@ -53,7 +54,7 @@ impl<'a, P: Platform> Deref for Held<'a, P> {
 impl<'a, P: Platform> Held<'a, P> {
     /// Whose slot it is.
     pub(super) fn cpu(&self) -> CpuId {
-        self.pin.cpu()
+        self.cpu
     }
 
     /// The magazines that the CPU has not in use.
@@ -67,6 +68,7 @@ impl<P: Platform> Drop for Held<'_, P> {
     fn drop(&mut self) {
         self.inside.open(self.limits);
         self.slot.leave();
+        self.platform.unpin_from(self.cpu);
     }
 }
 
@@ -236,15 +238,16 @@ impl Cpus {
         platform: &'a P,
         limits: Limits,
     ) -> Option<Held<'a, P>> {
-        let pin = Pinned::here(platform);
-        let slot = self.at(pin.cpu());
-        // SAFETY: the slot is that of the CPU, which `pin` keeps.
+        let cpu = platform.pin_here();
+        let slot = self.at(cpu);
+        // SAFETY: the slot is that of the CPU, which `pin_here` keeps.
         if !unsafe { slot.visit(P::PINNING) } {
+            platform.unpin_from(cpu);
             return None;
         }
         // SAFETY: entered just now, until the answer is dropped.
         let inside = unsafe { Inside::new(slot, limits.capacity) };
-        Some(Held { slot, inside, limits, pin })
+        Some(Held { slot, inside, limits, platform, cpu })
     }
 
     /// Has a drain done by each CPU that has objects: at its next call.
