@@ -125,7 +125,9 @@ impl<'s> Filling<'s> {
         let all = self.slab.states();
         let word = entry.index_among(all) / 64;
         let Some(states) = all.chunks(64).nth(word) else { return false };
-        self.flush();
+        if self.bits != 0 {
+            self.flush();
+        }
         (self.word, self.states) = (word, states);
         true
     }
