@@ -2,12 +2,15 @@
 
 #[path = "support/example.rs"]
 mod example;
+#[path = "support/statm.rs"]
+mod statm;
 
 use std::fs;
 use std::sync::Barrier;
 use std::thread;
 
 use libloading::{Library, Symbol};
+use statm::address_bytes;
 
 type Work = unsafe extern "C" fn(usize) -> usize;
 
@@ -15,13 +18,6 @@ const THREADS: usize = 3;
 
 /// Less than a library reserves, and more than it leaves behind, in bytes.
 const LEFT_BYTES: usize = 1 << 30;
-
-/// The addresses of this process, in bytes.
-fn address_bytes() -> usize {
-    let numbers = fs::read_to_string("/proc/self/statm").expect("this process's numbers");
-    let pages: usize = numbers.split(' ').next().expect("one").parse().expect("a number");
-    pages * 4096
-}
 
 #[test]
 fn threads_may_end_after_the_library_was_closed() {

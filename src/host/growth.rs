@@ -131,29 +131,3 @@ impl Growth {
 fn stop(violation: &Violation<'_>) {
     system::stop(format_args!("{violation}"));
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::buddy::{AllocError, BlockOwner};
-    use crate::frame::Order;
-    use crate::page::AllocFlags;
-
-    #[test]
-    fn memory_can_be_had_after_the_addresses_that_were_left_were_given_up() {
-        let host = HostFrames::new();
-        let take = |frames| {
-            let flags = AllocFlags::ZERO;
-            let head = host.take_run(frames, Order::ZERO, BlockOwner::Caller, flags)?;
-            Ok::<_, AllocError>(host.platform().phys_to_virt(head.start()))
-        };
-        take(1).expect("memory");
-        host.give_up_rest();
-        // More than was open.
-        let frames = 2 * STEP_BYTES / FRAME_SIZE;
-        let run = take(frames).expect("memory");
-        // SAFETY: the run is this test's, and has so many frames.
-        unsafe { run.add(frames * FRAME_SIZE - 1).write(1) };
-        host.verify().expect("sound");
-    }
-}
