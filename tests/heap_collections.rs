@@ -35,6 +35,23 @@ fn a_vector_grows_and_shrinks_in_the_heap() {
 }
 
 #[test]
+fn what_collections_needed_once_goes_back_by_reaping() {
+    let frames = Frames::new(1_000);
+    let heap = Heap::new(&frames);
+    drop(
+        (0..1_000_u64).map(|number| Box::new_in([number; 10], &heap)).collect::<std::vec::Vec<_>>(),
+    );
+    let held = heap.stats().slab_frames;
+    // All of it was needed since the heap began.
+    assert_eq!(heap.reap(), 0);
+    // First what lies on shelves goes to its slabs, then these go.
+    let given = heap.reap() + heap.reap();
+    assert!(given > 0);
+    assert_eq!(heap.stats().slab_frames, held - given);
+    heap.verify().expect("sound");
+}
+
+#[test]
 fn boxes_of_boxes_come_and_go() {
     let frames = Frames::new(200);
     let heap = Heap::new(&frames);

@@ -61,6 +61,7 @@ enum Step {
         size: usize,
     },
     Reclaim,
+    Reap,
 }
 
 impl Step {
@@ -73,7 +74,8 @@ impl Step {
             3..6 => Self::FreeInside { nth, offset: 1 + random.below(8 * FRAME_SIZE) },
             6..9 => Self::FreeWithOtherSize { nth, size },
             9 => Self::Reclaim,
-            10..35 => Self::Reallocate { nth, size, zeroed },
+            10 => Self::Reap,
+            11..35 => Self::Reallocate { nth, size, zeroed },
             // The fuller, the more is freed.
             35..100 if random.below(2 * LIVE) < live => {
                 if random.below(3) == 0 {
@@ -242,7 +244,7 @@ fn apply(subject: &mut impl Subject, model: &mut Model, step: Step) {
             assert!(!zeroed || is_zero(memory, old.size().min(memory.len())), "not zeroed");
             model.enter(memory, new);
         }
-        Step::Reclaim => {
+        Step::Reclaim | Step::Reap => {
             subject.special(step, NonNull::dangling(), Layout::new::<u8>());
         }
         Step::FreeUnsized { nth }
@@ -374,10 +376,13 @@ impl Subject for Kmem {
         // SAFETY: nobody else uses the heap.
         let usable = || unsafe { self.heap.usable_bytes(block) }.expect("allocated");
         match step {
-            Step::Reclaim => {
+            Step::Reclaim | Step::Reap => {
                 let available = self.frames_free();
                 // More may go: frames that only described the slabs.
-                let given = self.heap.reclaim();
+                let given = match step {
+                    Step::Reap => self.heap.reap(),
+                    _ => self.heap.reclaim(),
+                };
                 assert!(self.frames_free() >= available + given);
                 Outcome::Kept
             }

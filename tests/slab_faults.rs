@@ -158,6 +158,9 @@ fn a_cache_with_live_objects_is_not_destroyed_and_names_them() {
     let addresses: String = named.iter().map(|object| format!(" {:#x}", object.addr())).collect();
     let text = format!("expected no live object, found 10:{addresses} and others");
     assert_eq!(busy.to_string(), text);
+    let violation = busy.violation("busy").to_string();
+    let text = format!("{:#x} of cache busy destroyed while objects live", named[0].addr());
+    assert_eq!(violation, format!("kmem: {text}: expected 0, found 10 (CPU 0)"));
     for object in &objects {
         // SAFETY: not used any more.
         unsafe { cache.free(*object) }.expect("allocated");

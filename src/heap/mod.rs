@@ -379,6 +379,12 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         self.caches.iter().map(RawCache::shrink).sum()
     }
 
+    /// Gives the source back what no cache has needed since the last call: see
+    /// [`RawCache::reap`]. How many frames that were.
+    pub fn reap(&self) -> usize {
+        self.caches.iter().map(RawCache::reap).sum()
+    }
+
     /// Puts what a CPU that has stopped keeps ready back into the slabs of all caches: see
     /// [`RawCache::drain_cpu`].
     ///

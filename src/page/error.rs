@@ -1,10 +1,11 @@
 //! What can be wrong with memory that is handed over. Requests for frames have the errors of
-//! [`crate::buddy`].
+//! [`crate::buddy`]; what one of them is as a violation is said here.
 
 use core::error::Error;
 use core::fmt;
 
-use crate::buddy::SpanError;
+use crate::buddy::{FreeError, SpanError};
+use crate::check::{Detail, Rule, Violation};
 use crate::frame::Frame;
 
 /// Why a page allocator was not initialised. Nothing has changed.
@@ -139,3 +140,36 @@ impl fmt::Display for TooManyShrinkers {
 impl Error for InitError {}
 impl Error for AddMemoryError {}
 impl Error for TooManyShrinkers {}
+
+impl FreeError {
+    /// This error as a violation by the block at `frame`, for faces that cannot return it.
+    pub const fn violation(self, frame: Frame) -> Violation<'static> {
+        let address = frame.start().as_u64() as usize;
+        let (rule, expected, found) = match self {
+            Self::NotAllocated => (Rule::NotAllocated, Detail::Unknown, Detail::Unknown),
+            Self::OutOfRange => (Rule::OutOfRange, Detail::Unknown, Detail::Unknown),
+            Self::Hole => (Rule::Hole, Detail::Unknown, Detail::Unknown),
+            Self::Reserved => (Rule::Reserved, Detail::Unknown, Detail::Unknown),
+            Self::NotHead { head, .. } => {
+                let head = head.start().as_u64() as usize;
+                (Rule::NotHead, Detail::Address(head), Detail::Address(address))
+            }
+            Self::WrongOrder { allocated, given } => {
+                (Rule::WrongOrder, Detail::Order(allocated), Detail::Order(given))
+            }
+            Self::WrongRange { allocated, given } => {
+                let [allocated, given] = [allocated.len_bytes(), given.len_bytes()];
+                let (expected, found) = (allocated as usize, given as usize);
+                (Rule::SizeMismatch, Detail::Bytes(expected), Detail::Bytes(found))
+            }
+            Self::OwnedBySlab => (Rule::OwnedBySlab, Detail::Unknown, Detail::Unknown),
+            Self::OwnedByHeap => (Rule::OwnedByHeap, Detail::Unknown, Detail::Unknown),
+            Self::NotInitialized => (Rule::NotInitialized, Detail::Unknown, Detail::Unknown),
+            // Of these two the first is an error of the layers above.
+            Self::OwnedByCaller | Self::Corrupted { .. } => {
+                (Rule::Corrupted, Detail::Unknown, Detail::Unknown)
+            }
+        };
+        Violation::new(rule, address).expected_found(expected, found)
+    }
+}

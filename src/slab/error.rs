@@ -123,3 +123,15 @@ impl fmt::Display for Busy {
 }
 
 impl core::error::Error for Busy {}
+
+impl Busy {
+    /// This error as a violation by the first live object of `cache`, for faces that cannot
+    /// return it.
+    pub fn violation(&self, cache: &'static str) -> Violation<'static> {
+        let first = self.objects.iter().flatten().next();
+        let address = first.map_or(0, |object| object.as_ptr() as usize);
+        Violation::new(Rule::Busy, address)
+            .expected_found(Detail::Count(0), Detail::Count(self.live))
+            .in_cache(cache)
+    }
+}

@@ -258,3 +258,36 @@ fn memory_that_is_managed_is_not_added_and_memory_in_use_is_not_removed() {
     pages.remove(frames(0x40, 0x50)).unwrap();
     exercise(&pages);
 }
+
+#[test]
+fn what_is_wrong_with_a_free_can_be_told_as_a_violation() {
+    let at = frame(0x12);
+    let [allocated, given] = [4, 3].map(|len| FrameRange::from_len(at, len).unwrap());
+    let table = [
+        (FreeError::NotAllocated, "freed, but not allocated (freed twice, or never allocated)"),
+        (FreeError::OutOfRange, "freed, but not kmem's"),
+        (FreeError::Hole, "freed, but in a hole of the memory map"),
+        (FreeError::Reserved, "freed, but reserved"),
+        (
+            FreeError::NotHead { head: frame(0x10), order: order(2) },
+            "freed by an address inside its block: expected 0x10000, found 0x12000",
+        ),
+        (
+            FreeError::WrongOrder { allocated: order(2), given: order(1) },
+            "freed with the wrong order: expected order 2, found order 1",
+        ),
+        (
+            FreeError::WrongRange { allocated, given },
+            "freed with the wrong size or alignment: expected 16384 bytes, found 12288 bytes",
+        ),
+        (FreeError::OwnedByCaller, "described by corrupt records"),
+        (FreeError::OwnedBySlab, "freed as frames, but owned by a slab"),
+        (FreeError::OwnedByHeap, "freed as frames, but owned by the heap"),
+        (FreeError::NotInitialized, "used before set-up"),
+        (FreeError::Corrupted { frame: at }, "described by corrupt records"),
+    ];
+    for (error, words) in table {
+        let expected = std::format!("kmem: 0x12000 {words} (CPU 0)");
+        assert_eq!(std::string::ToString::to_string(&error.violation(at)), expected);
+    }
+}
