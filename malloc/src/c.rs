@@ -195,7 +195,7 @@ pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free_sized(block: *mut c_void, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { serve::free_sized("free_sized", block, size) }
+    unsafe { serve::free_sized("free_sized", block, 1, size) }
 }
 
 /// `free_aligned_sized`, C23 7.24.3.5.
@@ -204,9 +204,9 @@ pub unsafe extern "C" fn free_sized(block: *mut c_void, size: usize) {
 ///
 /// As [`free`]; `block` was allocated with this alignment and size.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _alignment: usize, size: usize) {
+pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, alignment: usize, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { serve::free_sized("free_aligned_sized", block, size) }
+    unsafe { serve::free_sized("free_aligned_sized", block, alignment, size) }
 }
 
 /// `malloc_trim`, GNU: gives back to the system what can be; 1 if that was anything. In a signal

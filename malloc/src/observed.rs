@@ -205,13 +205,21 @@ unsafe fn check_red_zone(block: NonNull<u8>, bytes: usize) -> Result<(), Violati
     Err(violation.expected_found(Detail::Bytes(bytes), found))
 }
 
-/// Whether a block that is in the books has so many bytes.
-pub(crate) fn check_size(address: usize, bytes: usize) -> Result<(), Violation<'static>> {
+/// Whether a block that is in the books has so many bytes, and lies as it does where this alignment
+/// was asked for: what was asked for is not in the books.
+pub(crate) fn check_layout(
+    address: usize,
+    align: usize,
+    bytes: usize,
+) -> Result<(), Violation<'static>> {
     match BOOKS.with(|books| books.blocks.get(address).copied()) {
         Some(Some(known)) if known.bytes != bytes => {
             let violation = Violation::new(Rule::SizeMismatch, known.address);
             let (expected, found) = (Detail::Bytes(known.bytes), Detail::Bytes(bytes));
             Err(violation.expected_found(expected, found))
+        }
+        Some(Some(known)) if !align.is_power_of_two() || !address.is_multiple_of(align) => {
+            Err(Violation::new(Rule::SizeMismatch, known.address))
         }
         _ => Ok(()),
     }

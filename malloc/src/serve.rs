@@ -101,10 +101,10 @@ pub(crate) unsafe fn free(call: &'static str, block: Pointer) {
 /// # Safety
 ///
 /// As [`free`].
-pub(crate) unsafe fn free_sized(call: &'static str, block: Pointer, bytes: usize) {
+pub(crate) unsafe fn free_sized(call: &'static str, block: Pointer, align: usize, bytes: usize) {
     if !mode::is_plain()
         && let Mode::Observed(_) = mode::mode()
-        && let Err(violation) = observed::check_size(block.addr(), bytes)
+        && let Err(violation) = observed::check_layout(block.addr(), align, bytes)
     {
         return stop::report(&violation);
     }

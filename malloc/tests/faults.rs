@@ -111,7 +111,9 @@ fn wrong_frees_of_what_a_signal_handler_was_given_stop() {
 
 #[test]
 fn a_sized_free_is_held_to_its_word_where_blocks_are_tracked() {
-    assert_stops("wrong-size", 24, &[("KMEM_TRACK", "1")], "wrong size");
+    for what in ["wrong-size", "wrong-alignment"] {
+        assert_stops(what, 24, &[("KMEM_TRACK", "1")], "wrong size");
+    }
 }
 
 #[test]

@@ -108,6 +108,8 @@ int main(int count, char **arguments)
         malloc_name(block, "a ghost");
     } else if (strcmp(what, "wrong-size") == 0) {
         free_sized(block, size * 3);
+    } else if (strcmp(what, "wrong-alignment") == 0) {
+        free_aligned_sized(block, (size_t)1 << 40, size);
     } else {
         return 2;
     }
