@@ -222,7 +222,7 @@ pub extern "C" fn mallopt(_parameter: c_int, _value: c_int) -> c_int {
     1
 }
 
-/// `mallinfo2`, GNU.
+/// `mallinfo2`, GNU. In a signal handler on top of a call that holds a lock all of it is 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn mallinfo2() -> Info {
     report::info()
@@ -243,7 +243,8 @@ pub unsafe extern "C" fn malloc_info(options: c_int, file: *mut libc::FILE) -> c
     0
 }
 
-/// `malloc_stats`, GNU: to standard error.
+/// `malloc_stats`, GNU: to standard error. In a signal handler on top of a call that holds a lock
+/// it says so instead.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc_stats() {
     report::statistics();

@@ -387,15 +387,19 @@ pub(crate) struct Usage {
     pub(crate) large_bytes: usize,
 }
 
-pub(crate) fn usage() -> Usage {
+/// How full the heap is; `None` in a signal handler on top of a call that holds a lock of it.
+pub(crate) fn usage() -> Option<Usage> {
+    if is_interrupted() {
+        return None;
+    }
     let stats = KMEM.stats();
     let (live_bytes, held_bytes) = arenas::usage();
-    Usage {
+    Some(Usage {
         live_bytes: stats.live_bytes() + live_bytes,
         held_bytes: stats.held_bytes() + held_bytes,
         large_blocks: stats.runs,
         large_bytes: stats.run_frames * kmem::frame::FRAME_SIZE,
-    }
+    })
 }
 
 /// What a recount found wrong.

@@ -157,10 +157,10 @@ fn empty_quarantine(limit_bytes: usize) {
 }
 
 /// Looks at the red zones of all live blocks and at all blocks in quarantine, and reports what was
-/// written to; how many.
-pub(crate) fn check_all() -> usize {
-    let Mode::Observed(options) = mode::mode() else { return 0 };
-    let checked = BOOKS.with(|books| {
+/// written to; how many, or `None` in a signal handler on top of a call that is using the books.
+pub(crate) fn check_all() -> Option<usize> {
+    let Mode::Observed(options) = mode::mode() else { return Some(0) };
+    BOOKS.with(|books| {
         // SAFETY: blocks in the books are allocated, with a red zone behind their bytes; those in
         // quarantine are nobody's. They stay while the books are held.
         let zones =
@@ -173,8 +173,7 @@ pub(crate) fn check_all() -> usize {
         });
         let wrong = zones.chain(dead).filter_map(Result::err);
         wrong.map(|violation| stop::report(&violation)).count()
-    });
-    checked.unwrap_or(0)
+    })
 }
 
 fn block_at(address: usize) -> Option<NonNull<u8>> {

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::arenas::{self, Picture};
 use crate::blocks::{BOOKS, Block};
-use crate::engine;
+use crate::engine::{self, Fault};
 use crate::log;
 use crate::mapped::Mapped;
 use crate::mode;
@@ -43,7 +43,7 @@ pub struct Info {
 
 /// For `mallinfo2`.
 pub(crate) fn info() -> Info {
-    let usage = engine::usage();
+    let usage = engine::usage().unwrap_or_default();
     let small = usage.live_bytes.saturating_sub(usage.large_bytes);
     let arena = usage.held_bytes.saturating_sub(usage.large_bytes);
     Info {
@@ -87,7 +87,9 @@ pub(crate) unsafe fn xml(file: *mut libc::FILE) {
 
 /// To standard error.
 pub(crate) fn statistics() {
-    let usage = engine::usage();
+    let Some(usage) = engine::usage() else {
+        return say(STDERR, format_args!("kmem: a signal handler came amid a call: no statistics"));
+    };
     say(STDERR, format_args!("kmem: statistics of process {}", process()));
     let (kib, mib) = (1usize << 10, 1usize << 20);
     say(STDERR, format_args!("  live           {:>12} KiB", usage.live_bytes / kib));
@@ -149,8 +151,9 @@ fn fragmentation(picture: &Picture) {
 
 /// For `kmem_verify`.
 pub(crate) fn verify() -> libc::c_int {
-    match engine::verify() {
-        Ok(()) => libc::c_int::from(observed::check_all() > 0),
+    let wrong = engine::verify().and_then(|()| observed::check_all().ok_or(Fault::Interrupted));
+    match wrong {
+        Ok(wrong) => libc::c_int::from(wrong > 0),
         Err(fault) => {
             say(STDERR, format_args!("kmem: {fault}"));
             1

@@ -86,6 +86,13 @@ fn what_was_written_wrongly_is_found_when_the_program_ends_or_asks() {
 }
 
 #[test]
+fn a_recount_on_top_of_one_says_that_it_is_none() {
+    let output = provoke("verified-on-top", 24, &[("KMEM_RED_ZONES", "1")]);
+    let message = stderr(&output);
+    assert!(output.status.success() && message.ends_with("no recount\n"), "{message}");
+}
+
+#[test]
 fn a_block_in_quarantine_is_nobodys() {
     for what in ["realloc-freed", "usable-freed", "name-freed"] {
         assert_stops(what, 24, &[("KMEM_QUARANTINE", "10M")], "not allocated");

@@ -140,6 +140,11 @@ fn a_signal_handler_may_ask_for_a_trim_and_a_recount() {
 }
 
 #[test]
+fn a_signal_handler_may_ask_how_full_the_heap_is() {
+    assert_eq!(stdout(&run(preloaded(build("handlers.c", &[])).arg("look"))), "ok\n");
+}
+
+#[test]
 fn a_program_may_have_its_own_malloc_on_top() {
     assert_eq!(stdout(&run(&mut preloaded(build("own_names.c", &[])))), "ok\n");
 }

@@ -5,6 +5,7 @@
  *     books     handlers and the threads below them use blocks of their own, each filled with its
  *               own pattern and checked
  *     trim      the same, while both give memory back, and handlers recount
+ *     look      handlers ask how full the heap is
  *     many      handlers that interrupted a lock free more blocks than one can wait for
  *     inside    a block that such a handler was given is freed inside; `twice`: a second time
  */
@@ -19,6 +20,8 @@
 #define BLOCKS 16
 #define HANDLERS 20000
 #define TRIMMERS 100
+#define LOOKS 2000
+#define WAVE 400
 #define INTERRUPTED 100
 #define FREED 100
 
@@ -92,6 +95,15 @@ static void trim(int signal)
     kmem_verify();
 }
 
+static void look(int signal)
+{
+    (void)signal;
+    /* Nothing is known on top of a lock. */
+    if (mallinfo2().arena == 0)
+        malloc_stats();
+    atomic_fetch_add(&handled, 1);
+}
+
 static void interrupt(int signal)
 {
     (void)signal;
@@ -126,6 +138,20 @@ static void *work_on_trims(void *argument)
         for (int i = 0; i < 1000; i++)
             use(blocks, &random);
         malloc_trim(0);
+    }
+    return NULL;
+}
+
+/* More blocks at a time than a thread keeps at hand. */
+static void *work_on_slabs(void *argument)
+{
+    (void)argument;
+    while (atomic_load(&handled) < LOOKS) {
+        void *blocks[WAVE];
+        for (int i = 0; i < WAVE; i++)
+            blocks[i] = malloc(449);
+        for (int i = 0; i < WAVE; i++)
+            free(blocks[i]);
     }
     return NULL;
 }
@@ -167,6 +193,8 @@ int main(int count, char **arguments)
         run(work_on_books, use_books, &handled, HANDLERS);
     } else if (strcmp(what, "trim") == 0) {
         run(work_on_trims, trim, &handled, TRIMMERS);
+    } else if (strcmp(what, "look") == 0) {
+        run(work_on_slabs, look, &handled, LOOKS);
     } else {
         for (int i = 0; i < INTERRUPTED * FREED; i++)
             waiting[i / FREED][i % FREED] = malloc(10000);

@@ -6,7 +6,9 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 static void *volatile block;
 
@@ -30,6 +32,13 @@ static void *free_it_soon(void *argument)
     free(argument);
     /* Perhaps the very block, which the first free would free again. */
     return malloc((size_t)256 << 20);
+}
+
+/* On top of the call that has found something. */
+static void verify_again(int signal)
+{
+    (void)signal;
+    _exit(kmem_verify() == 1 ? 0 : 1);
 }
 
 int main(int count, char **arguments)
@@ -97,6 +106,10 @@ int main(int count, char **arguments)
     } else if (strcmp(what, "overrun-verified") == 0) {
         memset(block, 1, size + 1);
         printf("%d went on\n", kmem_verify());
+    } else if (strcmp(what, "verified-on-top") == 0) {
+        memset(block, 1, size + 1);
+        signal(SIGABRT, verify_again);
+        kmem_verify();
     } else if (strcmp(what, "write-after-free-kept") == 0) {
         free(block);
         ((char *)block)[size / 2] = 5;
