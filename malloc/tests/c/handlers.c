@@ -19,7 +19,7 @@
 
 #define BLOCKS 16
 #define HANDLERS 20000
-#define TRIMMERS 100
+#define TRIMMERS 50
 #define LOOKS 2000
 #define WAVE 400
 #define INTERRUPTED 100
@@ -135,7 +135,7 @@ static void *work_on_trims(void *argument)
     unsigned random = 77;
     (void)argument;
     while (atomic_load(&handled) < TRIMMERS) {
-        for (int i = 0; i < 1000; i++)
+        for (int i = 0; i < BLOCKS; i++)
             use(blocks, &random);
         malloc_trim(0);
     }
@@ -170,15 +170,27 @@ static void *work_on_runs(void *argument)
     return NULL;
 }
 
-/* Runs `work` in a thread that gets signals until it is done. */
-static void run(void *(*work)(void *), void (*handler)(int), atomic_int *count, int enough)
+static void (*handler)(int);
+static atomic_int is_pending;
+
+static void handle(int signal)
 {
-    struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
+    handler(signal);
+    atomic_store(&is_pending, 0);
+}
+
+/* Runs `work` in a thread that gets signals until it is done: each when the one before has been
+ * handled, so that the thread gets on in between. */
+static void run(void *(*work)(void *), void (*with)(int), atomic_int *count, int enough)
+{
+    struct sigaction action = { .sa_handler = handle, .sa_flags = SA_RESTART };
+    handler = with;
     CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, work, NULL) == 0);
     while (atomic_load(count) < enough) {
-        pthread_kill(thread, SIGUSR1);
+        if (atomic_exchange(&is_pending, 1) == 0)
+            pthread_kill(thread, SIGUSR1);
         usleep(20);
     }
     pthread_join(thread, NULL);
