@@ -3,6 +3,7 @@
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kmem::AllocFlags;
 use kmem::heap::SizeClass;
@@ -12,6 +13,12 @@ const KMEM: MmapAllocator = MmapAllocator::new();
 const BYTES: usize = 3000;
 /// Rounds in a magazine of such objects: see `docs/slab.md`.
 const ROUNDS: usize = 7;
+
+/// A recount is exact while nobody else allocates, so that tests run one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// How many blocks `allocate` has, one after the other.
 fn take_all(
@@ -34,6 +41,7 @@ fn give_all(blocks: &mut Vec<NonNull<u8>>, free: impl Fn(*mut u8) -> bool) -> us
 
 #[test]
 fn a_call_that_finds_its_magazine_empty_or_full_turns_to_the_previous_one() {
+    let _alone = alone();
     let layout = Layout::from_size_align(BYTES, 16).expect("a layout");
     let new = |_| KMEM.allocate(layout, AllocFlags::empty()).expect("memory").cast::<u8>();
     let hit = |block| {
@@ -68,6 +76,7 @@ fn a_call_that_finds_its_magazine_empty_or_full_turns_to_the_previous_one() {
 
 #[test]
 fn a_hit_of_the_length_of_a_class_is_what_was_freed_of_that_class_last() {
+    let _alone = alone();
     for class in SizeClass::all() {
         let layout = Layout::from_size_align(class.bytes(), 1).expect("a layout");
         let new = |_| KMEM.allocate(layout, AllocFlags::empty()).expect("memory").cast::<u8>();
