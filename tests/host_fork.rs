@@ -1,14 +1,17 @@
 //! A process that is copied while other threads of it are in kmem.
 
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::alloc::Layout;
 use std::ffi::c_int;
 use std::os::unix::thread::{JoinHandleExt, RawPthread};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use alone::alone;
 use kmem::AllocFlags;
 use kmem::host::MmapAllocator;
 
@@ -22,12 +25,6 @@ unsafe extern "C" {
     fn fork() -> c_int;
     fn waitpid(process: c_int, status: *mut c_int, options: c_int) -> c_int;
     fn _exit(status: c_int) -> !;
-}
-
-/// A recount is exact while nobody else allocates, so that tests run one at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes some blocks and gives them back, so that this thread has a magazine with some.

@@ -1,10 +1,13 @@
 //! What a thread has at hand, counted: the loaded magazine, then the previous one, and nothing
 //! else.
 
+#[path = "support/alone.rs"]
+mod alone;
+
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use alone::alone;
 use kmem::AllocFlags;
 use kmem::heap::SizeClass;
 use kmem::host::MmapAllocator;
@@ -13,12 +16,6 @@ const KMEM: MmapAllocator = MmapAllocator::new();
 const BYTES: usize = 3000;
 /// Rounds in a magazine of such objects: see `docs/slab.md`.
 const ROUNDS: usize = 7;
-
-/// A recount is exact while nobody else allocates, so that tests run one at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// How many blocks `allocate` has, one after the other.
 fn take_all(

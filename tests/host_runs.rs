@@ -1,11 +1,13 @@
 //! Large blocks of the hosted heap: kept by the thread that freed them, lent in part, cut, given
 //! back.
 
+#[path = "support/alone.rs"]
+mod alone;
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::NonNull;
-use std::sync::{Barrier, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Barrier, MutexGuard, mpsc};
 use std::thread;
 
 use kmem::AllocFlags;
@@ -22,8 +24,7 @@ const KMEM: MmapAllocator = MmapAllocator::new();
 
 /// All tests count the blocks of one heap: one at a time. What an earlier one left is given back.
 fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let guard = alone::alone();
     KMEM.trim();
     guard
 }
