@@ -110,6 +110,41 @@ fn reaping_follows_the_working_set() {
 /// Where threads are CPUs, a process is copied while nobody holds a lock: what is nowhere then is
 /// lost to the copy.
 #[test]
+fn a_wave_that_comes_again_and_again_stays_with_its_cpu_if_its_objects_are_small() {
+    const OBJECTS: usize = 20_000;
+    for (size, is_small) in [(16, true), (32, true), (48, false)] {
+        let frames = Frames::new(4096);
+        let cache = RawCache::new(&frames, "tidal", size, 8, CacheFlags::empty());
+        let wave = |objects| {
+            give(&cache, take(&cache, objects));
+            cache.stats().objects_cached
+        };
+        let once = wave(OBJECTS);
+        assert!(once < OBJECTS, "{size} bytes: {once} of a single wave stay");
+        // What was turned away so long ago does not count.
+        cache.reap();
+        let later = wave(OBJECTS);
+        assert!(later < OBJECTS, "{size} bytes: {later} of a later wave stay");
+        // This one had to be fetched from the slabs just after it had gone back.
+        let again = wave(OBJECTS);
+        assert_eq!(again >= OBJECTS, is_small, "{size} bytes: {again} of {OBJECTS} stay");
+        // What was not needed between two reapings has no place any more.
+        cache.reap();
+        cache.reap();
+        let left = cache.stats().objects_cached;
+        assert!(left < once, "{size} bytes: {left} stay after reaping");
+        let after = wave(OBJECTS);
+        assert!(after < once + once / 2, "{size} bytes: {after} stay after reaping and a wave");
+        for _ in 0..4 {
+            wave(10 * OBJECTS);
+        }
+        let most = cache.stats().objects_cached;
+        assert!(most * size <= 9 << 18, "{size} bytes: {most} stay");
+        cache.verify().expect("sound");
+    }
+}
+
+#[test]
 fn while_no_lock_is_held_objects_are_on_a_shelf_or_in_their_slabs() {
     let frames = Frames::new(1024);
     let cache = RawCache::new(&frames, "copied", 256, 8, CacheFlags::empty());

@@ -107,7 +107,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 // Held until the rounds are in their slabs: in a process that is copied while
                 // nobody holds a lock (`host`) they would be nowhere.
                 let mut shelf = shelf.lock(platform);
-                let Some(magazine) = shelf.full.pop(platform) else { break };
+                let Some(magazine) = shelf.take_idle(platform) else { break };
                 self.empty(&mut self.lists.lock(platform), magazine)
             };
             self.give_magazine(emptied);

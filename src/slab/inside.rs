@@ -173,7 +173,7 @@ impl<'a> Inside<'a> {
 
     /// Puts a magazine where there is no previous one.
     pub(super) fn put_previous(self, magazine: Magazine) {
-        self.slot.previous_rounds.store(magazine.rounds() as u16, Relaxed);
+        self.slot.previous_rounds.store(magazine.rounds() as u8, Relaxed);
         self.slot.previous.store(magazine.into_id(), Relaxed);
     }
 
@@ -199,8 +199,8 @@ impl<'a> Inside<'a> {
         let rounds = magazine.rounds();
         let room = if magazine.is_none() { 0 } else { self.capacity - rounds };
         self.slot.foreign.store(magazine.into_id(), Relaxed);
-        self.slot.foreign_rounds.store(rounds as u16, Relaxed);
-        self.slot.foreign_room.store(room as u16, Relaxed);
+        self.slot.foreign_rounds.store(rounds as u8, Relaxed);
+        self.slot.foreign_room.store(room as u8, Relaxed);
     }
 
     /// Loads the previous magazine and makes the loaded one the previous.
@@ -220,7 +220,7 @@ impl<'a> Inside<'a> {
 
     /// How many objects to take from the slabs now.
     pub(super) fn next_batch(self) -> usize {
-        let batch = self.slot.batch.load(Relaxed).min(self.capacity as u16);
+        let batch = self.slot.batch.load(Relaxed).min(self.capacity as u8);
         self.slot.batch.store(batch * 2, Relaxed);
         batch.into()
     }

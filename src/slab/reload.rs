@@ -17,7 +17,7 @@ use super::lifecycle::{ConstructError, Lifecycle};
 use super::lists::{Lists, Reach};
 use super::magazine::{Magazine, magazine_bytes, rounds_for};
 use super::paths::{FOR_FREE, WATCHED};
-use super::shelf::{Shelf, has_depot_place, has_own_place};
+use super::shelf::{Shelf, has_depot_place};
 #[cfg(feature = "mmap")]
 use super::slot::Slot;
 use crate::buddy::AllocError;
@@ -97,6 +97,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 };
                 held.load(platform, empty);
             }
+            shelf.miss();
         }
         // The loaded magazine is empty, and a batch is no more than it holds.
         let batch = held.next_batch();
@@ -162,19 +163,19 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let is_ebbing = self.source.is_ebbing() || self.recedes.load(Relaxed);
         let mut shelf = held.shelf().lock(platform);
         shelf.visits += 1;
-        let has_own_place =
-            !is_ebbing && has_own_place(shelf.full.len(), self.object_bytes(), cpus);
-        if has_own_place || !held.has_previous() {
+        let has_place = !is_ebbing && shelf.has_place(self.object_bytes(), cpus);
+        if has_place || !held.has_previous() {
             let Ok(Some(empty)) = self.empty_magazine(&mut shelf, AllocFlags::empty()) else {
                 return Turn::NeedsMagazine;
             };
             put_away(platform, held, &mut shelf, empty);
             return Turn::Ready;
         }
-        drop(shelf);
         if is_ebbing {
             return Turn::Nothing;
         }
+        shelf.turn_away();
+        drop(shelf);
         let mut depot = self.depot.lock(platform);
         if !has_depot_place(depot.full.len(), cpus) {
             return Turn::Nothing;

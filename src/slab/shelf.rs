@@ -9,12 +9,20 @@
 //! held by another.
 
 use super::descriptor::Entry;
-use super::magazine::{Magazines, rounds_for};
+use super::magazine::{Magazine, Magazines, rounds_for};
 use super::way::Way;
+use crate::platform::Platform;
 
 /// Free objects that the shelves of a cache's CPUs hold together, in bytes, where there are at most
 /// eight; of more CPUs each has as much as each of eight.
 const WAVE_BYTES: usize = 512 << 10;
+
+/// The same where larger waves come again and again, of small objects:
+const TIDE_BYTES: usize = 4 << 20;
+
+/// at most so many bytes each. As many bytes of larger ones save fewer ways to the slabs, and keep
+/// as many slabs.
+const TIDE_OBJECT_BYTES: usize = 32;
 
 /// Magazines that no CPU has in use.
 pub(super) struct Shelf {
@@ -22,26 +30,62 @@ pub(super) struct Shelf {
     pub(super) empty: Magazines,
     /// How often a CPU came here because its magazines in use did not do.
     pub(super) visits: u32,
+    /// Full magazines that had no place here, less those that the CPU missed since.
+    turned_away: u16,
+    /// Places that a CPU's shelf has beyond its part of a wave: as many as it missed magazines that
+    /// had been turned away.
+    earned: u16,
 }
 
 impl Shelf {
     pub(super) const fn new() -> Self {
-        Self { full: Magazines::new(), empty: Magazines::new(), visits: 0 }
+        let (full, empty) = (Magazines::new(), Magazines::new());
+        Self { full, empty, visits: 0, turned_away: 0, earned: 0 }
+    }
+
+    /// Whether another full magazine has a place here, on a CPU's shelf, in a cache of such objects
+    /// that so many CPUs use: two have, and the CPU's part of a wave of [`WAVE_BYTES`] that is to
+    /// pass without touching the slabs, and of small objects those that were earned. One CPU has no
+    /// more of it than each of two.
+    pub(super) fn has_place(&self, object_bytes: usize, cpus: usize) -> bool {
+        let rounds = rounds_for(object_bytes) as usize;
+        let magazine_bytes = rounds * object_bytes.max(size_of::<Entry>());
+        let bytes = |magazines| magazines * magazine_bytes * cpus.clamp(2, Way::COUNT);
+        let beyond_one = self.full.len().saturating_sub(1);
+        if object_bytes > TIDE_OBJECT_BYTES {
+            return bytes(beyond_one) <= WAVE_BYTES;
+        }
+        let unearned = beyond_one.saturating_sub(self.earned.into());
+        bytes(unearned) <= WAVE_BYTES && bytes(beyond_one) <= TIDE_BYTES
+    }
+
+    /// Notes that a full magazine had no place here, and goes back to the slabs.
+    pub(super) fn turn_away(&mut self) {
+        self.turned_away = self.turned_away.saturating_add(1);
+    }
+
+    /// Notes that there is no full magazine, so that the CPU goes to the slabs for one's objects.
+    /// Where one was turned away, that is a way to the slabs and back which a place would have
+    /// spared: so a second wave has places for the next, and a single one pays for nothing.
+    pub(super) fn miss(&mut self) {
+        if self.turned_away > 0 {
+            self.turned_away -= 1;
+            self.earned = self.earned.saturating_add(1);
+        }
+    }
+
+    /// A full magazine that has not been needed, and its place with it.
+    pub(super) fn take_idle<P: Platform>(&mut self, platform: &P) -> Option<Magazine> {
+        self.earned = self.earned.saturating_sub(1);
+        self.full.pop(platform)
     }
 
     /// Begins a new interval for what is idle.
     pub(super) fn settle(&mut self) {
         self.full.settle();
         self.empty.settle();
+        self.turned_away = 0;
     }
-}
-
-/// Whether another full magazine has a place on a CPU's shelf with `full` of them, in a cache of
-/// such objects that so many CPUs use: two have, and the CPU's part of a wave of [`WAVE_BYTES`]
-/// that is to pass without touching the slabs. One CPU has no more of it than each of two.
-pub(super) fn has_own_place(full: usize, object_bytes: usize, cpus: usize) -> bool {
-    let magazine_bytes = rounds_for(object_bytes) as usize * object_bytes.max(size_of::<Entry>());
-    full < 2 || (full - 1) * magazine_bytes * cpus.clamp(2, Way::COUNT) <= WAVE_BYTES
 }
 
 /// Whether another full magazine has a place in the depot with `full` of them: two have for each

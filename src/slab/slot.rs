@@ -20,7 +20,7 @@
 
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use super::descriptor::{CACHED, Entry, Objects, Slab, USER};
 use super::find::{Ground, find_at_hand};
@@ -49,18 +49,20 @@ pub(crate) struct Slot {
     pub(super) previous: AtomicU32,
     /// The magazine of objects from other CPUs' slabs, which go back there.
     pub(super) foreign: AtomicU32,
-    pub(super) previous_rounds: AtomicU16,
+    pub(super) previous_rounds: AtomicU8,
     /// Objects to take from the slabs next time, doubled each time: a cache that is hardly used
     /// strands little.
-    pub(super) batch: AtomicU16,
+    pub(super) batch: AtomicU8,
     /// How many objects the magazine of other slabs' has, and for how many it has room.
-    pub(super) foreign_rounds: AtomicU16,
-    pub(super) foreign_room: AtomicU16,
+    pub(super) foreign_rounds: AtomicU8,
+    pub(super) foreign_room: AtomicU8,
     /// The CPU's other magazines; not behind the gate.
     pub(super) shelf: IrqLock<Shelf>,
 }
 
 const _: () = assert!(core::mem::offset_of!(Slot, bottom) <= 64 && size_of::<Slot>() == 128);
+// Twice as many is the most that `batch` comes to.
+const _: () = assert!(2 * magazine::MAX_ROUNDS <= u8::MAX as u32);
 
 // SAFETY: what is not atomic does not change (invariant 5), and the pointer in it leads to atomics
 // that live for ever.
@@ -80,10 +82,10 @@ impl Slot {
             loaded: AtomicU32::new(NONE),
             previous: AtomicU32::new(NONE),
             foreign: AtomicU32::new(NONE),
-            previous_rounds: AtomicU16::new(0),
-            batch: AtomicU16::new(1),
-            foreign_rounds: AtomicU16::new(0),
-            foreign_room: AtomicU16::new(0),
+            previous_rounds: AtomicU8::new(0),
+            batch: AtomicU8::new(1),
+            foreign_rounds: AtomicU8::new(0),
+            foreign_room: AtomicU8::new(0),
             shelf: IrqLock::new(Shelf::new()),
         }
     }
