@@ -226,11 +226,8 @@ pub(crate) unsafe fn reallocate(old: NonNull<u8>, request: Request) -> Moved {
             // caller's.
             unsafe {
                 new.copy_from_nonoverlapping(old, usable.min(request.bytes));
-                if !free_hit(old.as_ptr()) {
-                    free_slowly(old)?;
-                }
+                return if free_hit(old.as_ptr()) { Ok(Some(new)) } else { replace(old, new) };
             }
-            return Ok(Some(new));
         }
     }
     // SAFETY: the caller's promise.
@@ -294,7 +291,23 @@ unsafe fn move_to_new(old: NonNull<u8>, request: Request) -> Moved {
     // SAFETY: both blocks have so many bytes and are different ones; the old one is the caller's.
     unsafe {
         new.copy_from_nonoverlapping(old, kept_bytes);
-        free_slowly(old)?;
+        replace(old, new)
+    }
+}
+
+/// Frees a block whose content a new one has. Where that is refused, since another thread has freed
+/// it meanwhile, the new one goes back: nobody would get to know of it.
+///
+/// # Safety
+///
+/// As [`free_slowly`]; nobody uses the new block yet.
+#[cold]
+unsafe fn replace(old: NonNull<u8>, new: NonNull<u8>) -> Moved {
+    // SAFETY: the caller's promise.
+    if let Err(violation) = unsafe { free_slowly(old) } {
+        // SAFETY: allocated for this, and told to nobody.
+        let _ = unsafe { free_slowly(new) };
+        return Err(violation);
     }
     Ok(Some(new))
 }

@@ -132,3 +132,13 @@ fn the_program_goes_on_if_it_is_to() {
         assert_eq!(stderr(&output).matches("kmem:").count(), 1, "{}", stderr(&output));
     }
 }
+
+#[test]
+fn a_realloc_whose_block_another_thread_frees_meanwhile_keeps_nothing() {
+    // An arena copies where the heap would move pages.
+    let environment = [("KMEM_ON_ERROR", "report"), ("KMEM_ENGINE", "first")];
+    let output = provoke("realloc-freed-at-once", 128 << 20, &environment);
+    let message = stderr(&output);
+    assert!(output.status.success(), "{message}");
+    assert_eq!(message.matches("not allocated").count(), 1, "{message}");
+}

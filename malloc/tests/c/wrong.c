@@ -34,6 +34,24 @@ static void *free_it_soon(void *argument)
     return malloc((size_t)256 << 20);
 }
 
+static atomic_int is_moved;
+
+/* While realloc copies to the new block, which is there as soon as so much is in use; on a busy
+ * machine after it, which is one wrong call, too. */
+static void *free_it_when_two(void *argument)
+{
+    struct mallinfo2 before = mallinfo2();
+    size_t size = malloc_usable_size(argument);
+    atomic_store(&is_free, 1);
+    while (!atomic_load(&is_moved)) {
+        struct mallinfo2 now = mallinfo2();
+        if (now.hblkhd + now.uordblks >= before.hblkhd + before.uordblks + size)
+            break;
+    }
+    free(argument);
+    return NULL;
+}
+
 /* On top of the call that has found something. */
 static void verify_again(int signal)
 {
@@ -93,6 +111,18 @@ int main(int count, char **arguments)
     } else if (strcmp(what, "realloc-foreign") == 0) {
         void *volatile foreign = &on_stack;
         block = realloc(foreign, 100);
+    } else if (strcmp(what, "realloc-freed-at-once") == 0) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, free_it_when_two, block) == 0);
+        while (!atomic_load(&is_free))
+            sched_yield();
+        void *moved = realloc(block, size * 2);
+        atomic_store(&is_moved, 1);
+        pthread_join(thread, NULL);
+        free(moved);
+        struct mallinfo2 after = mallinfo2();
+        /* There is the other one. */
+        CHECK(after.hblkhd + after.uordblks < 2 * size);
     } else if (strcmp(what, "overrun") == 0) {
         memset(block, 1, size + 1);
         free(block);
