@@ -27,17 +27,25 @@ impl File {
     pub(crate) fn duplicate(descriptor: Descriptor) -> Option<Self> {
         let places = PLACES.iter();
         let moved = places.map(|&place| duplicate_from(descriptor, place)).find(|fd| fd.0 >= 0)?;
-        let (device, inode) = identity(moved)?;
-        Some(Self { descriptor: moved, device, inode })
+        Self::known(moved)
     }
 
-    /// As [`duplicate`](Self::duplicate), and closes the one that it was.
+    /// As [`duplicate`](Self::duplicate), and closes the one that it was, also where it answers
+    /// `None`.
     pub(crate) fn take(descriptor: Descriptor) -> Option<Self> {
         if let Some(file) = Self::duplicate(descriptor) {
             close(descriptor);
             return Some(file);
         }
-        let (device, inode) = identity(descriptor)?;
+        Self::known(descriptor)
+    }
+
+    /// What this library has opened; closed again if the system does not say which file it is.
+    fn known(descriptor: Descriptor) -> Option<Self> {
+        let Some((device, inode)) = identity(descriptor) else {
+            close(descriptor);
+            return None;
+        };
         Some(Self { descriptor, device, inode })
     }
 

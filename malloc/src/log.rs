@@ -39,12 +39,13 @@ static LOG: Lock<Log> = {
 pub(crate) fn open(path: &CStr) {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
     // SAFETY: the path is a string.
-    let file = unsafe { libc::open(path.as_ptr(), flags, 0o644) };
-    if file < 0 {
+    let opened = unsafe { libc::open(path.as_ptr(), flags, 0o644) };
+    let file = if opened < 0 { None } else { File::take(Descriptor(opened)) };
+    if file.is_none() {
         let shown = path.to_str().unwrap_or("KMEM_LOG");
-        return say(STDERR, format_args!("kmem: cannot write the log {shown:?}; there is none"));
+        say(STDERR, format_args!("kmem: cannot write the log {shown:?}; there is none"));
     }
-    LOG.with(|log| log.file = File::take(Descriptor(file)));
+    LOG.with(|log| log.file = file);
 }
 
 impl Log {

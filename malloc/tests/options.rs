@@ -145,6 +145,15 @@ fn the_log_is_not_written_to_the_programs_own_files() {
 }
 
 #[test]
+fn nothing_stays_open_where_the_system_does_not_say_which_file_it_is() {
+    let mut command = preloaded(build("no_fstat.c", &["-rdynamic"]));
+    command.env("KMEM_STATS", "1").env("KMEM_LOG", log_path("no-fstat"));
+    let output = run(&mut command);
+    assert_eq!(stdout(&output), "ok\n");
+    assert!(stderr(&output).contains("cannot write the log"), "{}", stderr(&output));
+}
+
+#[test]
 fn the_log_has_a_line_for_every_call() {
     let path = log_path("calls.log");
     run(preloaded(build("names.c", &[])).env("KMEM_LOG", &path));
