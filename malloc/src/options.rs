@@ -286,6 +286,10 @@ const VARIABLES: &[Variable] = &[
     },
 ];
 
+/// One bit for each of [`VARIABLES`].
+type Seen = u32;
+const _: () = assert!(VARIABLES.len() <= Seen::BITS as usize);
+
 /// The options of this process; `None` before the C library knows its environment.
 pub(crate) fn read() -> Option<Options> {
     // SAFETY: the C library's variable, set once before there are threads.
@@ -299,6 +303,7 @@ pub(crate) fn read() -> Option<Options> {
         // Whoever starts a program with other rights does not choose what files it writes.
         return Some(options);
     }
+    let mut seen = 0;
     loop {
         // SAFETY: the list ends with a null pointer, which ends the loop.
         let text = unsafe { *entry };
@@ -307,7 +312,7 @@ pub(crate) fn read() -> Option<Options> {
         }
         // SAFETY: entries are strings that live as long as the process unless it changes its
         // environment, which it cannot have begun to.
-        apply(&mut options, unsafe { CStr::from_ptr(text) });
+        apply(&mut options, &mut seen, unsafe { CStr::from_ptr(text) });
         // SAFETY: the entry is not the last.
         entry = unsafe { entry.add(1) };
     }
@@ -320,8 +325,9 @@ pub(crate) fn read() -> Option<Options> {
     Some(options)
 }
 
-/// Lets one `NAME=value` change the options.
-fn apply(options: &mut Options, entry: &'static CStr) {
+/// Lets one `NAME=value` change the options. Where a name is there twice its first value counts, as
+/// for `getenv`.
+fn apply(options: &mut Options, seen: &mut Seen, entry: &'static CStr) {
     let bytes = entry.to_bytes();
     if !(bytes.starts_with(b"KMEM_") || bytes.starts_with(b"ALLOCATOR_")) {
         return;
@@ -330,12 +336,17 @@ fn apply(options: &mut Options, entry: &'static CStr) {
     let (Ok(name), value) = (core::str::from_utf8(&bytes[..split]), &bytes[split + 1..]) else {
         return;
     };
-    let Some(variable) = VARIABLES.iter().find(|variable| variable.name == name) else {
+    let Some(index) = VARIABLES.iter().position(|variable| variable.name == name) else {
         if name.starts_with("KMEM_") {
             say(STDERR, format_args!("kmem: there is no {name}; KMEM_HELP=1 lists what there is"));
         }
         return;
     };
+    if *seen >> index & 1 != 0 {
+        return;
+    }
+    *seen |= 1 << index;
+    let variable = &VARIABLES[index];
     // SAFETY: the rest of a string is one.
     let value_string = unsafe { CStr::from_ptr(entry.as_ptr().add(split + 1)) };
     if (variable.set)(options, value_string).is_none() {

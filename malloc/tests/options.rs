@@ -6,8 +6,9 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use support::{build, preloaded, run, stderr, stdout};
+use support::{build, library, preloaded, run, stderr, stdout};
 
 #[test]
 fn help_lists_every_variable() {
@@ -224,6 +225,24 @@ fn a_limit_does_not_drift_where_the_books_cannot_grow() {
     let mut limited = preloaded("sh");
     limited.args(["-c", "ulimit -v 100000; exec $0"]).arg(build("drift.c", &[]));
     assert_eq!(stdout(&run(limited.env("KMEM_LIMIT", "10M"))), "ok\n");
+}
+
+#[test]
+fn of_a_name_that_is_there_twice_the_first_value_counts() {
+    let [first, second] = ["twice-first", "twice-second"].map(log_path);
+    let mut command = Command::new(build("environment.c", &[]));
+    command.arg(format!("LD_PRELOAD={}", library().display()));
+    for variable in ["KMEM_STATS=1", "KMEM_STATS=0", "KMEM_LIMIT=nonsense", "KMEM_LIMIT=10"] {
+        command.arg(variable);
+    }
+    for path in [&first, &second] {
+        command.arg(format!("KMEM_LOG={}", path.display()));
+    }
+    let output = run(command.args(["--", "/bin/echo", "fine"]));
+    let message = stderr(&output);
+    assert_eq!(stdout(&output), "fine\n");
+    assert!(message.contains("statistics") && message.contains("KMEM_LIMIT takes"), "{message}");
+    assert!(first.exists() && !second.exists(), "one log");
 }
 
 #[test]
