@@ -93,12 +93,18 @@ impl Books {
 
     /// Takes back that bytes were set aside.
     pub(crate) fn put_back(&mut self, bytes: usize) {
-        self.aside_bytes -= bytes;
+        // Less may be there in the copy that a signal handler made of a process on top of a call.
+        self.aside_bytes = self.aside_bytes.saturating_sub(bytes);
+    }
+
+    /// Takes back all that was set aside, by threads that are not there any more.
+    pub(crate) fn put_all_back(&mut self) {
+        self.aside_bytes = 0;
     }
 
     /// Notes a new block, whose bytes were set aside.
     pub(crate) fn enter(&mut self, block: Block) {
-        self.aside_bytes -= block.bytes;
+        self.put_back(block.bytes);
         self.insert(block);
         self.allocations += 1;
         self.peak_bytes = self.peak_bytes.max(self.live_bytes);

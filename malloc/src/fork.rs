@@ -7,6 +7,7 @@
 
 use core::cell::Cell;
 
+use crate::blocks::{BOOKS, Books};
 use crate::lock::OWNERS;
 use crate::signals::Mask;
 use crate::{engine, log};
@@ -95,8 +96,11 @@ unsafe extern "C" fn parent() {
 unsafe extern "C" fn child() {
     // SAFETY: the C library calls this in the copy alone, by its only thread.
     unsafe { engine::after_fork_in_child() };
-    let has_log = OWNERS.log.is_forks();
+    let (has_log, has_books) = (OWNERS.log.is_forks(), OWNERS.books.is_forks());
     OWNERS.give_after_fork();
+    if has_books {
+        BOOKS.with(Books::put_all_back);
+    }
     if has_log {
         // What other threads have added since it was written is the parent's to write.
         log::forget();

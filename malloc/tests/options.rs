@@ -228,6 +228,13 @@ fn a_limit_does_not_drift_where_the_books_cannot_grow() {
 }
 
 #[test]
+fn a_limit_holds_in_a_copy_of_the_process_as_if_the_other_threads_had_not_been() {
+    let mut command = preloaded(build("limit_forks.c", &[]));
+    command.env("KMEM_LIMIT", "300M").env("KMEM_SCRIBBLE", "1");
+    assert_eq!(stdout(&run(&mut command)), "ok\n");
+}
+
+#[test]
 fn of_a_name_that_is_there_twice_the_first_value_counts() {
     let [first, second] = ["twice-first", "twice-second"].map(log_path);
     let mut command = Command::new(build("environment.c", &[]));
