@@ -121,6 +121,32 @@ fn a_limit_below_what_is_there_already_costs_no_content() {
 }
 
 #[test]
+fn a_block_may_grow_beyond_the_largest_that_can_be_asked_for() {
+    let program = build("grown.c", &[]);
+    for track in ["0", "1"] {
+        let text = stdout(&run(preloaded(&program).env("KMEM_TRACK", track)));
+        // Last what was asked for, before it what is listed: that, or the frames it is in.
+        let asked: usize = text.lines().last().expect("bytes").parse().expect("a number");
+        let frames = asked.next_multiple_of(4096);
+        let listed = if track == "1" { asked } else { frames };
+        let is_it = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words[1..3] == [listed.to_string(), frames.to_string()]
+        };
+        assert_eq!(text.lines().filter(|line| line.starts_with("0x") && is_it(line)).count(), 1);
+    }
+}
+
+#[test]
+fn a_program_that_locks_its_memory_has_no_more_of_it_for_what_is_reserved() {
+    match stdout(&run(&mut preloaded(build("locked.c", &[])))).as_str() {
+        "ok\n" => {}
+        "refused\n" => eprintln!("this process may not lock memory, so that is not tested"),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
 fn blocks_keep_their_contents_where_the_system_has_no_mapping_left() {
     let program = build("many_mappings.c", &[]);
     for spare in 0..12 {
