@@ -107,8 +107,6 @@ fn reaping_follows_the_working_set() {
     give(&cache, busy);
 }
 
-/// Where threads are CPUs, a process is copied while nobody holds a lock: what is nowhere then is
-/// lost to the copy.
 #[test]
 fn a_wave_that_comes_again_and_again_stays_with_its_cpu_if_its_objects_are_small() {
     const OBJECTS: usize = 20_000;
@@ -144,6 +142,8 @@ fn a_wave_that_comes_again_and_again_stays_with_its_cpu_if_its_objects_are_small
     }
 }
 
+/// Where threads are CPUs, a process is copied while nobody holds a lock: what is nowhere then is
+/// lost to the copy.
 #[test]
 fn while_no_lock_is_held_objects_are_on_a_shelf_or_in_their_slabs() {
     let frames = Frames::new(1024);

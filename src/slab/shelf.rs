@@ -59,7 +59,7 @@ impl Shelf {
         bytes(unearned) <= WAVE_BYTES && bytes(beyond_one) <= TIDE_BYTES
     }
 
-    /// Notes that a full magazine had no place here, and goes back to the slabs.
+    /// Notes that a full magazine had no place here: it goes to the depot, or back to the slabs.
     pub(super) fn turn_away(&mut self) {
         self.turned_away = self.turned_away.saturating_add(1);
     }
