@@ -42,4 +42,10 @@ fn a_command_says_what_it_takes() {
     let mut workload = Command::new(example::build("workload", "workload"));
     let words = refusal(workload.arg("/no/such/file").output().expect("it runs"));
     assert!(words.starts_with("workload: /no/such/file: "), "{words}");
+    for run in [["no rung", "0"], ["bins", "99"]] {
+        let mut ladder = Command::new(example::build("ladder", "ladder"));
+        let words =
+            refusal(ladder.arg("--child").args(run).args(["1", "1"]).output().expect("it runs"));
+        assert!(words.starts_with("ladder: no such "), "{words}");
+    }
 }

@@ -13,6 +13,8 @@ mod traces;
 #[expect(dead_code, reason = "costs are measured by the command, not by tests")]
 mod workloads;
 
+use std::num::NonZeroUsize;
+
 use managers::{
     LADDER, Manager, PEERS, bins, buddies, chunks, doubly, fastbins, lea, list, mapping, minimal,
     pad,
@@ -422,6 +424,13 @@ fn the_command_line_is_a_number_of_blocks() {
     assert!(arguments::USAGE.contains("10,000"));
     for words in [&["0"][..], &["1000001"], &["abc"], &[""], &["-1"], &["1", "2"], &["--blocks"]] {
         parse(words).expect_err("makes no sense");
+    }
+    let slice = NonZeroUsize::new(64).unwrap();
+    let run = arguments::Run { manager: "bins".into(), workload: 3, blocks: 10, slice };
+    assert_eq!(parse(&["--child", "bins", "3", "10", "64"]).unwrap(), Request::Child(run));
+    for words in ["", "bins", "bins 3 10", "bins x 10 64", "bins 3 0 64", "bins 3 10 0"] {
+        let words: Vec<&str> = std::iter::once("--child").chain(words.split_whitespace()).collect();
+        parse(&words).expect_err("is no run");
     }
 }
 

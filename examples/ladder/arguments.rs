@@ -1,6 +1,7 @@
 //! The command line of the ladder.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 
 use lexopt::prelude::*;
 
@@ -19,7 +20,18 @@ pub(crate) enum Request {
     /// The table and the plot, with so many blocks.
     Climb(usize),
     /// One run, for the process that has started this one: see `measure`.
-    Child(Vec<OsString>),
+    Child(Run),
+}
+
+/// A run of one manager.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Run {
+    pub manager: String,
+    /// Its number.
+    pub workload: usize,
+    pub blocks: usize,
+    /// Calls between two looks at the clock.
+    pub slice: NonZeroUsize,
 }
 
 /// Reads the command line.
@@ -32,16 +44,26 @@ pub(crate) fn parse(mut arguments: lexopt::Parser) -> Result<Request, lexopt::Er
     while let Some(argument) = arguments.next()? {
         match argument {
             Short('h') | Long("help") => return Ok(Request::Help),
-            Long("child") => return Ok(Request::Child(arguments.raw_args()?.collect())),
-            Value(text) if count.is_none() => {
-                let blocks: usize = text.parse()?;
-                if !(1..=MOST_BLOCKS).contains(&blocks) {
-                    return Err("a workload has 1 to 1,000,000 blocks".into());
-                }
-                count = Some(blocks);
+            Long("child") => {
+                return Ok(Request::Child(Run {
+                    manager: arguments.value()?.string()?,
+                    workload: arguments.value()?.parse()?,
+                    blocks: blocks(arguments.value()?)?,
+                    slice: arguments.value()?.parse()?,
+                }));
             }
+            Value(text) if count.is_none() => count = Some(blocks(text)?),
             other => return Err(other.unexpected()),
         }
     }
     Ok(Request::Climb(count.unwrap_or(COUNT)))
+}
+
+fn blocks(text: OsString) -> Result<usize, lexopt::Error> {
+    let blocks = text.parse()?;
+    if (1..=MOST_BLOCKS).contains(&blocks) {
+        Ok(blocks)
+    } else {
+        Err("a workload has 1 to 1,000,000 blocks".into())
+    }
 }

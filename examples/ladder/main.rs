@@ -33,10 +33,7 @@ fn main() -> ExitCode {
             println!("{USAGE}");
             Ok(())
         }
-        Ok(Request::Child(arguments)) => {
-            measure::child(&arguments, workloads);
-            Ok(())
-        }
+        Ok(Request::Child(run)) => measure::child(&run, workloads),
         Ok(Request::Climb(count)) => climb(count),
         Err(error) => Err(format!("{error}\n{USAGE}").into()),
     };

@@ -7,10 +7,10 @@
 //! is not held against a manager.
 
 use std::error::Error;
-use std::ffi::OsString;
 use std::io::{Write, stdout};
 use std::process::Command;
 
+use super::arguments::Run;
 use super::managers::{LADDER, Ledger, Maker, PEERS};
 use super::workloads::{self, Call, Cost, Workload};
 
@@ -94,14 +94,18 @@ fn best_of_runs(
 }
 
 /// A child's work: one run, and what it cost on the standard output, or nothing if memory ran out.
-pub(crate) fn child(arguments: &[OsString], of_all: impl Fn(usize) -> Vec<Workload>) {
-    let words: Vec<&str> = arguments.iter().map(|word| word.to_str().expect("text")).collect();
-    let [manager, ref numbers @ ..] = words[..] else { panic!("a child is told a manager") };
-    let numbers: Vec<usize> = numbers.iter().map(|word| word.parse().expect("a number")).collect();
-    let [workload, count, slice] = numbers[..] else { panic!("a child is told three numbers") };
-    let workload = of_all(count).swap_remove(workload);
-    let (_, make) = managers().find(|(name, _)| *name == manager).expect("a manager's name");
-    let mut manager = make();
+///
+/// # Errors
+///
+/// There is no such manager or workload.
+pub(crate) fn child(
+    run: &Run,
+    of_all: impl Fn(usize) -> Vec<Workload>,
+) -> Result<(), Box<dyn Error>> {
+    let workload = of_all(run.blocks).into_iter().nth(run.workload).ok_or("no such workload")?;
+    let maker = managers().find(|(name, _)| *name == run.manager);
+    let (_, make) = maker.ok_or("no such manager")?;
+    let (mut manager, slice) = (make(), run.slice.get());
     let mut times = Vec::with_capacity(workload.calls.len().div_ceil(slice));
     let (mut worst_malloc_steps, mut worst_free_steps, mut steps) = (None, None, 0);
     let done = workloads::run(&mut *manager, &workload, slice, |calls, elapsed, manager| {
@@ -116,11 +120,12 @@ pub(crate) fn child(arguments: &[OsString], of_all: impl Fn(usize) -> Vec<Worklo
         }
     });
     if done.is_none() {
-        return;
+        return Ok(());
     }
     let Ledger { system_calls, peak, .. } = manager.ledger();
     let word = |number: Option<usize>| number.map_or("-".into(), |number| number.to_string());
     let facts = [system_calls, peak, worst_malloc_steps, worst_free_steps].map(word).join(" ");
     let times: Vec<String> = times.iter().map(u128::to_string).collect();
-    writeln!(stdout(), "{facts}\n{}", times.join(" ")).expect("the parent reads it all");
+    writeln!(stdout(), "{facts}\n{}", times.join(" "))?;
+    Ok(())
 }
