@@ -196,8 +196,8 @@ impl Buddy<'_> {
         }
     }
 
-    /// Makes the group that the shorter of two allocations from the same frame on ends in whole or
-    /// not, as invariant 4 demands for an allocation that was `before` and is now `after`.
+    /// An allocation that was `before` is now `after`, from the same frame on. Makes the group in
+    /// which the shorter of the two ends whole or not, as invariant 4 demands.
     fn regroup(&mut self, before: FrameRange, after: FrameRange) {
         let end = before.end().min(after.end()).number();
         if end.is_multiple_of(GROUP_FRAMES) {

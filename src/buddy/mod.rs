@@ -292,7 +292,7 @@ impl<'m> Buddy<'m> {
     #[cold]
     fn shortage(&self, frames: usize) -> AllocError {
         match self.largest() {
-            Some(largest) if self.available >= frames && self.nonempty >> largest.get() == 1 => {
+            Some(largest) if self.available >= frames => {
                 AllocError::Fragmented { available: self.available, largest }
             }
             _ => AllocError::OutOfMemory,
