@@ -69,9 +69,10 @@
 //!
 //! A constrained request looks at the segments that are long enough in the order of the fit until
 //! one has room at an allowed start: O(log n) for each that is looked at. Without a window only
-//! segments can fail that are shorter than the request and its alignment together. With a window
-//! First and Next look inside it only; the others look at as many segments in their order as inside
-//! the window, until either ends. So to claim one certain range is O(log n) under every fit.
+//! segments can fail that are shorter than the request and its alignment together, or than twice
+//! that if it must not cross a boundary. With a window First and Next look inside it only; the
+//! others look at as many segments in their order as inside the window, until either ends. So to
+//! claim one certain range is O(log n) under every fit.
 //!
 //! Nothing recurses; the longest loops are one path of a tree, and the constrained search.
 //!

@@ -19,8 +19,8 @@ static HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 /// On which CPUs the kernel's hook runs.
 static RUNNING: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
-/// Has every violation from now on handled by `hook`; `None` is the default, which panics with
-/// the violation as its message.
+/// Has every violation from now on handled by `hook`; `None` panics with the violation as its
+/// message. That is the default, too, except on Linux, where `host` prints it and ends the process.
 pub fn set_hook(hook: Option<Hook>) {
     let pointer = hook.map_or(ptr::null_mut(), |hook| hook as *mut ());
     // Release, for the Acquire in `current`: what the hook uses was set up before.

@@ -34,7 +34,7 @@
 //!
 //! # When memory is short
 //!
-//! Before a request fails, the caches give their empty slabs back ([`Heap::reclaim`]) and it is
+//! Before a request fails, the caches give back all that nobody uses ([`Heap::reclaim`]) and it is
 //! tried once more, unless it is `ATOMIC` or `NO_WAIT`.
 //!
 //! # Rejected
@@ -374,7 +374,8 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         }
     }
 
-    /// Gives the caches' empty slabs back to the source; how many frames that were.
+    /// Gives the source back every slab that can be emptied, with what lies idle in magazines: see
+    /// [`RawCache::shrink`]. How many frames that were.
     pub fn reclaim(&self) -> usize {
         self.caches.iter().map(RawCache::shrink).sum()
     }

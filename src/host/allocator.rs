@@ -190,7 +190,7 @@ impl MmapAllocator {
     }
 
     /// Calls `visit` with the address and usable bytes of every block that is allocated, in no
-    /// order.
+    /// order. Locks are held: `visit` must neither allocate nor free.
     pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>, usize)) {
         HEAP.for_each_live(visit);
         FRAMES.for_each_run(visit);
@@ -206,8 +206,9 @@ impl MmapAllocator {
         HEAP.cache_stats()
     }
 
-    /// Gives what is not used back to the system: empty slabs first to the frames, then the memory
-    /// of all available frames. Says how many bytes that were.
+    /// Gives what is not used back to the system: what all threads have at hand first to the slabs,
+    /// empty slabs to the frames, then the memory of all available frames. Says how many bytes that
+    /// were.
     pub fn trim(&self) -> usize {
         HEAP.reclaim();
         FRAMES.trim()

@@ -21,7 +21,7 @@ use crate::platform::Platform;
 /// | `+` | several of these, less than half of it available |
 /// | `!` | damaged: its records contradict each other |
 ///
-/// It asks for each block once; of holes and reserved memory for each frame.
+/// It asks for each block once in each stretch; of holes and reserved memory for each frame.
 pub struct HeapMap<'a, P: Platform> {
     pages: &'a PageAllocator<P>,
     range: FrameRange,
