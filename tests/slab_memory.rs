@@ -138,6 +138,10 @@ fn a_wave_that_comes_again_and_again_stays_with_its_cpu_if_its_objects_are_small
         }
         let most = cache.stats().objects_cached;
         assert!(most * size <= 9 << 18, "{size} bytes: {most} stay");
+        cache.reap();
+        cache.reap();
+        let after = wave(10 * OBJECTS);
+        assert!(after < once + once / 2, "{size} bytes: {after} stay of a wave after larger ones");
         cache.verify().expect("sound");
     }
 }

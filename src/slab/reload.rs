@@ -97,7 +97,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 };
                 held.load(platform, empty);
             }
-            shelf.miss();
+            shelf.miss(self.object_bytes(), self.cpus.count());
         }
         // The loaded magazine is empty, and a batch is no more than it holds.
         let batch = held.next_batch();
@@ -174,10 +174,9 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         if is_ebbing {
             return Turn::Nothing;
         }
-        shelf.turn_away();
-        drop(shelf);
         let mut depot = self.depot.lock(platform);
         if !has_depot_place(depot.full.len(), cpus) {
+            shelf.turn_away();
             return Turn::Nothing;
         }
         let Some(empty) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };

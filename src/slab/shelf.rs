@@ -30,7 +30,7 @@ pub(super) struct Shelf {
     pub(super) empty: Magazines,
     /// How often a CPU came here because its magazines in use did not do.
     pub(super) visits: u32,
-    /// Full magazines that had no place here, less those that the CPU missed since.
+    /// Full magazines that had no place anywhere, less those that the CPU missed since.
     turned_away: u16,
     /// Places that a CPU's shelf has beyond its part of a wave: as many as it missed magazines that
     /// had been turned away.
@@ -45,21 +45,15 @@ impl Shelf {
 
     /// Whether another full magazine has a place here, on a CPU's shelf, in a cache of such objects
     /// that so many CPUs use: two have, and the CPU's part of a wave of [`WAVE_BYTES`] that is to
-    /// pass without touching the slabs, and of small objects those that were earned. One CPU has no
-    /// more of it than each of two.
+    /// pass without touching the slabs, and those that were earned.
     pub(super) fn has_place(&self, object_bytes: usize, cpus: usize) -> bool {
-        let rounds = rounds_for(object_bytes) as usize;
-        let magazine_bytes = rounds * object_bytes.max(size_of::<Entry>());
-        let bytes = |magazines| magazines * magazine_bytes * cpus.clamp(2, Way::COUNT);
+        let bytes = |magazines| bytes_in_all(magazines, object_bytes, cpus);
         let beyond_one = self.full.len().saturating_sub(1);
-        if object_bytes > TIDE_OBJECT_BYTES {
-            return bytes(beyond_one) <= WAVE_BYTES;
-        }
         let unearned = beyond_one.saturating_sub(self.earned.into());
         bytes(unearned) <= WAVE_BYTES && bytes(beyond_one) <= TIDE_BYTES
     }
 
-    /// Notes that a full magazine had no place here: it goes to the depot, or back to the slabs.
+    /// Notes that a full magazine has no place here nor in the depot: it goes back to the slabs.
     pub(super) fn turn_away(&mut self) {
         self.turned_away = self.turned_away.saturating_add(1);
     }
@@ -67,10 +61,16 @@ impl Shelf {
     /// Notes that there is no full magazine, so that the CPU goes to the slabs for one's objects.
     /// Where one was turned away, that is a way to the slabs and back which a place would have
     /// spared: so a second wave has places for the next, and a single one pays for nothing.
-    pub(super) fn miss(&mut self) {
-        if self.turned_away > 0 {
-            self.turned_away -= 1;
-            self.earned = self.earned.saturating_add(1);
+    pub(super) fn miss(&mut self, object_bytes: usize, cpus: usize) {
+        if self.turned_away == 0 {
+            return;
+        }
+        self.turned_away -= 1;
+        let earned = self.earned.saturating_add(1);
+        if object_bytes <= TIDE_OBJECT_BYTES
+            && bytes_in_all(earned.into(), object_bytes, cpus) <= TIDE_BYTES
+        {
+            self.earned = earned;
         }
     }
 
@@ -86,6 +86,13 @@ impl Shelf {
         self.empty.settle();
         self.turned_away = 0;
     }
+}
+
+/// Bytes of the objects in so many magazines on each CPU's shelf, in a cache of such objects that so
+/// many CPUs use. One CPU has no more of what they may have together than each of two.
+fn bytes_in_all(magazines: usize, object_bytes: usize, cpus: usize) -> usize {
+    let rounds = rounds_for(object_bytes) as usize;
+    magazines * rounds * object_bytes.max(size_of::<Entry>()) * cpus.clamp(2, Way::COUNT)
 }
 
 /// Whether another full magazine has a place in the depot with `full` of them: two have for each
