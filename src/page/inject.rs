@@ -6,14 +6,17 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{AllocError, AllocFlags, BlockOwner, FrameSource, FreeError, OwnerRecord, ResizeError};
+use super::{
+    AllocError, AllocFlags, BlockOwner, FrameSource, FreeError, OwnerRecord, Records, ResizeError,
+};
 use crate::frame::{Frame, FrameRange, Order};
 
 /// A source of frames of which one request, or every request from one on, fails.
 ///
 /// Requests are [`take`](FrameSource::take), [`take_low`](FrameSource::take_low),
 /// [`take_run`](FrameSource::take_run), and [`resize_run`](FrameSource::resize_run) to a larger
-/// size. What gives frames back never fails on purpose.
+/// size. What gives frames back never fails on purpose, and whatever else a source is asked, the
+/// one behind answers: what is tested is what runs without this.
 #[derive(Debug)]
 pub struct FaultInjector<S> {
     source: S,
@@ -76,8 +79,8 @@ impl<S> FaultInjector<S> {
     }
 }
 
-// SAFETY: every answer is the source's, which keeps all the promises, or the trait's own, or a
-// refusal, which promises nothing.
+// SAFETY: every answer is the source's, which keeps all the promises, or a refusal, which promises
+// nothing.
 unsafe impl<S: FrameSource> FrameSource for FaultInjector<S> {
     type Platform = S::Platform;
 
@@ -145,11 +148,36 @@ unsafe impl<S: FrameSource> FrameSource for FaultInjector<S> {
         unsafe { self.source.resize_run(run, frames, owner) }
     }
 
+    unsafe fn move_content(&self, from: FrameRange, to: FrameRange) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe { self.source.move_content(from, to) }
+    }
+
     fn owner(&self, frame: Frame) -> Option<&OwnerRecord> {
         self.source.owner(frame)
     }
 
+    fn owner_at_hand(&self, frame: Frame) -> Option<&OwnerRecord> {
+        self.source.owner_at_hand(frame)
+    }
+
+    fn owners_at_hand(&self) -> Option<(Frame, &[OwnerRecord])> {
+        self.source.owners_at_hand()
+    }
+
+    fn records(&self) -> Option<&Records> {
+        self.source.records()
+    }
+
+    fn is_ebbing(&self) -> bool {
+        self.source.is_ebbing()
+    }
+
     fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)> {
         self.source.run_of(frame)
+    }
+
+    fn uncounted_runs(&self) -> (isize, isize) {
+        self.source.uncounted_runs()
     }
 }
