@@ -126,7 +126,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 
     /// Puts the objects of a CPU that has stopped back into their slabs, and gives its
-    /// magazines' memory back.
+    /// magazines' memory back. Nothing stays behind, whoever else drains it, so there is nothing to
+    /// answer, as [`PageAllocator::drain_cpu`](crate::page::PageAllocator::drain_cpu) has.
     ///
     /// # Safety
     ///

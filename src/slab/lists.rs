@@ -16,7 +16,7 @@ use crate::platform::{CpuId, Platform};
 
 /// Which slabs a CPU may take from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reach {
+pub(super) enum Scope {
     /// Its own and unused ones, and others' if more objects are available than these.
     Near(usize),
     /// Every slab.
@@ -209,7 +209,7 @@ impl Lists {
         &mut self,
         platform: &P,
         cpu: CpuId,
-        reach: Reach,
+        scope: Scope,
         wanted: usize,
         state: u8,
         mut sink: impl FnMut(Entry),
@@ -217,7 +217,7 @@ impl Lists {
         let way = Way::of(cpu);
         let mut taken = 0;
         while taken < wanted {
-            let Some((slab, fill)) = self.choose(platform, way, reach) else { break };
+            let Some((slab, fill)) = self.choose(platform, way, scope) else { break };
             slab.set_way(way);
             let got = slab.take(wanted - taken, state, &mut sink);
             let gone = got.objects + got.damaged;
@@ -242,11 +242,11 @@ impl Lists {
         &self,
         platform: &P,
         way: Way,
-        reach: Reach,
+        scope: Scope,
     ) -> Option<(Slab<'static>, Fill)> {
         let first_of = |fill| self.first(platform, fill).map(|slab| (slab, fill));
-        first_of(Fill::Partial(way)).or_else(|| first_of(Fill::Empty)).or_else(|| match reach {
-            Reach::Near(left) if self.available <= left => None,
+        first_of(Fill::Partial(way)).or_else(|| first_of(Fill::Empty)).or_else(|| match scope {
+            Scope::Near(left) if self.available <= left => None,
             _ => Way::all().find_map(|way| first_of(Fill::Partial(way))),
         })
     }

@@ -17,7 +17,7 @@ use super::error::ObjectError;
 use super::flags::CacheFlags;
 use super::inside::Limits;
 use super::lifecycle::{ConstructError, Lifecycle};
-use super::lists::{Lists, Reach};
+use super::lists::{Lists, Scope};
 use super::reload::Turn;
 use super::way::Way;
 use crate::buddy::AllocError;
@@ -110,7 +110,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                 let is_atomic = flags.contains(AllocFlags::ATOMIC);
                 self.drain(if is_atomic { Others::Ask } else { Others::Visit });
             }
-            if self.lock(flags)?.take(platform, cpu, Reach::All, 1, USER, &mut sink) == 0 {
+            if self.lock(flags)?.take(platform, cpu, Scope::All, 1, USER, &mut sink) == 0 {
                 return Err(error);
             }
         }

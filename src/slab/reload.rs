@@ -14,7 +14,7 @@ use super::descriptor::{CACHED, Entry, Slab};
 use super::flags::CacheFlags;
 use super::identity;
 use super::lifecycle::{ConstructError, Lifecycle};
-use super::lists::{Lists, Reach};
+use super::lists::{Lists, Scope};
 use super::magazine::{Magazine, magazine_bytes, rounds_for};
 use super::paths::{FOR_FREE, WATCHED};
 use super::shelf::{Shelf, has_depot_place};
@@ -132,8 +132,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
 
     /// How far the running CPU may reach for slabs: for each CPU, a slab's worth of objects is left
     /// to the others.
-    pub(super) fn near(&self) -> Reach {
-        Reach::Near(self.cpus.count() * self.geometry.map_or(0, |geometry| geometry.objects))
+    pub(super) fn near(&self) -> Scope {
+        Scope::Near(self.cpus.count() * self.geometry.map_or(0, |geometry| geometry.objects))
     }
 
     /// Loads a magazine with rounds in the place of the empty one, if there is one; the slabs are

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use super::RawCache;
 use super::descriptor::{CACHED, Entry};
 use super::lifecycle::{Bytes, ConstructError, Lifecycle};
-use super::lists::Reach;
+use super::lists::Scope;
 use super::magazine::{Magazine, Magazines};
 use crate::page::{AllocError, AllocFlags, FrameSource};
 use crate::platform::Platform;
@@ -130,7 +130,7 @@ impl<'c, S: FrameSource, L: Lifecycle> Stock<'c, S, L> {
         };
         let mut taken = match cache.lock(flags) {
             Ok(mut lists) => {
-                lists.take(platform, platform.cpu_id(), Reach::All, wanted, CACHED, &mut sink)
+                lists.take(platform, platform.cpu_id(), Scope::All, wanted, CACHED, &mut sink)
             }
             Err(_) => 0,
         };
