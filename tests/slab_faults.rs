@@ -175,6 +175,43 @@ fn a_cache_with_live_objects_is_not_destroyed_and_names_them() {
 }
 
 #[test]
+fn a_cache_whose_objects_were_lost_with_a_cpu_is_not_destroyed_and_names_them() {
+    let frames = Frames::new(256);
+    let cache = Cache::new(&frames, "abandoned", 96, 8, CacheFlags::empty());
+    let objects: Vec<_> = (0..100).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    for object in &objects {
+        // SAFETY: not used any more.
+        unsafe { cache.free(*object) }.expect("allocated");
+    }
+    let cached = cache.stats().objects_cached;
+    // SAFETY: nothing runs there in the cache.
+    unsafe { cache.abandon_cpu(frames.platform().cpu_id()) };
+    let (cache, busy) = cache.destroy().map_or_else(|busy| busy, |()| panic!("destroyed"));
+    // What lay on the CPU's shelf, or in the depot, has come back.
+    let lost = busy.lost;
+    assert!(busy.live == 0 && (9..=cached).contains(&lost), "{lost} of {cached}");
+    let named: Vec<_> = busy.objects.into_iter().flatten().collect();
+    assert!(named.len() == 8 && named.iter().all(|object| objects.contains(object)));
+    let addresses: String = named.iter().map(|object| format!(" {:#x}", object.addr())).collect();
+    let text =
+        format!("expected every object in its slab, found {lost} lost:{addresses} and others");
+    assert_eq!(busy.to_string(), text);
+    let violation = busy.violation("abandoned").to_string();
+    let rule = "free, but neither in its slab nor in a magazine";
+    let text = format!("{:#x} of cache abandoned {rule}", named[0].addr());
+    assert_eq!(violation, format!("kmem: {text}: expected 0, found {lost} (CPU 0)"));
+    // Whoever has one in use is to be found first.
+    let object = cache.alloc(NONE).expect("memory");
+    let (cache, busy) = cache.destroy().map_or_else(|busy| busy, |()| panic!("destroyed"));
+    assert_eq!((busy.live, busy.lost), (1, lost));
+    assert_eq!(busy.objects.into_iter().flatten().collect::<Vec<_>>(), [object]);
+    assert_eq!(busy.to_string(), format!("expected no live object, found 1: {object:p}"));
+    // SAFETY: not used any more.
+    unsafe { cache.free(object) }.expect("allocated");
+    assert_works(&cache);
+}
+
+#[test]
 fn impossible_sizes_and_alignments_are_answered_by_every_allocation() {
     let frames = Frames::new(16);
     let cases = [

@@ -37,6 +37,8 @@ pub enum Rule {
     RedZone,
     /// A cache is destroyed while objects of it live.
     Busy,
+    /// A cache is destroyed though free objects of it are in neither slab nor magazine.
+    Lost,
     /// kmem's own records contradict each other.
     Corrupted,
     /// Used before it was set up.
@@ -61,6 +63,7 @@ impl Rule {
             Self::WriteAfterFree => "written after it was freed",
             Self::RedZone => "written beyond its ends",
             Self::Busy => "destroyed while objects live",
+            Self::Lost => "free, but neither in its slab nor in a magazine",
             Self::Corrupted => "described by corrupt records",
             Self::NotInitialized => "used before set-up",
         }

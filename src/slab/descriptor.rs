@@ -444,6 +444,11 @@ impl<'r> Slab<'r> {
         free & bits
     }
 
+    /// Whether the object `index` is in the free set, as its bit says.
+    pub(super) fn has(self, index: usize) -> bool {
+        self.bits()[index / 64].load(Relaxed) >> (index % 64) & 1 == 1
+    }
+
     /// How many objects are in a state.
     pub(super) fn in_state(self, state: u8) -> usize {
         self.states().iter().filter(|byte| byte.load(Relaxed) == state).count()
@@ -454,9 +459,9 @@ impl<'r> Slab<'r> {
         let bits = self.bits();
         let ones: u32 = bits.iter().map(|word| word.load(Relaxed).count_ones()).sum();
         let agree = self.states().iter().enumerate().all(|(index, state)| {
-            let free = bits[index / 64].load(Relaxed) >> (index % 64) & 1 == 1;
             let state = state.load(Relaxed);
-            matches!(state, IN_SLAB | CACHED | USER | RUINED) && free == (state == IN_SLAB)
+            matches!(state, IN_SLAB | CACHED | USER | RUINED)
+                && self.has(index) == (state == IN_SLAB)
         });
         agree && ones as usize == self.available()
     }

@@ -101,37 +101,49 @@ impl ObjectError {
 /// How many addresses of live objects a [`Busy`] names.
 pub const LEAKS_NAMED: usize = 8;
 
-/// Why a cache was not destroyed: some of its objects are in use.
+/// Why a cache was not destroyed: some of its objects are in use, or lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Busy {
     /// How many objects are in use.
     pub live: usize,
-    /// The first of them.
+    /// How many are free, but in neither slab nor magazine: lost with a CPU that was
+    /// [abandoned](super::RawCache::abandon_cpu), or by damaged records.
+    pub lost: usize,
+    /// The first of those in use; where there are none, of those that are lost.
     pub objects: [Option<NonNull<u8>>; LEAKS_NAMED],
 }
 
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected no live object, found {}:", self.live)?;
+        match self.live {
+            0 => write!(f, "expected every object in its slab, found {} lost:", self.lost)?,
+            live => write!(f, "expected no live object, found {live}:")?,
+        }
         let named = self.objects.into_iter().flatten();
         for object in named.clone() {
             write!(f, " {object:p}")?;
         }
-        if self.live > named.count() { f.write_str(" and others") } else { Ok(()) }
+        if self.named_of() > named.count() { f.write_str(" and others") } else { Ok(()) }
     }
 }
 
 impl core::error::Error for Busy {}
 
 impl Busy {
-    /// This error as a violation by the first live object of `cache`, for faces that cannot
-    /// return it.
+    /// This error as a violation by the first object of `cache` that is named, for faces that
+    /// cannot return it.
     pub fn violation(&self, cache: &'static str) -> Violation<'static> {
         let first = self.objects.iter().flatten().next();
         let address = first.map_or(0, |object| object.as_ptr() as usize);
-        Violation::new(Rule::Busy, address)
-            .expected_found(Detail::Count(0), Detail::Count(self.live))
+        let rule = if self.live == 0 { Rule::Lost } else { Rule::Busy };
+        Violation::new(rule, address)
+            .expected_found(Detail::Count(0), Detail::Count(self.named_of()))
             .in_cache(cache)
+    }
+
+    /// Of how many objects the first are named.
+    const fn named_of(&self) -> usize {
+        if self.live == 0 { self.lost } else { self.live }
     }
 }

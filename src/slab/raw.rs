@@ -301,7 +301,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     ///
     /// # Errors
     ///
-    /// The cache, unharmed, and which objects are in use.
+    /// The cache, unharmed, and which objects are in use, or lost: those never come back.
     #[expect(clippy::result_large_err, reason = "there may be no heap to box the cache in")]
     pub fn destroy(mut self) -> Result<(), (Self, Busy)> {
         match self.tear_down() {
@@ -353,30 +353,57 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// Calls `visit` with every object in a user's hands. The lists' lock is held: `visit` must not
     /// call the cache.
     pub fn for_each_live(&self, visit: &mut dyn FnMut(NonNull<u8>)) {
+        self.for_each(&mut |object, state, _| {
+            if state == USER {
+                visit(object);
+            }
+        });
+    }
+
+    /// Calls `visit` with every object, its state, and whether it is in the free set, with the
+    /// lists' lock held.
+    fn for_each(&self, visit: &mut dyn FnMut(NonNull<u8>, u8, bool)) {
         let lists = self.lists.lock(self.platform());
         for fill in Fill::all() {
             let mut at = lists.walk(self.platform(), fill, None);
             while let Some(slab) = at {
                 for (index, state) in slab.states().iter().enumerate() {
-                    if state.load(Relaxed) == USER {
-                        visit(slab.object(index));
-                    }
+                    visit(slab.object(index), state.load(Relaxed), slab.has(index));
                 }
                 at = lists.walk(self.platform(), fill, Some(slab));
             }
         }
     }
 
+    /// What is in use or lost, once the magazines are empty.
     #[cold]
     fn busy(&self) -> Busy {
-        let mut busy = Busy { live: 0, objects: [None; LEAKS_NAMED] };
-        self.for_each_live(&mut |object| {
-            if let Some(name) = busy.objects.get_mut(busy.live) {
-                *name = Some(object);
-            }
-            busy.live += 1;
+        let (mut live, mut lost) = (Named::NONE, Named::NONE);
+        self.for_each(&mut |object, state, is_in_slab| match state {
+            USER => live.add(object),
+            RUINED => {}
+            _ if !is_in_slab => lost.add(object),
+            _ => {}
         });
-        busy
+        let objects = if live.count == 0 { lost.first } else { live.first };
+        Busy { live: live.count, lost: lost.count, objects }
+    }
+}
+
+/// How many objects of a kind there are, and the first of them.
+struct Named {
+    count: usize,
+    first: [Option<NonNull<u8>>; LEAKS_NAMED],
+}
+
+impl Named {
+    const NONE: Self = Self { count: 0, first: [None; LEAKS_NAMED] };
+
+    fn add(&mut self, object: NonNull<u8>) {
+        if let Some(place) = self.first.get_mut(self.count) {
+            *place = Some(object);
+        }
+        self.count += 1;
     }
 }
 
