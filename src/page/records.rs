@@ -106,6 +106,27 @@ impl Header {
     }
 }
 
+/// A frame of records.
+#[derive(Clone, Copy)]
+struct Member<'a> {
+    /// Its header's.
+    id: u32,
+    header: &'a Header,
+}
+
+impl<'a> Member<'a> {
+    /// The frame whose header has this id.
+    ///
+    /// # Safety
+    ///
+    /// [`Records::take`] has written the header, and the frame is not given back while the answer
+    /// is used.
+    unsafe fn of<P: Platform>(platform: &P, id: u32) -> Self {
+        // SAFETY: the caller's promise; all accesses are atomic.
+        Self { id, header: unsafe { &*address(platform, id).cast::<Header>() } }
+    }
+}
+
 /// A pool of records, for sources to hold: see [`FrameSource::records`].
 pub struct Records {
     lists: IrqLock<Lists>,
@@ -175,7 +196,9 @@ impl Records {
         }
         let mut lists = self.lists.lock(platform);
         lists.frames += 1;
-        lists.link(platform, header_id, granules.longest_gap());
+        // SAFETY: written above.
+        let member = unsafe { Member::of(platform, header_id) };
+        lists.link(platform, member, granules.longest_gap());
         Ok(Record::at(platform, header_id + first))
     }
 
@@ -187,7 +210,8 @@ impl Records {
     /// any more.
     pub(crate) unsafe fn give<S: FrameSource>(&self, source: &S, id: u32) {
         let platform = source.platform();
-        let given = self.lists.lock(platform).give(platform, id);
+        // SAFETY: the caller's promise.
+        let given = unsafe { self.lists.lock(platform).give(platform, id) };
         let header_id = match given {
             Ok(Some(header_id)) => header_id,
             Ok(None) => return,
@@ -214,9 +238,11 @@ impl Lists {
             if head == NO_HEADER {
                 continue;
             }
-            let mut granules = header(platform, head).granules();
+            // SAFETY: it is in a list (invariant 3), and stays there.
+            let member = unsafe { Member::of(platform, head) };
+            let mut granules = member.header.granules();
             if let Some(first) = granules.take(len) {
-                self.change(platform, head, granules, Some(gap));
+                self.change(platform, member, granules, Some(gap));
                 return Some(head + first);
             }
         }
@@ -224,20 +250,26 @@ impl Lists {
     }
 
     /// Frees the record; the header of its frame if that is to be given back.
-    fn give<P: Platform>(&mut self, platform: &P, id: u32) -> Result<Option<u32>, NoRecord> {
+    ///
+    /// # Safety
+    ///
+    /// As [`Records::give`].
+    unsafe fn give<P: Platform>(&mut self, platform: &P, id: u32) -> Result<Option<u32>, NoRecord> {
         let first = id % GRANULES;
         let header_id = id - first;
-        let mut granules = header(platform, header_id).granules();
+        // SAFETY: the record is the caller's, so its frame is the pool's.
+        let member = unsafe { Member::of(platform, header_id) };
+        let mut granules = member.header.granules();
         let before = granules.longest_gap();
         if !granules.give(first) {
             return Err(NoRecord);
         }
         if granules.are_unused() {
-            self.unlink(platform, header_id, before);
+            self.unlink(platform, member, before);
             self.frames -= 1;
             return Ok(Some(header_id));
         }
-        self.change(platform, header_id, granules, before);
+        self.change(platform, member, granules, before);
         Ok(None)
     }
 
@@ -245,53 +277,48 @@ impl Lists {
     fn change<P: Platform>(
         &mut self,
         platform: &P,
-        id: u32,
+        member: Member<'_>,
         granules: Granules,
         before: Option<usize>,
     ) {
-        header(platform, id).set_granules(granules);
+        member.header.set_granules(granules);
         let after = granules.longest_gap();
         if before != after {
-            self.unlink(platform, id, before);
-            self.link(platform, id, after);
+            self.unlink(platform, member, before);
+            self.link(platform, member, after);
         }
     }
 
     /// Puts a frame first in the list of its longest gap, if it has one.
-    fn link<P: Platform>(&mut self, platform: &P, id: u32, gap: Option<usize>) {
+    fn link<P: Platform>(&mut self, platform: &P, member: Member<'_>, gap: Option<usize>) {
         let Some(head) = gap.and_then(|gap| self.heads.get_mut(gap)) else { return };
         let next = *head;
-        *head = id;
-        let linked = header(platform, id);
-        linked.next.store(next, Relaxed);
-        linked.prev.store(NO_HEADER, Relaxed);
+        *head = member.id;
+        member.header.next.store(next, Relaxed);
+        member.header.prev.store(NO_HEADER, Relaxed);
         if next != NO_HEADER {
-            header(platform, next).prev.store(id, Relaxed);
+            // SAFETY: it is in the list (invariant 3).
+            let next = unsafe { Member::of(platform, next) };
+            next.header.prev.store(member.id, Relaxed);
         }
     }
 
     /// Takes a frame out of the list of its longest gap, if it is in one.
-    fn unlink<P: Platform>(&mut self, platform: &P, id: u32, gap: Option<usize>) {
+    fn unlink<P: Platform>(&mut self, platform: &P, member: Member<'_>, gap: Option<usize>) {
         let Some(head) = gap.and_then(|gap| self.heads.get_mut(gap)) else { return };
-        let linked = header(platform, id);
-        let (next, prev) = (linked.next.load(Relaxed), linked.prev.load(Relaxed));
+        let Header { next, prev, .. } = member.header;
+        let (next, prev) = (next.load(Relaxed), prev.load(Relaxed));
         if next != NO_HEADER {
-            header(platform, next).prev.store(prev, Relaxed);
+            // SAFETY: it is in the list (invariant 3).
+            unsafe { Member::of(platform, next) }.header.prev.store(prev, Relaxed);
         }
         if prev == NO_HEADER {
             *head = next;
         } else {
-            header(platform, prev).next.store(next, Relaxed);
+            // SAFETY: as above.
+            unsafe { Member::of(platform, prev) }.header.next.store(next, Relaxed);
         }
     }
-}
-
-/// The header `id`, for as long as its frame belongs to the pool.
-fn header<'a, P: Platform>(platform: &P, id: u32) -> &'a Header {
-    // SAFETY: the ids that reach here are those of frames of a pool, whose first granule
-    // `Records::take` made a header; all accesses are atomic. Callers, all of them `Lists`,
-    // drop the reference before the frame is given back.
-    unsafe { &*address(platform, id).cast::<Header>() }
 }
 
 /// A record that was just taken.
