@@ -145,7 +145,8 @@ impl MmapAllocator {
     /// As there.
     #[inline]
     pub unsafe fn deallocate(&self, block: NonNull<u8>) -> Result<(), HeapFreeError> {
-        let class = local::class_of(block);
+        // SAFETY: the caller's promise.
+        let class = unsafe { local::class_of(block) };
         // SAFETY: the caller's promise.
         unsafe { HEAP.deallocate_unsized(block) }?;
         if let Some(class) = class {

@@ -67,10 +67,15 @@ impl Directory {
     }
 
     /// The slab that an address of the first span lies in.
+    ///
+    /// # Safety
+    ///
+    /// As [`slab::find`].
     #[inline(always)]
-    pub(super) fn slab(&self, address: usize) -> Option<Slab<'_>> {
+    pub(super) unsafe fn slab(&self, address: usize) -> Option<Slab<'_>> {
         let id = self.owner(address)?;
-        // SAFETY: an owner record's, loaded with Acquire; `begin` was promised the rest.
+        // SAFETY: an owner record's, loaded with Acquire; that the slab lives on is the caller's
+        // promise, and the rest was made to `begin`.
         unsafe { slab::named_from(self.origin.load(Relaxed), id) }
     }
 

@@ -148,23 +148,30 @@ pub(super) fn allocate(class: SizeClass) -> Option<NonNull<u8>> {
 }
 
 /// The slab that an address of the first span lies in.
+///
+/// # Safety
+///
+/// As [`slab::find`].
 #[inline(always)]
-fn slab_of(address: usize) -> Option<Slab<'static>> {
-    FRAMES.directory.slab(address)
+unsafe fn slab_of<'r>(address: usize) -> Option<Slab<'r>> {
+    // SAFETY: the caller's promise.
+    unsafe { FRAMES.directory.slab(address) }
 }
 
 /// Gives a block back to this thread's slot; `false`, and nothing has changed, if that cannot be.
 ///
 /// # Safety
 ///
-/// If the block is allocated, nobody uses it any more.
+/// As [`Heap::deallocate_unsized`].
 #[inline(always)]
 pub(super) unsafe fn deallocate(block: *mut u8) -> bool {
     // Nothing lies at the null pointer.
-    let Some(slab) = slab_of(block.addr()) else { return false };
+    // SAFETY: the caller's promise.
+    let Some(slab) = (unsafe { slab_of(block.addr()) }) else { return false };
     // SAFETY: what lies in a slab is not null.
     let block = unsafe { NonNull::new_unchecked(block) };
-    // SAFETY: as above; the block lies in `slab`.
+    // SAFETY: the slot is this thread's (invariant 1), the block lies in `slab`; the rest is the
+    // caller's promise.
     unsafe { thread::row().for_slab(slab).push_hit(slab, block) }
 }
 
@@ -185,7 +192,8 @@ pub(super) fn allocate_second(bytes: usize) -> Option<NonNull<u8>> {
 ///
 /// As there.
 pub(super) unsafe fn deallocate_second(block: NonNull<u8>) -> bool {
-    match slab_of(block.addr().get()) {
+    // SAFETY: the caller's promise.
+    match unsafe { slab_of(block.addr().get()) } {
         Some(slab) => {
             let slot = thread::row().for_slab(slab);
             // SAFETY: the slot is this thread's (invariant 1), the block lies in `slab`; the rest
@@ -207,11 +215,17 @@ pub(super) fn may_be_for(block: *mut u8, layout: Layout) -> bool {
 }
 
 /// The class of the cache that a block's slab belongs to, if it lies in one.
-pub(super) fn class_of(block: NonNull<u8>) -> Option<SizeClass> {
+///
+/// # Safety
+///
+/// As [`slab::find`].
+pub(super) unsafe fn class_of(block: NonNull<u8>) -> Option<SizeClass> {
     let address = block.addr().get();
     let slab = match FRAMES.directory.owner(address) {
-        Some(record) => slab::named(&FRAMES, record),
-        None => slab::find(&FRAMES, block),
+        // SAFETY: an owner record's, loaded with Acquire; the rest is the caller's promise.
+        Some(record) => unsafe { slab::named(&FRAMES, record) },
+        // SAFETY: the caller's promise.
+        None => unsafe { slab::find(&FRAMES, block) },
     };
     Heap::<HostFrames>::class_of_tag(slab?.tag())
 }
@@ -223,7 +237,8 @@ pub(super) fn class_of(block: NonNull<u8>) -> Option<SizeClass> {
 /// As [`Heap::usable_bytes`].
 #[inline(always)]
 pub(super) unsafe fn usable_bytes(block: NonNull<u8>) -> Option<usize> {
-    let slab = slab_of(block.addr().get())?;
+    // SAFETY: the caller's promise.
+    let slab = unsafe { slab_of(block.addr().get()) }?;
     let class = Heap::<HostFrames>::class_of_tag(slab.tag())?;
     slab.is_users_at(block).then_some(class.bytes())
 }

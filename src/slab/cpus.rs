@@ -153,20 +153,26 @@ impl Cpus {
     ///
     /// # Safety
     ///
-    /// As there.
+    /// As there; the slab is not given back meanwhile, also if the object is free.
     #[inline(always)]
     pub(super) unsafe fn put<S: FrameSource>(&self, source: &S, object: NonNull<u8>) -> bool {
-        self.with_slab_at_hand(source, object, |slot, slab| {
-            // SAFETY: the slot is that of the CPU, which is kept meanwhile; the rest is the
-            // caller's promise.
-            unsafe { slot.put(S::Platform::PINNING, slab, object) }
-        })
+        // SAFETY: the slot is that of the CPU, which is kept meanwhile; the rest is the caller's
+        // promise.
+        unsafe {
+            self.with_slab_at_hand(source, object, |slot, slab| {
+                slot.put(S::Platform::PINNING, slab, object)
+            })
+        }
     }
 
     /// Lets `put` have the running CPU's slot, pinned to it, and the slab of an object, if that is
     /// found at once.
+    ///
+    /// # Safety
+    ///
+    /// As [`Slot::slab_at_hand`].
     #[inline(always)]
-    fn with_slab_at_hand<S: FrameSource>(
+    unsafe fn with_slab_at_hand<S: FrameSource>(
         &self,
         source: &S,
         object: NonNull<u8>,
@@ -175,7 +181,9 @@ impl Cpus {
         let platform = source.platform();
         let cpu = platform.pin_here();
         let slot = self.at(cpu);
-        let is_put = slot.slab_at_hand(source, object).is_some_and(|slab| put(slot, slab));
+        // SAFETY: the caller's promise.
+        let slab = unsafe { slot.slab_at_hand(source, object) };
+        let is_put = slab.is_some_and(|slab| put(slot, slab));
         platform.unpin_from(cpu);
         is_put
     }
@@ -184,16 +192,18 @@ impl Cpus {
     ///
     /// # Safety
     ///
-    /// As there.
+    /// As [`put`](Self::put).
     pub(super) unsafe fn put_second<S: FrameSource>(
         &self,
         source: &S,
         object: NonNull<u8>,
     ) -> bool {
-        self.with_slab_at_hand(source, object, |slot, slab| {
-            // SAFETY: as in `put`.
-            unsafe { slot.put_second(source.platform(), slab, object) }
-        })
+        // SAFETY: as in `put`.
+        unsafe {
+            self.with_slab_at_hand(source, object, |slot, slab| {
+                slot.put_second(source.platform(), slab, object)
+            })
+        }
     }
 
     /// As [`take`](Self::take), for many: see [`Slot::take_many`].

@@ -97,11 +97,11 @@ pub(super) struct Entry {
 impl Entry {
     #[inline]
     pub(super) fn state(&self) -> &AtomicU8 {
-        // SAFETY: entries are made here alone, by `Slab::take` and `Objects::entry_at`, with the
-        // address of an object's state byte in its slab's record. That record lives while
-        // any of its objects is out of the slab (`Lists::remove_empty` takes out only slabs
-        // that have all of theirs), and an entry is kept only as long as its object is. Whoever
-        // frees what is in its slab promises that this is not given back meanwhile.
+        // SAFETY: entries are made here alone, of slabs that live, with the address of an object's
+        // state byte in the slab's record. That lives while any of its objects is out of the slab
+        // (`Lists::remove_empty` takes out only slabs that have all of theirs), and an entry is
+        // kept, in magazines alone, only as long as its object is. An entry of an object in its
+        // slab is not kept, and that slab lives on as whoever asked for it promised: see `find`.
         unsafe { self.state.cast::<AtomicU8>().as_ref() }
     }
 
@@ -330,23 +330,22 @@ impl<'r> Slab<'r> {
     #[cfg(feature = "mmap")]
     #[inline]
     pub(crate) fn is_users_at(self, address: NonNull<u8>) -> bool {
-        self.index_at(address.as_ptr() as usize)
-            .is_some_and(|index| self.entry_at(address, index).state().load(Relaxed) == USER)
+        self.entry_of(address).is_some_and(|entry| entry.state().load(Relaxed) == USER)
     }
 
     /// The object `index`, which is below [`objects`](Self::objects).
     #[inline]
     pub(super) fn object(self, index: usize) -> NonNull<u8> {
         let header = self.header();
-        // SAFETY: `create` was given a block with room for `objects` objects of `stride` bytes
-        // behind `base`.
-        unsafe { header.base.add(index * header.stride().bytes()) }
+        let offset = index * header.stride().bytes();
+        // An address alone: also of an index that a damaged bit says, which is no object's.
+        header.base.map_addr(|base| base.saturating_add(offset))
     }
 
     /// The object `index` with its state byte.
     #[inline]
     pub(super) fn entry(self, index: usize) -> Entry {
-        self.entry_at(self.object(index), index)
+        Entry { object: self.object(index), state: NonNull::from(&self.states()[index]).cast() }
     }
 
     /// Which object the byte at `address` belongs to, and how far into the object's stride it lies.
@@ -362,11 +361,10 @@ impl<'r> Slab<'r> {
         (index < header.objects).then_some((index, offset % stride))
     }
 
-    /// The object `index`, of which the address is known: the state byte's address is not
-    /// needed to know the object's.
+    /// The object that begins at `object`.
     #[inline]
-    pub(super) fn entry_at(self, object: NonNull<u8>, index: usize) -> Entry {
-        self.here().entry_at(object, index)
+    pub(super) fn entry_of(self, object: NonNull<u8>) -> Option<Entry> {
+        self.here().entry_of(object)
     }
 
     /// Takes up to `wanted` objects out of the free set, lowest first, marks them `state` and hands
@@ -405,7 +403,7 @@ impl<'r> Slab<'r> {
                         damaged += 1;
                     }
                     // SAFETY: the next object's address, or the one behind the last object: both
-                    // lie in the slab's block or at its end.
+                    // lie in the slab's block or at its end, since each has a byte.
                     object = unsafe { object.byte_add(stride) };
                 }
             }
@@ -493,9 +491,10 @@ impl Objects<'_> {
         (index < self.states.len()).then_some(index)
     }
 
-    /// As [`Slab::entry_at`].
+    /// As [`Slab::entry_of`].
     #[inline(always)]
-    pub(super) fn entry_at(&self, object: NonNull<u8>, index: usize) -> Entry {
-        Entry { object, state: NonNull::from(&self.states[index]).cast() }
+    pub(super) fn entry_of(&self, object: NonNull<u8>) -> Option<Entry> {
+        let index = self.index_at(object.addr().get())?;
+        Some(Entry { object, state: NonNull::from(&self.states[index]).cast() })
     }
 }

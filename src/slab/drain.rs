@@ -32,7 +32,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     pub(super) fn empty(&self, lists: &mut Lists, magazine: Magazine) -> Magazine {
         let mut rest = magazine.as_slice(self.platform());
         while let Some(&first) = rest.first() {
-            let Some(slab) = find(self.source, first.object) else {
+            // SAFETY: the object lies in the magazine, so it is out of its slab.
+            let Some(slab) = (unsafe { find(self.source, first.object) }) else {
                 self.report_lost(first);
                 rest = &rest[1..];
                 continue;
@@ -198,8 +199,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         for _ in 0..idle {
             let slab = self.lists.lock(platform).remove_empty(platform);
             let Some(slab) = slab else { break };
-            frames += slab.order().frames();
-            // SAFETY: `remove_empty` took it out of the lists, and all its objects are in it.
+            frames += slab.slab().order().frames();
+            // SAFETY: it comes from this cache's lists.
             unsafe { self.release(slab) };
         }
         self.lists.lock(platform).settle();
@@ -215,7 +216,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 self.surplus(&mut lists)
             };
             let Some(slab) = surplus else { return };
-            // SAFETY: `surplus` took it out of the lists, and all its objects are in it.
+            // SAFETY: it comes from this cache's lists.
             unsafe { self.release(slab) };
         }
     }

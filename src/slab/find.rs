@@ -10,30 +10,50 @@ use crate::page::{FrameSource, OwnerRecord};
 use crate::platform::{Mapping, Platform};
 
 /// The slab that `address` lies in, if any.
+///
+/// # Safety
+///
+/// If it lies in a slab, that is not given back while the answer is used: one of its objects is
+/// out of it (allocated, or in a magazine), or nobody uses its cache.
 #[inline(always)]
-pub(crate) fn find<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
+pub(crate) unsafe fn find<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
     let platform = source.platform();
     let phys = platform.virt_to_phys(address.as_ptr())?;
-    named(source, source.owner(Frame::containing(phys)?)?.load(Acquire))
+    let id = source.owner(Frame::containing(phys)?)?.load(Acquire);
+    // SAFETY: an owner record's; the rest is the caller's promise.
+    unsafe { named(source, id) }
 }
 
 /// The same where the owner record is at hand: `None` proves nothing.
+///
+/// # Safety
+///
+/// As [`find`].
 #[inline(always)]
-pub(super) fn find_at_hand<S: FrameSource>(source: &S, address: NonNull<u8>) -> Option<Slab<'_>> {
+pub(super) unsafe fn find_at_hand<S: FrameSource>(
+    source: &S,
+    address: NonNull<u8>,
+) -> Option<Slab<'_>> {
     let phys = source.platform().virt_to_phys(address.as_ptr())?;
-    named(source, source.owner_at_hand(Frame::containing(phys)?)?.load(Acquire))
+    let id = source.owner_at_hand(Frame::containing(phys)?)?.load(Acquire);
+    // SAFETY: an owner record's; the rest is the caller's promise.
+    unsafe { named(source, id) }
 }
 
 /// The slab whose id an owner record holds, loaded with Acquire: that pairs with the Release in
 /// `grow`, before which the slab's record was written.
+///
+/// # Safety
+///
+/// `id` comes from an owner record of this source by such a load, and the slab, if it names one, is
+/// not given back while the answer is used: see [`find`].
 #[inline(always)]
-pub(crate) fn named<'s, S: FrameSource>(source: &'s S, id: u32) -> Option<Slab<'s>> {
+pub(crate) unsafe fn named<'s, S: FrameSource>(source: &'s S, id: u32) -> Option<Slab<'s>> {
     if !names_record(id) {
         return None;
     }
-    // SAFETY: owner records hold ids of living slabs (invariant 4 of `descriptor`). Whoever asks
-    // promises that an address is not of a slab that is released meanwhile: see `lookup`, and
-    // what every free asks of its caller.
+    // SAFETY: owner records hold ids of living slabs (invariant 4 of `descriptor`), and the caller
+    // promises that this one lives on.
     Some(unsafe { Slab::of_record(address(source.platform(), id), id) })
 }
 
@@ -48,13 +68,13 @@ pub(crate) fn origin(start: *mut u8, first: Frame) -> *mut u8 {
 ///
 /// # Safety
 ///
-/// It is, `origin` is its [`origin`], and `id` comes from an owner record by a load with Acquire.
+/// It is, and `origin` is its [`origin`]. The rest as for [`named`].
 #[inline(always)]
 pub(crate) unsafe fn named_from<'s>(origin: *mut u8, id: u32) -> Option<Slab<'s>> {
     if !names_record(id) {
         return None;
     }
-    // SAFETY: as in `named`.
+    // SAFETY: as in `named`; ids are addresses in granules, from the origin on.
     Some(unsafe { Slab::with_states(origin.wrapping_add(id as usize * GRANULE), id) })
 }
 
@@ -92,8 +112,12 @@ impl Ground {
     }
 
     /// The slab that `address` lies in; `None` proves nothing.
+    ///
+    /// # Safety
+    ///
+    /// As [`find`].
     #[inline(always)]
-    pub(super) fn slab(&self, address: NonNull<u8>) -> Option<Slab<'_>> {
+    pub(super) unsafe fn slab(&self, address: NonNull<u8>) -> Option<Slab<'_>> {
         // What is below is beyond.
         let frame = address.addr().get().wrapping_sub(self.start) >> FRAME_SHIFT;
         if frame >= self.frames {
@@ -101,7 +125,8 @@ impl Ground {
         }
         // SAFETY: there are so many records, which live for good.
         let id = unsafe { (*self.owners.add(frame)).load(Acquire) };
-        // SAFETY: an owner record's, of a source whose memory is mapped at one distance.
+        // SAFETY: an owner record's, of a source whose memory is mapped at one distance; the rest
+        // is the caller's promise.
         unsafe { named_from(self.origin, id) }
     }
 }

@@ -9,6 +9,7 @@ use super::descriptor::{Entry, Slab, record_bytes};
 use super::identity::{self, Identity};
 use super::key::{CacheNumber, Key};
 use super::lifecycle::{ConstructError, Lifecycle};
+use super::lists::OwnSlab;
 use super::way::Way;
 use crate::buddy::{AllocError, BlockOwner};
 use crate::frame::{Frame, FrameRange, Order};
@@ -29,13 +30,13 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         sink: impl FnMut(Entry),
     ) -> Result<usize, ConstructError<L::Error>> {
         let slab = self.new_slab(flags)?;
-        let taken = slab.take(wanted, state, sink).objects;
+        let taken = slab.slab().take(wanted, state, sink).objects;
         self.lists.lock(self.platform()).add(self.platform(), slab);
         Ok(taken)
     }
 
     /// A slab with all objects constructed, in no list.
-    fn new_slab(&self, flags: AllocFlags) -> Result<Slab<'static>, ConstructError<L::Error>> {
+    fn new_slab(&self, flags: AllocFlags) -> Result<OwnSlab, ConstructError<L::Error>> {
         let geometry = self.geometry?;
         let way = Way::of(self.platform().cpu_id());
         // Objects are cleared one by one where that is asked for.
@@ -72,7 +73,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             Slab::create(record.address, record.id, &geometry, base, cache, self.tag, key)
         };
         unfinished.slab = Some(slab);
-        self.prepare(slab);
+        // SAFETY: the slab is new, and this cache's.
+        unsafe { self.prepare(slab) };
         if L::CONSTRUCTS {
             for index in 0..slab.objects() {
                 // SAFETY: the slab is new: its objects are nobody's, and none is made twice.
@@ -85,17 +87,19 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return Err(AllocError::NoOwnerRecord { frame }.into());
         }
         core::mem::forget(unfinished);
-        Ok(slab)
+        // SAFETY: made above, and forgotten there.
+        Ok(unsafe { OwnSlab::new(slab) })
     }
 
     /// Gives back a slab all of whose objects are in it.
     ///
     /// # Safety
     ///
-    /// The slab is in no list, and nobody refers to it.
+    /// The slab comes from this cache's lists.
     #[cold]
     #[inline(never)]
-    pub(super) unsafe fn release(&self, slab: Slab<'_>) {
+    pub(super) unsafe fn release(&self, slab: OwnSlab) {
+        let slab = slab.slab();
         let block = slab.frame(self.platform()).map(|frame| (frame, slab.order()));
         let constructed = if L::CONSTRUCTS { slab.objects() } else { 0 };
         drop(Unfinished { cache: self, record: slab.id(), block, slab: Some(slab), constructed });

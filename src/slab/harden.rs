@@ -45,7 +45,11 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 
     /// Readies the bytes of a new slab's objects, before any is constructed.
-    pub(super) fn prepare(&self, slab: Slab<'_>) {
+    ///
+    /// # Safety
+    ///
+    /// The slab is this cache's, and all of it the caller's.
+    pub(super) unsafe fn prepare(&self, slab: Slab<'_>) {
         if !self.fills() && !self.flags.contains(CacheFlags::RED_ZONE) {
             return;
         }
@@ -53,7 +57,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             let object = slab.object(index);
             for (offset, len) in self.red_zones() {
                 // SAFETY: the zones lie within the object's stride, or for the first one's lead
-                // before it in the block; the slab is new, so all of it is ours.
+                // before it in the block, all of which is ours.
                 unsafe { object.offset(offset).write_bytes(RED, len) };
             }
             if self.fills() {
@@ -87,7 +91,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             // written it.
             let written = unsafe { first_other(object, bytes, self.pattern()) };
             if let Some((offset, value)) = written {
-                if let Some(slab) = find(self.source, object)
+                // SAFETY: the object is out of its slab.
+                if let Some(slab) = unsafe { find(self.source, object) }
                     && let Some(index) = slab.index_at(object.addr().get())
                 {
                     slab.states()[index].store(RUINED, Relaxed);
@@ -120,10 +125,11 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     ///
     /// # Safety
     ///
-    /// The object is allocated, and nobody uses it any more.
+    /// The object is one of this cache that was allocated, and nobody uses it any more.
     #[inline]
     pub(super) unsafe fn take_back(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
-        if let Some((offset, found)) = self.overrun(object) {
+        // SAFETY: the object's slab lives while the object is out of it.
+        if let Some((offset, found)) = unsafe { self.overrun(object) } {
             return Err(ObjectError::Overrun { offset, found });
         }
         if self.fills() {
@@ -134,8 +140,12 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 
     /// The first bad byte of an object's red zones.
+    ///
+    /// # Safety
+    ///
+    /// The object is one of this cache, and its slab lives meanwhile.
     #[inline]
-    fn overrun(&self, object: NonNull<u8>) -> Option<(isize, u8)> {
+    unsafe fn overrun(&self, object: NonNull<u8>) -> Option<(isize, u8)> {
         self.red_zones().into_iter().find_map(|(offset, len)| {
             // SAFETY: the zones are part of the slab and written by `prepare`; users have no
             // business there.
@@ -161,10 +171,15 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
 
     /// Whether the red zones of a slab's objects are whole, and the poison of those that lie in it.
     /// What is on its way to a user, or back, is looked at when it is handed out.
-    pub(super) fn check_bytes(&self, slab: Slab<'_>) -> Result<(), CacheFault> {
+    ///
+    /// # Safety
+    ///
+    /// The slab is this cache's, and the caller holds the lists' lock.
+    pub(super) unsafe fn check_bytes(&self, slab: Slab<'_>) -> Result<(), CacheFault> {
         for (index, state) in slab.states().iter().enumerate() {
             let object = slab.object(index);
-            let mut bad = self.overrun(object);
+            // SAFETY: the caller's promise.
+            let mut bad = unsafe { self.overrun(object) };
             if self.poisons() && state.load(Relaxed) == IN_SLAB {
                 // SAFETY: such objects were written by `prepare` or `take_back`; they leave the
                 // slab under the lock that the caller holds.

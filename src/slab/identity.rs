@@ -129,7 +129,8 @@ pub unsafe fn lookup<S: FrameSource>(
     source: &S,
     address: NonNull<u8>,
 ) -> Result<Found, ObjectError> {
-    let slab = find(source, address).ok_or(ObjectError::OutOfRange)?;
+    // SAFETY: the caller's promise.
+    let slab = unsafe { find(source, address) }.ok_or(ObjectError::OutOfRange)?;
     let (index, _) = slab.index_of(address.as_ptr() as usize).ok_or(ObjectError::OutOfRange)?;
     let identity = of(source, slab);
     let entry = slab.entry(index);

@@ -236,11 +236,14 @@ pub(super) struct Refill<'a> {
 
 impl Refill<'_> {
     /// Puts an object below the others.
+    ///
+    /// # Safety
+    ///
+    /// Fewer were put than [`refill`](Inside::refill) was told, which the magazine has room for.
     #[inline(always)]
-    pub(super) fn put(&mut self, entry: Entry) {
-        // SAFETY: whoever fills the magazine puts no more objects than it said there would be, so
-        // this is at the bottom or above, and below a place that the magazine has (slot,
-        // invariant 3). The slot is that of who is inside.
+    pub(super) unsafe fn put(&mut self, entry: Entry) {
+        // SAFETY: by the caller's promise this is at the bottom or above, and below a place that
+        // the magazine has (slot, invariant 3). The slot is that of who is inside.
         unsafe {
             self.first = self.first.sub(1);
             self.first.write(entry);

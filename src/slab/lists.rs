@@ -5,11 +5,14 @@
 //! 1. A slab is in the list that [`Fill::of`] says.
 //! 2. `available` is the sum over all slabs of available objects.
 //! 3. All changes are made under the cache's lock.
+//! 4. A slab in the lists lives: [`Lists::add`] takes the [`OwnSlab`] of each, and
+//!    [`Lists::remove_empty`] gives it back. Slabs and objects that the lists are handed apart from
+//!    that are those of slabs in them.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use super::descriptor::{CACHED, Entry, IN_SLAB, Slab};
+use super::descriptor::{CACHED, Entry, IN_SLAB, RUINED, Slab};
 use super::way::Way;
 use crate::page::records::NONE;
 use crate::platform::{CpuId, Platform};
@@ -145,6 +148,25 @@ impl<'s> Filling<'s> {
     }
 }
 
+/// A slab that is in no list, by its only owner: from its making to [`Lists::add`], and from
+/// [`Lists::remove_empty`] to its release.
+pub(super) struct OwnSlab(Slab<'static>);
+
+impl OwnSlab {
+    /// The owner of a slab.
+    ///
+    /// # Safety
+    ///
+    /// It lives until this is released, is in no list, and has no other owner.
+    pub(super) unsafe fn new(slab: Slab<'static>) -> Self {
+        Self(slab)
+    }
+
+    pub(super) fn slab(&self) -> Slab<'_> {
+        self.0
+    }
+}
+
 /// So many slabs may stay though most of their objects are available.
 const FEW_SLABS: usize = 64;
 
@@ -188,18 +210,20 @@ impl Lists {
     }
 
     /// Adds a new slab.
-    pub(super) fn add<P: Platform>(&mut self, platform: &P, slab: Slab<'_>) {
+    pub(super) fn add<P: Platform>(&mut self, platform: &P, slab: OwnSlab) {
+        let slab = slab.0;
         self.available += slab.available();
         self.link(platform, slab, Fill::of(slab));
     }
 
     /// Takes an empty slab out, to be released.
-    pub(super) fn remove_empty<P: Platform>(&mut self, platform: &P) -> Option<Slab<'static>> {
-        let slab = self.first(platform, Fill::Empty)?;
+    pub(super) fn remove_empty<P: Platform>(&mut self, platform: &P) -> Option<OwnSlab> {
+        // SAFETY: it is released by the owner of the answer.
+        let slab = unsafe { self.first(platform, Fill::Empty) }?;
         self.unlink(platform, slab, Fill::Empty);
         self.available -= slab.available();
         self.idle = self.idle.min(self.chain(Fill::Empty).len());
-        Some(slab)
+        Some(OwnSlab(slab))
     }
 
     /// Takes up to `wanted` objects for `cpu`, marks them `state` and hands them to `sink`; how
@@ -217,7 +241,8 @@ impl Lists {
         let way = Way::of(cpu);
         let mut taken = 0;
         while taken < wanted {
-            let Some((slab, fill)) = self.choose(platform, way, scope) else { break };
+            // SAFETY: the slab stays in the lists.
+            let Some((slab, fill)) = (unsafe { self.choose(platform, way, scope) }) else { break };
             slab.set_way(way);
             let got = slab.take(wanted - taken, state, &mut sink);
             let gone = got.objects + got.damaged;
@@ -237,14 +262,19 @@ impl Lists {
 
     /// The slab that a CPU of the way `way` should take from: one that it took from last, else an
     /// empty one, else another way's.
+    ///
+    /// # Safety
+    ///
+    /// As [`at`](Self::at).
     #[inline]
-    fn choose<P: Platform>(
+    unsafe fn choose<'r, P: Platform>(
         &self,
         platform: &P,
         way: Way,
         scope: Scope,
-    ) -> Option<(Slab<'static>, Fill)> {
-        let first_of = |fill| self.first(platform, fill).map(|slab| (slab, fill));
+    ) -> Option<(Slab<'r>, Fill)> {
+        // SAFETY: the caller's promise.
+        let first_of = |fill| unsafe { self.first(platform, fill) }.map(|slab| (slab, fill));
         first_of(Fill::Partial(way)).or_else(|| first_of(Fill::Empty)).or_else(|| match scope {
             Scope::Near(left) if self.available <= left => None,
             _ => Way::all().find_map(|way| first_of(Fill::Partial(way))),
@@ -274,25 +304,53 @@ impl Lists {
     }
 
     /// The slab behind `slab` in its list, or the first of the list.
-    pub(super) fn walk<P: Platform>(
-        &self,
+    pub(super) fn walk<'l, P: Platform>(
+        &'l self,
         platform: &P,
         fill: Fill,
-        after: Option<Slab<'_>>,
-    ) -> Option<Slab<'static>> {
+        after: Option<Slab<'l>>,
+    ) -> Option<Slab<'l>> {
         let id = after.map_or(self.chain(fill).head, |slab| slab.next().load(Relaxed));
-        self.at(platform, id)
+        // SAFETY: from a list, which does not change while it is borrowed.
+        unsafe { self.at(platform, id) }
     }
 
-    fn first<P: Platform>(&self, platform: &P, fill: Fill) -> Option<Slab<'static>> {
-        self.at(platform, self.chain(fill).head)
+    /// Puts objects that were set aside back into their slabs, which are about to go.
+    pub(super) fn restore_ruined<P: Platform>(&mut self, platform: &P) {
+        let is_ruined = |state: &AtomicU8| state.load(Relaxed) == RUINED;
+        for fill in Fill::all() {
+            // SAFETY: from a list, as is what follows; nothing leaves the lists here.
+            let mut at = unsafe { self.first(platform, fill) };
+            while let Some(slab) = at {
+                let mut next = slab.next().load(Relaxed);
+                // All of the slab's at once: it may be in a list then that has been walked.
+                while let Some(index) = slab.states().iter().position(is_ruined) {
+                    self.put(platform, slab, index);
+                    next = self.chain(fill).head;
+                }
+                // SAFETY: as above.
+                at = unsafe { self.at(platform, next) };
+            }
+        }
     }
 
+    /// # Safety
+    ///
+    /// As [`at`](Self::at).
+    unsafe fn first<'r, P: Platform>(&self, platform: &P, fill: Fill) -> Option<Slab<'r>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.at(platform, self.chain(fill).head) }
+    }
+
+    /// The slab with this id, if it is one.
+    ///
+    /// # Safety
+    ///
+    /// The id comes from the lists (invariant 4), and the answer is not used when the slab has left
+    /// them and is released.
     #[inline]
-    fn at<P: Platform>(&self, platform: &P, id: u32) -> Option<Slab<'static>> {
-        // SAFETY: the ids in the lists are those of living slabs: `add` is given living ones
-        // and `remove_empty` takes a slab out before it is released. The lifetime is not longer
-        // than what callers do under the lock, or with a slab that they have removed.
+    unsafe fn at<'r, P: Platform>(&self, platform: &P, id: u32) -> Option<Slab<'r>> {
+        // SAFETY: the caller's promise.
         (id != NONE).then(|| unsafe { Slab::from_id(platform, id) })
     }
 
@@ -312,7 +370,9 @@ impl Lists {
     /// Puts a slab first in its list, or second where the first lies lower in memory: objects come
     /// from low slabs, so that high ones become empty and can go.
     fn link<P: Platform>(&mut self, platform: &P, slab: Slab<'_>, fill: Fill) {
-        let lower = self.first(platform, fill).filter(|first| first.object(0) < slab.object(0));
+        // SAFETY: it stays in the list.
+        let first = unsafe { self.first(platform, fill) };
+        let lower = first.filter(|first| first.object(0) < slab.object(0));
         let chain = &mut self.chains[fill.index()];
         let prev = lower.map_or(NONE, Slab::id);
         let next = lower.map_or(chain.head, |lower| lower.next().load(Relaxed));
@@ -324,17 +384,20 @@ impl Lists {
         slab.next().store(next, Relaxed);
         slab.prev().store(prev, Relaxed);
         slab.list().store(fill.number(), Relaxed);
-        if let Some(next) = self.at(platform, next) {
+        // SAFETY: as above.
+        if let Some(next) = unsafe { self.at(platform, next) } {
             next.prev().store(slab.id(), Relaxed);
         }
     }
 
     fn unlink<P: Platform>(&mut self, platform: &P, slab: Slab<'_>, fill: Fill) {
         let (next, prev) = (slab.next().load(Relaxed), slab.prev().load(Relaxed));
-        if let Some(next) = self.at(platform, next) {
+        // SAFETY: the slab's neighbours, which stay in the list.
+        if let Some(next) = unsafe { self.at(platform, next) } {
             next.prev().store(prev, Relaxed);
         }
-        match self.at(platform, prev) {
+        // SAFETY: as above.
+        match unsafe { self.at(platform, prev) } {
             Some(prev) => prev.next().store(next, Relaxed),
             None => self.chains[fill.index()].head = next,
         }

@@ -216,7 +216,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
 
     /// # Safety
     ///
-    /// If `object` is an allocated object of this cache, nobody uses it any more.
+    /// As [`free`](RawCache::free).
     #[inline]
     pub(super) unsafe fn free_object(&self, object: NonNull<u8>) -> Result<(), ObjectError> {
         // SAFETY: the caller's promise.
@@ -252,8 +252,9 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         if unsafe { self.cpus.put_second(self.source, object) } {
             return Ok(());
         }
-        let (slab, index) = self.locate(object)?;
-        let entry = slab.entry_at(object, index);
+        // SAFETY: the caller's promise.
+        let (slab, index) = unsafe { self.locate(object)? };
+        let entry = slab.entry(index);
         if let Some(held) = self.hold() {
             // SAFETY: the caller's promise.
             unsafe { self.claim(entry)? };
@@ -388,8 +389,9 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         held: &Held<'_, S::Platform>,
         object: NonNull<u8>,
     ) -> Result<Turn, ObjectError> {
-        let (slab, index) = self.locate(object)?;
-        let entry = slab.entry_at(object, index);
+        // SAFETY: the caller's promise.
+        let (slab, index) = unsafe { self.locate(object)? };
+        let entry = slab.entry(index);
         // SAFETY: the caller's promise.
         unsafe { self.claim(entry)? };
         if slab.way() != Way::of(held.cpu()) {
@@ -407,7 +409,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         lists: &mut Lists,
         object: NonNull<u8>,
     ) -> Result<(), ObjectError> {
-        let (slab, index) = self.locate(object)?;
+        // SAFETY: the caller's promise.
+        let (slab, index) = unsafe { self.locate(object)? };
         // SAFETY: the caller's promise.
         unsafe { self.claim(slab.entry(index))? };
         lists.put(self.platform(), slab, index);

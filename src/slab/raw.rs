@@ -3,7 +3,7 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use super::cpus::Cpus;
 use super::descriptor::{RUINED, Slab, USER};
@@ -14,7 +14,7 @@ use super::flags::CacheFlags;
 use super::geometry::Geometry;
 use super::identity::{self, IdentityCell};
 use super::lifecycle::{Bytes, ConstructError, Lifecycle};
-use super::lists::{Fill, Lists};
+use super::lists::{Fill, Lists, OwnSlab};
 use super::shelf::Shelf;
 use crate::buddy::AllocError;
 use crate::frame::FRAME_SIZE;
@@ -235,10 +235,18 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         self.colour.fetch_add(1, Relaxed)
     }
 
-    /// The object at `address`, if it is one of this cache.
+    /// The object at `address`, if it is one of this cache: its slab, and which one it is there.
+    ///
+    /// # Safety
+    ///
+    /// As [`find`].
     #[inline]
-    pub(super) fn locate(&self, address: NonNull<u8>) -> Result<(Slab<'s>, usize), ObjectError> {
-        let slab = find(self.source, address).ok_or(ObjectError::OutOfRange)?;
+    pub(super) unsafe fn locate(
+        &self,
+        address: NonNull<u8>,
+    ) -> Result<(Slab<'s>, usize), ObjectError> {
+        // SAFETY: the caller's promise.
+        let slab = unsafe { find(self.source, address) }.ok_or(ObjectError::OutOfRange)?;
         if slab.cache() != self.identity.id() {
             let owner = identity::of(self.source, slab).name;
             return Err(ObjectError::WrongCache { owner, given: self.name });
@@ -256,10 +264,9 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     ///
     /// As [`lookup`](super::lookup).
     pub unsafe fn owns(&self, address: NonNull<u8>) -> bool {
-        !matches!(
-            self.locate(address),
-            Err(ObjectError::OutOfRange | ObjectError::WrongCache { .. })
-        )
+        // SAFETY: the caller's promise.
+        let located = unsafe { self.locate(address) };
+        !matches!(located, Err(ObjectError::OutOfRange | ObjectError::WrongCache { .. }))
     }
 }
 
@@ -277,7 +284,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     }
 
     /// An empty slab more than the cache keeps, taken out of the lists.
-    pub(super) fn surplus(&self, lists: &mut Lists) -> Option<Slab<'static>> {
+    pub(super) fn surplus(&self, lists: &mut Lists) -> Option<OwnSlab> {
         if self.has_surplus(lists) { lists.remove_empty(self.platform()) } else { None }
     }
 
@@ -291,8 +298,8 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         loop {
             let slab = self.lists.lock(self.platform()).remove_empty(self.platform());
             let Some(slab) = slab else { return frames };
-            frames += slab.order().frames();
-            // SAFETY: `remove_empty` took it out of the lists, and all its objects are in it.
+            frames += slab.slab().order().frames();
+            // SAFETY: it comes from this cache's lists.
             unsafe { self.release(slab) };
         }
     }
@@ -333,21 +340,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     /// Puts objects that were set aside back into their slabs, which are about to go.
     #[cold]
     fn restore_ruined(&mut self) {
-        let platform = self.source.platform();
-        let lists = self.lists.get_mut();
-        let is_ruined = |state: &AtomicU8| state.load(Relaxed) == RUINED;
-        for fill in Fill::all() {
-            let mut at = lists.walk(platform, fill, None);
-            while let Some(slab) = at {
-                let mut after = Some(slab);
-                // All of the slab's at once: it may be in a list then that has been walked.
-                while let Some(index) = slab.states().iter().position(is_ruined) {
-                    lists.put(platform, slab, index);
-                    after = None;
-                }
-                at = lists.walk(platform, fill, after);
-            }
-        }
+        self.lists.get_mut().restore_ruined(self.source.platform());
     }
 
     /// Calls `visit` with every object in a user's hands. The lists' lock is held: `visit` must not

@@ -102,7 +102,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         // The loaded magazine is empty, and a batch is no more than it holds.
         let batch = held.next_batch();
         let mut refill = held.refill(batch);
-        let sink = |entry| refill.put(entry);
+        // SAFETY: `take` hands out no more than `batch`.
+        let sink = |entry| unsafe { refill.put(entry) };
         let taken = self.lock(flags)?.take(platform, held.cpu(), self.near(), batch, CACHED, sink);
         refill.finish();
         if self.recedes.load(Relaxed) {

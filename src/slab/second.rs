@@ -100,8 +100,7 @@ impl Slot {
         slab: Slab<'_>,
         object: NonNull<u8>,
     ) -> bool {
-        let Some(index) = slab.index_at(object.addr().get()) else { return false };
-        let entry = slab.entry_at(object, index);
+        let Some(entry) = slab.entry_of(object) else { return false };
         // SAFETY: the caller's promise.
         if !unsafe { self.visit(P::PINNING) } {
             return false;

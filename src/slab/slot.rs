@@ -157,11 +157,11 @@ impl Slot {
     ///
     /// # Safety
     ///
-    /// As [`take`](Self::take). If it is an allocated object, nobody uses it any more.
+    /// As [`take`](Self::take). If it is an allocated object, nobody uses it any more, and the slab
+    /// lives as long as an object of it is out of it.
     #[inline(always)]
     pub(super) unsafe fn put(&self, pinning: Pinning, slab: Slab<'_>, object: NonNull<u8>) -> bool {
-        let Some(index) = slab.index_at(object.addr().get()) else { return false };
-        let entry = slab.entry_at(object, index);
+        let Some(entry) = slab.entry_of(object) else { return false };
         let number = slab.key().0;
         // SAFETY: the caller's promise.
         if !unsafe { self.gate.enter_as(number, pinning) } {
@@ -225,7 +225,7 @@ impl Slot {
     ///
     /// # Safety
     ///
-    /// As there, for each.
+    /// As there, and as [`slab_at_hand`](Self::slab_at_hand), for each.
     #[inline(always)]
     pub(super) unsafe fn put_many<S: FrameSource>(
         &self,
@@ -244,19 +244,17 @@ impl Slot {
             if top.addr() >= ceiling {
                 break;
             }
-            let index = match near.and_then(|near| near.index_at(object.addr().get())) {
-                Some(index) => index,
+            let entry = match near.and_then(|near| near.entry_of(object)) {
+                Some(entry) => entry,
                 None => {
-                    let slab = self.slab_at_hand(source, object);
+                    // SAFETY: the caller's promise, and while it is at work below, an object of the
+                    // slab is in the magazine.
+                    let slab = unsafe { self.slab_at_hand(source, object) };
                     near = slab.filter(|slab| slab.key() == self.key).map(Slab::here);
-                    let Some(index) = near.and_then(|near| near.index_at(object.addr().get()))
-                    else {
-                        break;
-                    };
-                    index
+                    let Some(entry) = near.and_then(|near| near.entry_of(object)) else { break };
+                    entry
                 }
             };
-            let Some(entry) = near.map(|near| near.entry_at(object, index)) else { break };
             if entry.state().load(Relaxed) != USER {
                 break;
             }
@@ -277,15 +275,21 @@ impl Slot {
     }
 
     /// The slab that an object lies in, where that is found at once.
+    ///
+    /// # Safety
+    ///
+    /// As [`find`](super::find::find), of the source that the slot was made for.
     #[inline(always)]
-    pub(super) fn slab_at_hand<'s, S: FrameSource>(
+    pub(super) unsafe fn slab_at_hand<'s, S: FrameSource>(
         &'s self,
         source: &'s S,
         object: NonNull<u8>,
     ) -> Option<Slab<'s>> {
         match S::Platform::MAPPING {
-            Mapping::Linear => self.ground.slab(object),
-            Mapping::Pieces => find_at_hand(source, object),
+            // SAFETY: the caller's promise.
+            Mapping::Linear => unsafe { self.ground.slab(object) },
+            // SAFETY: the caller's promise.
+            Mapping::Pieces => unsafe { find_at_hand(source, object) },
         }
     }
 

@@ -170,7 +170,8 @@ fn damaged(check: impl Fn(&RawCache<'_, PageAllocator<Machine>>, Slab<'_>, &[Non
     let pages = pages();
     let cache = RawCache::new(&pages, "damaged", 256, 8, CacheFlags::NO_MAGAZINES);
     let objects: Vec<_> = (0..5).map(|_| cache.alloc(NONE).expect("memory")).collect();
-    let slab = find(&pages, objects[0]).expect("a slab");
+    // SAFETY: an object of it is allocated.
+    let slab = unsafe { find(&pages, objects[0]) }.expect("a slab");
     check(&cache, slab, &objects);
 }
 
@@ -244,7 +245,8 @@ fn lists_agree_with_their_slabs_also_after_a_hook_that_unwinds() {
     let pages = pages();
     let cache = RawCache::new(&pages, "emptied", 64, 8, CacheFlags::empty());
     let objects: Vec<_> = (0..50).map(|_| cache.alloc(NONE).expect("memory")).collect();
-    let slab = find(&pages, objects[0]).expect("a slab");
+    // SAFETY: an object of it is allocated.
+    let slab = unsafe { find(&pages, objects[0]) }.expect("a slab");
     for &object in &objects {
         // SAFETY: not used any more.
         unsafe { cache.free(object) }.expect("allocated");
@@ -275,7 +277,8 @@ fn what_lies_behind_an_object_that_is_in_a_magazine_and_not_free_goes_back() {
     let pages = pages();
     let cache = RawCache::new(&pages, "twice", 64, 8, CacheFlags::empty());
     let objects: Vec<_> = (0..50).map(|_| cache.alloc(NONE).expect("memory")).collect();
-    let slab = find(&pages, objects[0]).expect("a slab");
+    // SAFETY: an object of it is allocated.
+    let slab = unsafe { find(&pages, objects[0]) }.expect("a slab");
     for &object in &objects {
         // SAFETY: not used any more.
         unsafe { cache.free(object) }.expect("allocated");
@@ -322,7 +325,8 @@ fn a_slab_repeats_its_caches_tag_as_far_as_that_fits() {
         let object = cache.alloc(NONE).expect("memory");
         // SAFETY: the object is allocated.
         assert_eq!(unsafe { lookup(&pages, object) }.expect("an object").tag, tag);
-        assert_eq!(find(&pages, object).expect("a slab").tag(), repeated);
+        // SAFETY: it is allocated.
+        assert_eq!(unsafe { find(&pages, object) }.expect("a slab").tag(), repeated);
     }
 }
 
@@ -330,7 +334,8 @@ fn a_slab_repeats_its_caches_tag_as_far_as_that_fits() {
 fn an_id_leads_to_its_slab_and_what_is_none_to_nothing() {
     let pages = pages();
     let cache = RawCache::new(&pages, "named", 64, 8, CacheFlags::empty());
-    let slab = find(&pages, cache.alloc(NONE).expect("memory")).expect("a slab");
+    // SAFETY: the object is allocated.
+    let slab = unsafe { find(&pages, cache.alloc(NONE).expect("memory")) }.expect("a slab");
     let first = frames(0x100, 0x101).start();
     let origin = origin(pages.platform().phys_to_virt(first.start()), first);
     // SAFETY: all memory of the machine lies in one piece, and the id is a living slab's.
@@ -339,7 +344,8 @@ fn an_id_leads_to_its_slab_and_what_is_none_to_nothing() {
     // Such values mark frames that are no slab's: those of runs, and nobody's.
     for id in [0, 64, slab.id() / 64 * 64, u32::MAX / 64 * 64] {
         // SAFETY: no record is looked at.
-        assert!(unsafe { named_from(origin, id) }.is_none() && named(&pages, id).is_none());
+        let found = unsafe { (named_from(origin, id), named(&pages, id)) };
+        assert!(found.0.is_none() && found.1.is_none());
     }
 }
 

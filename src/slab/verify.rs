@@ -116,7 +116,8 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 if !is_named || !self.owns_frames(slab) {
                     return Err(CacheFault::Owner { base });
                 }
-                self.check_bytes(slab)?;
+                // SAFETY: the slab is in the lists, which are locked.
+                unsafe { self.check_bytes(slab)? };
                 available += slab.available();
                 cached += slab.in_state(CACHED);
                 previous = Some(slab);
