@@ -52,11 +52,24 @@ enum { SHARED = 512 };
 static _Atomic(struct block *) shared[SHARED];
 static atomic_int stop;
 
+/* Whether a handler is to come soon. */
+static atomic_int is_signal_due;
+
+static void set_timer(long microseconds)
+{
+    struct itimerval timer = { { 0, 0 }, { 0, microseconds } };
+    CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+}
+
 /* Exchanges blocks with other threads through the shared cells: about half are freed by a thread
  * that did not make them. */
 static void exchange(uint64_t *random, long rounds)
 {
     for (long i = 0; i < rounds && !atomic_load(&stop); i++) {
+        /* Here, so that a round is done between two handlers, however slow the machine is: a timer
+         * that went on by itself could leave no time for any. */
+        if (atomic_exchange(&is_signal_due, 0))
+            set_timer(50);
         struct block *block = make(random);
         unmake(atomic_exchange(&shared[next_random(random) % SHARED], block));
     }
@@ -163,6 +176,7 @@ static void on_signal(int number)
     uint64_t random = (uint64_t)atomic_fetch_add(&handled, 1) * 2654435761u + 1;
     unmake(atomic_exchange(&by_handler[next_random(&random) % 64], make(&random)));
     unmake(make(&random));
+    atomic_store(&is_signal_due, 1);
     errno = saved;
 }
 
@@ -171,13 +185,11 @@ static void run_signal(void)
 {
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     CHECK(sigaction(SIGALRM, &action, NULL) == 0);
-    struct itimerval timer = { { 0, 50 }, { 0, 50 } };
-    CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+    atomic_store(&is_signal_due, 1);
     uint64_t random = 5;
     exchange(&random, 200000);
     run_threads(3);
-    timer = (struct itimerval){ { 0, 0 }, { 0, 0 } };
-    setitimer(ITIMER_REAL, &timer, NULL);
+    set_timer(0);
     CHECK(atomic_load(&handled) > 10);
     for (int i = 0; i < 64; i++)
         unmake(atomic_exchange(&by_handler[i], NULL));
