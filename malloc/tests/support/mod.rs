@@ -58,10 +58,14 @@ pub(crate) fn build(source: &str, arguments: &[&str]) -> PathBuf {
     product
 }
 
+/// Seconds after which a program is taken to hang: a busy machine may be many times slower than an
+/// idle one, on which these take a few.
+const LIMIT: &str = "300";
+
 /// A program to be run with kmem preloaded.
 pub(crate) fn preloaded(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
-    command.arg("--signal=KILL").arg("100").arg(program).env("LD_PRELOAD", library());
+    command.arg("--signal=KILL").arg(LIMIT).arg(program).env("LD_PRELOAD", library());
     command
 }
 
@@ -116,7 +120,7 @@ pub(crate) fn assert_same_output(
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder");
         let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", "100", "sh", "-ec", script]).current_dir(&folder);
+        command.args(["--signal=KILL", LIMIT, "sh", "-ec", script]).current_dir(&folder);
         command.env("SOURCES", root().join("..")).env("LC_ALL", "C").env("TMPDIR", &folder);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         let output = command.output().expect("sh starts");
