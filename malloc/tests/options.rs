@@ -298,5 +298,7 @@ fn who_reads_the_log_sees_no_address_allocated_twice() {
 fn what_is_logged_while_a_process_forks_is_written_once() {
     let path = log_path("forks.log");
     let output = run(preloaded(build("log_forks.c", &[])).env("KMEM_LOG", &path));
-    assert_no_address_twice(&path, Some(stdout(&output).trim()));
+    let thread = stdout(&output);
+    assert!(thread.trim().parse::<u32>().is_ok(), "one thread, not {thread:?}");
+    assert_no_address_twice(&path, Some(thread.trim()));
 }

@@ -10,12 +10,14 @@
 enum { CHILDREN = 300 };
 
 static atomic_int is_over;
+static pthread_barrier_t is_printed;
 
 static void *work(void *argument)
 {
     (void)argument;
     printf("%d\n", gettid());
     fflush(stdout);
+    pthread_barrier_wait(&is_printed);
     while (!atomic_load(&is_over)) {
         void *volatile block = malloc(100);
         free(block);
@@ -26,7 +28,10 @@ static void *work(void *argument)
 int main(void)
 {
     pthread_t thread;
+    CHECK(pthread_barrier_init(&is_printed, NULL, 2) == 0);
     CHECK(pthread_create(&thread, NULL, work, NULL) == 0);
+    /* A child that had the line in its copy of the buffer would print it, too. */
+    pthread_barrier_wait(&is_printed);
     for (int i = 0; i < CHILDREN; i++) {
         pid_t child = fork();
         if (child == 0)
