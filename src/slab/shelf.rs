@@ -88,8 +88,8 @@ impl Shelf {
     }
 }
 
-/// Bytes of the objects in so many magazines on each CPU's shelf, in a cache of such objects that so
-/// many CPUs use. One CPU has no more of what they may have together than each of two.
+/// Bytes of the objects in so many magazines on each CPU's shelf, in a cache of such objects that
+/// so many CPUs use. One CPU has no more of what they may have together than each of two.
 fn bytes_in_all(magazines: usize, object_bytes: usize, cpus: usize) -> usize {
     let rounds = rounds_for(object_bytes) as usize;
     magazines * rounds * object_bytes.max(size_of::<Entry>()) * cpus.clamp(2, Way::COUNT)
