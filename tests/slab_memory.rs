@@ -146,6 +146,25 @@ fn a_wave_that_comes_again_and_again_stays_with_its_cpu_if_its_objects_are_small
     }
 }
 
+#[test]
+fn a_place_that_was_earned_stays_while_all_that_it_is_for_is_in_use() {
+    const OBJECTS: usize = 20_000;
+    let frames = Frames::new(4096);
+    let cache = RawCache::new(&frames, "in use", 16, 8, CacheFlags::empty());
+    give(&cache, take(&cache, OBJECTS));
+    give(&cache, take(&cache, OBJECTS));
+    assert!(cache.stats().objects_cached >= OBJECTS);
+    let objects = take(&cache, OBJECTS);
+    // What is left over goes with its places; the others are not touched, however often.
+    for _ in 0..100 {
+        cache.shrink();
+    }
+    assert_eq!(cache.stats().objects_cached, 0);
+    give(&cache, objects);
+    let kept = cache.stats().objects_cached;
+    assert!(kept > OBJECTS - 1000, "{kept} of {OBJECTS} stay");
+}
+
 /// Where threads are CPUs, a process is copied while nobody holds a lock: what is nowhere then is
 /// lost to the copy.
 #[test]

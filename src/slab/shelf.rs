@@ -76,8 +76,9 @@ impl Shelf {
 
     /// A full magazine that has not been needed, and its place with it.
     pub(super) fn take_idle<P: Platform>(&mut self, platform: &P) -> Option<Magazine> {
+        let magazine = self.full.pop(platform)?;
         self.earned = self.earned.saturating_sub(1);
-        self.full.pop(platform)
+        Some(magazine)
     }
 
     /// Begins a new interval for what is idle.
