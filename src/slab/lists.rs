@@ -317,16 +317,17 @@ impl Lists {
 
     /// Puts objects that were set aside back into their slabs, which are about to go.
     pub(super) fn restore_ruined<P: Platform>(&mut self, platform: &P) {
-        let is_ruined = |state: &AtomicU8| state.load(Relaxed) == RUINED;
         for fill in Fill::all() {
             // SAFETY: from a list, as is what follows; nothing leaves the lists here.
             let mut at = unsafe { self.first(platform, fill) };
             while let Some(slab) = at {
-                let mut next = slab.next().load(Relaxed);
-                // All of the slab's at once: it may be in a list then that has been walked.
-                while let Some(index) = slab.states().iter().position(is_ruined) {
-                    self.put(platform, slab, index);
-                    next = self.chain(fill).head;
+                // Before the slab moves. All of its objects at once: it may be in a list then that
+                // has been walked.
+                let next = slab.next().load(Relaxed);
+                for (index, state) in slab.states().iter().enumerate() {
+                    if state.load(Relaxed) == RUINED {
+                        self.put(platform, slab, index);
+                    }
                 }
                 // SAFETY: as above.
                 at = unsafe { self.at(platform, next) };

@@ -271,6 +271,33 @@ fn lists_agree_with_their_slabs_also_after_a_hook_that_unwinds() {
 }
 
 #[test]
+fn an_object_set_aside_whose_bit_says_that_it_is_free_is_reported_once() {
+    static FOUND: AtomicUsize = AtomicUsize::new(0);
+    let _alone = alone_with_hook();
+    damaged(|cache, slab, objects| {
+        slab.states()[0].store(descriptor::RUINED, Relaxed);
+        slab.bits()[0].fetch_or(1, Relaxed);
+        slab.states()[1].store(descriptor::RUINED, Relaxed);
+        let before = slab.available();
+        check::set_hook(Some(|violation| {
+            assert_eq!(violation.rule, Rule::Corrupted);
+            FOUND.fetch_add(1, Relaxed);
+        }));
+        cache.lists.lock(cache.platform()).restore_ruined(cache.platform());
+        check::set_hook(None);
+        assert_eq!(FOUND.load(Relaxed), 1);
+        assert_eq!(slab.available(), before + 1, "the other is in its slab");
+        slab.bits()[0].fetch_and(!1, Relaxed);
+        slab.states()[0].store(descriptor::USER, Relaxed);
+        for &object in objects.iter().filter(|object| **object != slab.object(1)) {
+            // SAFETY: not used any more.
+            unsafe { cache.free(object) }.expect("allocated");
+        }
+        cache.verify().expect("sound");
+    });
+}
+
+#[test]
 fn what_lies_behind_an_object_that_is_in_a_magazine_and_not_free_goes_back() {
     static FOUND: AtomicUsize = AtomicUsize::new(0);
     let _alone = alone_with_hook();
