@@ -13,7 +13,7 @@ use kmem::heap::Heap;
 use kmem::platform::Platform;
 use kmem::slab::{CacheFlags, ObjectCache, ObjectError, RawCache};
 use kmem::{AllocFlags, Order};
-use support::{Random, Sent, become_cpu, pages};
+use support::{Frames, Random, Sent, become_cpu, pages};
 
 const NONE: AllocFlags = AllocFlags::empty();
 const CPUS: usize = 2;
@@ -67,6 +67,20 @@ fn blocks_and_runs() {
         live.into_iter().for_each(free);
     });
     pages.verify().expect("sound");
+}
+
+#[test]
+fn guarded_objects_up_to_the_last_byte_of_memory() {
+    let frames = Frames::new(8);
+    // With its red zones each has 64 bytes: nothing is left over at the end of a slab.
+    let cache = RawCache::new(&frames, "to the end", 48, 8, CacheFlags::RED_ZONE);
+    let objects: Vec<_> = std::iter::from_fn(|| cache.alloc(NONE).ok()).collect();
+    assert!(frames.taken() == 8 && objects.len().is_multiple_of(FRAME_SIZE / 64));
+    for object in objects {
+        // SAFETY: not used any more.
+        unsafe { cache.free(object) }.expect("allocated");
+    }
+    cache.verify().expect("sound");
 }
 
 #[test]

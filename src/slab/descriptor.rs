@@ -392,19 +392,18 @@ impl<'r> Slab<'r> {
                 let bytes = states.get(index..states.len().min(index + run)).unwrap_or(&[]);
                 damaged += run - bytes.len();
                 left -= bytes.len();
-                let mut object = self.object(index);
-                for byte in bytes {
+                let object = self.object(index);
+                for (nth, byte) in bytes.iter().enumerate() {
                     if byte.load(Relaxed) == IN_SLAB {
                         byte.store(state, Relaxed);
+                        // SAFETY: one of the slab's objects, since it has a byte.
+                        let object = unsafe { object.byte_add(nth * stride) };
                         sink(Entry { object, state: NonNull::from(byte).cast() });
                     } else {
                         core::hint::cold_path();
                         left += 1;
                         damaged += 1;
                     }
-                    // SAFETY: the next object's address, or the one behind the last object: both
-                    // lie in the slab's block or at its end, since each has a byte.
-                    object = unsafe { object.byte_add(stride) };
                 }
             }
             word.store(free, Relaxed);
