@@ -87,7 +87,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             return Err(AllocError::NoOwnerRecord { frame }.into());
         }
         core::mem::forget(unfinished);
-        // SAFETY: made above, and forgotten there.
+        // SAFETY: made above, and in no list; `unfinished`, which owned it, is forgotten.
         Ok(unsafe { OwnSlab::new(slab) })
     }
 

@@ -421,7 +421,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     ///
     /// # Safety
     ///
-    /// If the object is allocated, nobody uses it any more.
+    /// The object is one of this cache. If it is allocated, nobody uses it any more.
     #[inline]
     unsafe fn claim(&self, entry: Entry) -> Result<(), ObjectError> {
         let state = entry.state();
@@ -433,7 +433,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                 other => return Err(refusal(other)),
             }
         }
-        // SAFETY: the object was allocated, and the caller has promised that nobody uses it.
+        // SAFETY: the object was allocated; the rest is the caller's promise.
         let taken_back = unsafe { self.take_back(entry.object) };
         if taken_back.is_err() {
             state.store(USER, Relaxed);
