@@ -297,10 +297,15 @@ unsafe fn reallocate_noted(
             if has_room == Some(true) {
                 books.put_back(bytes);
             }
-            books.reenter(known);
+            if moved.is_ok() {
+                books.reenter(known);
+            }
         });
         note(options, call, bytes, 0);
-        note(options, call, known.bytes, known.address);
+        // Another thread has freed what is refused: it is not there any more.
+        if moved.is_ok() {
+            note(options, call, known.bytes, known.address);
+        }
         return moved;
     };
     let address = new.addr().get();

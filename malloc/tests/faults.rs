@@ -135,10 +135,18 @@ fn the_program_goes_on_if_it_is_to() {
 
 #[test]
 fn a_realloc_whose_block_another_thread_frees_meanwhile_keeps_nothing() {
-    // An arena copies where the heap would move pages.
-    let environment = [("KMEM_ON_ERROR", "report"), ("KMEM_ENGINE", "first")];
-    let output = provoke("realloc-freed-at-once", 128 << 20, &environment);
-    let message = stderr(&output);
-    assert!(output.status.success(), "{message}");
-    assert_eq!(message.matches("not allocated").count(), 1, "{message}");
+    for leaks in ["0", "1"] {
+        // An arena copies where the heap would move pages.
+        let environment =
+            [("KMEM_ON_ERROR", "report"), ("KMEM_ENGINE", "first"), ("KMEM_LEAKS", leaks)];
+        let output = provoke("realloc-freed-at-once", 128 << 20, &environment);
+        let message = stderr(&output);
+        assert!(output.status.success(), "{message}");
+        assert_eq!(message.matches("not allocated").count(), 1, "{message}");
+        assert_eq!(message.contains("not freed"), leaks == "1", "{message}");
+        assert!(
+            !message.contains(&(128 << 20).to_string()),
+            "neither of the two is there: {message}"
+        );
+    }
 }
