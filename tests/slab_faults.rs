@@ -212,6 +212,16 @@ fn a_cache_whose_objects_were_lost_with_a_cpu_is_not_destroyed_and_names_them() 
 }
 
 #[test]
+fn a_cache_with_a_stock_that_was_forgotten_is_not_destroyed_and_names_its_objects() {
+    let frames = Frames::new(256);
+    let cache = Cache::new(&frames, "stocked", 96, 8, CacheFlags::empty());
+    std::mem::forget(cache.reserve(5, NONE).expect("memory"));
+    let (_, busy) = cache.destroy().map_or_else(|busy| busy, |()| panic!("destroyed"));
+    assert_eq!((busy.live, busy.lost), (0, 5));
+    assert_eq!(busy.objects.into_iter().flatten().count(), 5);
+}
+
+#[test]
 fn impossible_sizes_and_alignments_are_answered_by_every_allocation() {
     let frames = Frames::new(16);
     let cases = [

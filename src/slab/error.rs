@@ -108,7 +108,8 @@ pub struct Busy {
     /// How many objects are in use.
     pub live: usize,
     /// How many are free, but in neither slab nor magazine: lost with a CPU that was
-    /// [abandoned](super::RawCache::abandon_cpu), or by damaged records.
+    /// [abandoned](super::RawCache::abandon_cpu), with a [`Stock`](super::Stock) that was forgotten
+    /// and not dropped, or by damaged records.
     pub lost: usize,
     /// The first of those in use; where there are none, of those that are lost.
     pub objects: [Option<NonNull<u8>>; LEAKS_NAMED],

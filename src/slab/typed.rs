@@ -139,7 +139,7 @@ impl<'s, T, S: FrameSource> Cache<'s, T, S> {
     ///
     /// # Errors
     ///
-    /// The cache, unharmed, and which objects were leaked.
+    /// The cache, unharmed, and which objects were leaked, or lost: see [`Busy`].
     #[expect(clippy::result_large_err, reason = "there may be no heap to box the cache in")]
     pub fn destroy(self) -> Result<(), (Self, Busy)> {
         let values = self.values;
@@ -280,7 +280,7 @@ impl<'s, T: Send, S: FrameSource, E, F: Fn() -> Result<T, E>> ObjectCache<'s, T,
     ///
     /// # Errors
     ///
-    /// The cache, unharmed, and which objects were leaked.
+    /// The cache, unharmed, and which objects were leaked, or lost: see [`Busy`].
     #[expect(clippy::result_large_err, reason = "there may be no heap to box the cache in")]
     pub fn destroy(self) -> Result<(), (Self, Busy)> {
         self.raw.destroy().map_err(|(raw, busy)| (Self { raw }, busy))
