@@ -2,10 +2,10 @@
 //! run.
 //!
 //! ```text
-//! cargo bench -p kmem-malloc                         all workloads, all allocators, 3 rounds
-//! cargo bench -p kmem-malloc -- --quick              a quarter of each workload, once
-//! cargo bench -p kmem-malloc -- --rounds 9 ints pipe
-//! cargo bench -p kmem-malloc -- --only glibc,kmem
+//! cargo bench --bench allocators                         all workloads, all allocators, 3 rounds
+//! cargo bench --bench allocators -- --quick              a quarter of each workload, once
+//! cargo bench --bench allocators -- --rounds 9 ints pipe
+//! cargo bench --bench allocators -- --only glibc,kmem
 //! ```
 //!
 //! Rounds are interleaved: every allocator runs a workload before any runs it again, so that what
