@@ -301,7 +301,6 @@ unsafe fn move_to_new(old: NonNull<u8>, request: Request) -> Moved {
 /// # Safety
 ///
 /// As [`free_slowly`]; nobody uses the new block yet.
-#[cold]
 unsafe fn replace(old: NonNull<u8>, new: NonNull<u8>) -> Moved {
     // SAFETY: the caller's promise.
     if let Err(violation) = unsafe { free_slowly(old) } {

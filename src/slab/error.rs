@@ -117,15 +117,17 @@ pub struct Busy {
 
 impl fmt::Display for Busy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.live {
-            0 => write!(f, "expected every object in its slab, found {} lost:", self.lost)?,
-            live => write!(f, "expected no live object, found {live}:")?,
+        match self.counted() {
+            (Rule::Lost, lost) => {
+                write!(f, "expected every object in its slab, found {lost} lost:")?
+            }
+            (_, live) => write!(f, "expected no live object, found {live}:")?,
         }
         let named = self.objects.into_iter().flatten();
         for object in named.clone() {
             write!(f, " {object:p}")?;
         }
-        if self.named_of() > named.count() { f.write_str(" and others") } else { Ok(()) }
+        if self.counted().1 > named.count() { f.write_str(" and others") } else { Ok(()) }
     }
 }
 
@@ -137,14 +139,14 @@ impl Busy {
     pub fn violation(&self, cache: &'static str) -> Violation<'static> {
         let first = self.objects.iter().flatten().next();
         let address = first.map_or(0, |object| object.as_ptr() as usize);
-        let rule = if self.live == 0 { Rule::Lost } else { Rule::Busy };
+        let (rule, count) = self.counted();
         Violation::new(rule, address)
-            .expected_found(Detail::Count(0), Detail::Count(self.named_of()))
+            .expected_found(Detail::Count(0), Detail::Count(count))
             .in_cache(cache)
     }
 
-    /// Of how many objects the first are named.
-    const fn named_of(&self) -> usize {
-        if self.live == 0 { self.lost } else { self.live }
+    /// Which rule is broken, and by how many objects: the first of those are named.
+    const fn counted(&self) -> (Rule, usize) {
+        if self.live == 0 { (Rule::Lost, self.lost) } else { (Rule::Busy, self.live) }
     }
 }

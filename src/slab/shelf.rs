@@ -50,6 +50,7 @@ impl Shelf {
         let bytes = |magazines| bytes_in_all(magazines, object_bytes, cpus);
         let beyond_one = self.full.len().saturating_sub(1);
         let unearned = beyond_one.saturating_sub(self.earned.into());
+        // CPUs may have come since a place was earned.
         bytes(unearned) <= WAVE_BYTES && bytes(beyond_one) <= TIDE_BYTES
     }
 

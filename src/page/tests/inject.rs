@@ -61,100 +61,71 @@ fn each_request_can_be_made_to_fail_alone() {
     exercise(source.source());
 }
 
-/// A source none of whose answers is the trait's own.
+/// A source of which nothing is requested, and none of whose answers is the trait's own.
 struct Telling {
-    pages: PageAllocator<Machine>,
+    owners: [OwnerRecord; 2],
+    records: Records,
     /// How often it was asked to move content.
     moves: AtomicUsize,
 }
 
-// SAFETY: frames and their records are the page allocator's, and no content is moved that exists.
+const NO_REQUEST: &str = "nothing is requested";
+
+// SAFETY: it gives nobody any memory.
 unsafe impl FrameSource for Telling {
     type Platform = Machine;
 
     fn platform(&self) -> &Machine {
-        self.pages.platform()
+        unreachable!("{NO_REQUEST}")
     }
-
-    fn take(
-        &self,
-        order: Order,
-        owner: BlockOwner,
-        flags: AllocFlags,
-    ) -> Result<Frame, AllocError> {
-        self.pages.take(order, owner, flags)
+    fn take(&self, _: Order, _: BlockOwner, _: AllocFlags) -> Result<Frame, AllocError> {
+        unreachable!("{NO_REQUEST}")
     }
-
-    fn take_low(
-        &self,
-        end: Frame,
-        owner: BlockOwner,
-        flags: AllocFlags,
-    ) -> Result<Frame, AllocError> {
-        self.pages.take_low(end, owner, flags)
+    unsafe fn give(&self, _: Frame, _: Order, _: BlockOwner) -> Result<(), FreeError> {
+        unreachable!("{NO_REQUEST}")
     }
-
-    unsafe fn give(&self, frame: Frame, order: Order, owner: BlockOwner) -> Result<(), FreeError> {
-        // SAFETY: passed on.
-        unsafe { self.pages.give(frame, order, owner) }
-    }
-
     fn take_run(
         &self,
-        frames: usize,
-        align: Order,
-        owner: BlockOwner,
-        flags: AllocFlags,
+        _: usize,
+        _: Order,
+        _: BlockOwner,
+        _: AllocFlags,
     ) -> Result<Frame, AllocError> {
-        self.pages.take_run(frames, align, owner, flags)
+        unreachable!("{NO_REQUEST}")
     }
-
-    unsafe fn give_run(&self, run: FrameRange, owner: BlockOwner) -> Result<(), FreeError> {
-        // SAFETY: passed on.
-        unsafe { self.pages.give_run(run, owner) }
+    unsafe fn give_run(&self, _: FrameRange, _: BlockOwner) -> Result<(), FreeError> {
+        unreachable!("{NO_REQUEST}")
     }
-
     unsafe fn resize_run(
         &self,
-        run: FrameRange,
-        frames: usize,
-        owner: BlockOwner,
+        _: FrameRange,
+        _: usize,
+        _: BlockOwner,
     ) -> Result<FrameRange, ResizeError> {
-        // SAFETY: passed on.
-        unsafe { self.pages.resize_run(run, frames, owner) }
+        unreachable!("{NO_REQUEST}")
     }
 
-    unsafe fn move_content(&self, from: FrameRange, to: FrameRange) -> bool {
-        assert!(from.is_empty() && to.is_empty(), "there is nothing to move");
-        self.moves.fetch_add(1, Ordering::Relaxed);
-        true
+    unsafe fn move_content(&self, _: FrameRange, _: FrameRange) -> bool {
+        self.moves.fetch_add(1, Ordering::Relaxed) == 0
     }
-
-    fn owner(&self, frame: Frame) -> Option<&OwnerRecord> {
-        self.pages.owner(frame)
+    fn owner(&self, _: Frame) -> Option<&OwnerRecord> {
+        Some(&self.owners[0])
     }
-
-    /// Of one frame only.
-    fn owner_at_hand(&self, frame: Frame) -> Option<&OwnerRecord> {
-        self.pages.owner(frame).filter(|_| frame.number() == 0x20)
+    fn owner_at_hand(&self, _: Frame) -> Option<&OwnerRecord> {
+        Some(&self.owners[1])
     }
-
     fn owners_at_hand(&self) -> Option<(Frame, &[OwnerRecord])> {
-        self.pages.owners_at_hand()
+        Some((frame(7), &self.owners))
     }
-
     fn records(&self) -> Option<&Records> {
-        self.pages.records()
+        Some(&self.records)
     }
-
     fn is_ebbing(&self) -> bool {
         true
     }
-
-    fn run_of(&self, frame: Frame) -> Option<(FrameRange, BlockOwner)> {
-        self.pages.run_of(frame)
+    fn run_of(&self, at: Frame) -> Option<(FrameRange, BlockOwner)> {
+        Some((FrameRange::from_len(at, 9)?, BlockOwner::Heap))
     }
-
     fn uncounted_runs(&self) -> (isize, isize) {
         (3, 5)
     }
@@ -162,20 +133,21 @@ unsafe impl FrameSource for Telling {
 
 #[test]
 fn what_is_no_request_the_source_behind_answers() {
-    let pages = *boot(0x800, &[usable(0x10, 0x800)], SMALL).0;
-    let source = FaultInjector::new(Telling { pages, moves: AtomicUsize::new(0) });
+    let owners = [const { OwnerRecord::new() }; 2];
+    let moves = AtomicUsize::new(0);
+    let source = FaultInjector::new(Telling { owners, records: Records::new(), moves });
     let behind = source.source();
     source.fail_from(0);
+    let at = frame(0x20);
+    assert!(ptr::eq(source.owner(at).unwrap(), &behind.owners[0]));
+    assert!(ptr::eq(source.owner_at_hand(at).unwrap(), &behind.owners[1]));
+    let (first, owners) = source.owners_at_hand().unwrap();
+    assert!(first == frame(7) && ptr::eq(owners, &behind.owners));
+    assert!(ptr::eq(source.records().unwrap(), &behind.records));
     assert!(source.is_ebbing());
+    assert_eq!(source.run_of(at), behind.run_of(at));
     assert_eq!(source.uncounted_runs(), (3, 5));
-    assert!(source.records().is_some_and(|records| ptr::eq(records, &behind.pages.records)));
-    let at_hand = |number| source.owner_at_hand(frame(number)).is_some();
-    assert_eq!([0x20, 0x21].map(at_hand), [true, false]);
-    let owners = source.owners_at_hand().expect("there are frames");
-    let (first, behind_owners) = behind.owners_at_hand().expect("there are frames");
-    assert!(owners.0 == first && ptr::eq(owners.1, behind_owners));
-    // SAFETY: it moves nothing.
+    // SAFETY: nothing is moved.
     assert!(unsafe { source.move_content(FrameRange::EMPTY, FrameRange::EMPTY) });
-    assert_eq!(behind.moves.load(Ordering::Relaxed), 1);
-    assert_eq!(source.requests(), 0);
+    assert_eq!((behind.moves.load(Ordering::Relaxed), source.requests()), (1, 0));
 }
