@@ -165,6 +165,29 @@ fn a_place_that_was_earned_stays_while_all_that_it_is_for_is_in_use() {
     assert!(kept > OBJECTS - 1000, "{kept} of {OBJECTS} stay");
 }
 
+#[test]
+fn a_cpu_that_earned_places_alone_has_fewer_when_others_come() {
+    const OBJECTS: usize = 200_000;
+    let frames = Frames::with_cpus(4096, 8);
+    let cache = RawCache::new(&frames, "shared", 16, 8, CacheFlags::empty());
+    for _ in 0..4 {
+        give(&cache, take(&cache, OBJECTS));
+    }
+    assert!(cache.stats().objects_cached * 16 > 1 << 20);
+    let objects = take(&cache, OBJECTS);
+    for cpu in 1..8 {
+        become_cpu(cpu);
+        for _ in 0..100 {
+            give(&cache, take(&cache, 10));
+        }
+    }
+    become_cpu(0);
+    give(&cache, objects);
+    let kept = cache.stats().objects_cached;
+    // An eighth of 4 MiB, and what each CPU has in use.
+    assert!(kept * 16 < 5 << 17, "{kept} stay");
+}
+
 /// Where threads are CPUs, a process is copied while nobody holds a lock: what is nowhere then is
 /// lost to the copy.
 #[test]
