@@ -2,9 +2,9 @@
 //! them, and the table, CSV and plot that come out.
 //!
 //! The machine is assumed to be noisy. So every allocator runs a short batch in turn, in an order
-//! that rotates, round after round ([`race`]); an allocator's time is the median over its batches,
-//! and its ratio to the best peer is the **median of paired ratios**, one a round, of two batches
-//! that ran within the same few microseconds.
+//! that rotates, round after round ([`mod@race`]); an allocator's time is the median over its
+//! batches, and its ratio to the best peer is the **median of paired ratios**, one a round, of two
+//! batches that ran within the same few microseconds.
 
 pub mod machine;
 pub mod memory;

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::memory::Region;
 
-/// The machine that kmem is told about: one region of this process as physical memory from
-/// [`BASE`] on, and threads that stand for CPUs.
+/// The machine that kmem is told about: one region of this process as physical memory, from a
+/// fixed address on, and threads that stand for CPUs.
 ///
 /// There are no interrupts, so masking them costs nothing here; that happens only in front of
 /// kmem's locks, and none of the peers does it either.
