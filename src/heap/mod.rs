@@ -297,11 +297,10 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         }
     }
 
-    /// A CPU's slot in the cache of `class`, which lives as long as the heap, if it has one and
-    /// hits need look at nothing else.
+    /// The cache of `class`.
     #[cfg(feature = "mmap")]
-    pub(crate) fn local_slot(&self, class: SizeClass, cpu: CpuId) -> Option<NonNull<slab::Slot>> {
-        self.caches[class.index()].local_slot(cpu)
+    pub(crate) fn cache_of(&self, class: SizeClass) -> &RawCache<'s, S> {
+        &self.caches[class.index()]
     }
 
     /// The class that a slab's tag means.
@@ -434,8 +433,9 @@ impl<'s, S: FrameSource> Heap<'s, S> {
         Ok(())
     }
 
+    /// The cache whose slabs have a tag.
     #[inline(always)]
-    fn cache_of_tag(&self, tag: u32) -> Option<&RawCache<'s, S>> {
+    pub(crate) fn cache_of_tag(&self, tag: u32) -> Option<&RawCache<'s, S>> {
         self.caches.get((tag as usize).wrapping_sub(1))
     }
 

@@ -75,13 +75,15 @@ impl MmapAllocator {
     }
 
     /// As [`allocate_hit`](Self::allocate_hit), with a look at what else this thread has at hand,
-    /// large blocks among it: to be tried when that has failed.
+    /// large blocks among it: to be tried when that has failed. Waits, at most, for a lock of this
+    /// thread's own, which others have for moments when memory is short.
     pub fn allocate_second_hit(&self, bytes: usize) -> Option<NonNull<u8>> {
         local::allocate_second(bytes)
     }
 
     /// As [`deallocate_hit`](Self::deallocate_hit), also for large blocks, and for those that
-    /// another thread allocated: to be tried when that has failed.
+    /// another thread allocated: to be tried when that has failed. Waits as
+    /// [`allocate_second_hit`](Self::allocate_second_hit) does.
     ///
     /// # Safety
     ///
@@ -302,7 +304,7 @@ unsafe impl GlobalAlloc for MmapAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match SizeClass::for_layout(layout).and_then(local::allocate) {
             Some(block) => block.as_ptr(),
-            None => self.allocate(layout, AllocFlags::empty()).map_or(ptr::null_mut(), first_byte),
+            None => alloc_missed(layout),
         }
     }
 
@@ -329,6 +331,19 @@ unsafe impl GlobalAlloc for MmapAllocator {
 
 fn first_byte(block: NonNull<[u8]>) -> *mut u8 {
     block.cast().as_ptr()
+}
+
+/// Allocates what is no hit.
+#[cold]
+#[inline(never)]
+fn alloc_missed(layout: Layout) -> *mut u8 {
+    match SizeClass::for_layout(layout).and_then(local::allocate_second_of) {
+        Some(block) => block.as_ptr(),
+        None => {
+            let block = MmapAllocator::new().allocate(layout, AllocFlags::empty());
+            block.map_or(ptr::null_mut(), first_byte)
+        }
+    }
 }
 
 /// Frees what is no hit.

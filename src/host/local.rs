@@ -175,33 +175,52 @@ pub(super) unsafe fn deallocate(block: *mut u8) -> bool {
     unsafe { thread::row().for_slab(slab).push_hit(slab, block) }
 }
 
-/// As [`allocate_bytes`], where that has failed: from this thread's second magazine, or the run
-/// that it keeps.
+/// As [`allocate_bytes`], where that has failed: from this thread's second magazine, or its shelf,
+/// or the run that it keeps.
 pub(super) fn allocate_second(bytes: usize) -> Option<NonNull<u8>> {
     match SizeClass::for_bytes(bytes) {
-        // SAFETY: as above.
-        Some(class) => unsafe { thread::row().for_class(class).take_second(FRAMES.platform()) },
+        Some(class) => allocate_second_of(class),
         None => FRAMES.take_run_hit(bytes),
     }
 }
 
+/// As [`allocate`], where that has failed: from this thread's second magazine, or its shelf.
+pub(super) fn allocate_second_of(class: SizeClass) -> Option<NonNull<u8>> {
+    let slot = thread::row().for_class(class);
+    // SAFETY: as above.
+    let block = unsafe { slot.take_second(FRAMES.platform()) };
+    if block.is_none() && has_shelf(slot) { HEAP.cache_of(class).take_shelved() } else { block }
+}
+
 /// As [`deallocate`], where that has failed: to this thread's second magazine, or to that for
-/// objects of others, or as the run that it keeps.
+/// objects of others, or to its shelf, or as the run that it keeps.
 ///
 /// # Safety
 ///
 /// As there.
 pub(super) unsafe fn deallocate_second(block: NonNull<u8>) -> bool {
     // SAFETY: the caller's promise.
-    match unsafe { slab_of(block.addr().get()) } {
-        Some(slab) => {
-            let slot = thread::row().for_slab(slab);
-            // SAFETY: the slot is this thread's (invariant 1), the block lies in `slab`; the rest
-            // is the caller's promise.
-            unsafe { slot.put_second(FRAMES.platform(), slab, block) }
-        }
-        None => FRAMES.give_run_hit(block),
+    let Some(slab) = (unsafe { slab_of(block.addr().get()) }) else {
+        return FRAMES.give_run_hit(block);
+    };
+    let slot = thread::row().for_slab(slab);
+    // SAFETY: the slot is this thread's (invariant 1), the block lies in `slab`; the rest is the
+    // caller's promise.
+    if unsafe { slot.put_second(FRAMES.platform(), slab, block) } {
+        return true;
     }
+    // What lies in magazines may be due to go back.
+    if !has_shelf(slot) || FRAMES.is_reclaim_due() {
+        return false;
+    }
+    // SAFETY: as above.
+    HEAP.cache_of_tag(slab.tag()).is_some_and(|cache| unsafe { cache.put_shelved(slab, block) })
+}
+
+/// Whether the shelf of a slot that lies in this thread's row may be used: it has a lock, which is
+/// waited for, so not on top of a call that holds one.
+fn has_shelf(slot: &Slot) -> bool {
+    !ptr::eq(slot, ABSENT) && !thread::is_locking()
 }
 
 /// Whether what starts at `block` may serve `layout`: any object, or a run of that very length.
@@ -249,7 +268,7 @@ pub(super) fn note(class: SizeClass) {
     if ptr::eq(row, &EMPTY) || !ptr::eq(row.for_class(class), ABSENT) || HELD_BACK.load(Relaxed) {
         return;
     }
-    if let Some(slot) = HEAP.local_slot(class, super::slot::current()) {
+    if let Some(slot) = HEAP.cache_of(class).local_slot(super::slot::current()) {
         row.put(class, slot.as_ptr());
         // Between the fences of this thread and one that holds hits back each has written what the
         // other then looks at, or overwrites: so at least one of them clears the row.
@@ -289,54 +308,4 @@ pub(super) fn allow_hits() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_size_and_every_tag_finds_the_slot_of_its_class() {
-        let row = Row {
-            by_size: [const { AtomicPtr::new(ABSENT) }; DIRECT_BYTES / 8],
-            by_tag: [const { AtomicPtr::new(ABSENT) }; TAGS],
-        };
-        // Only told apart, never looked at.
-        let slot_of =
-            |class: SizeClass| ptr::without_provenance_mut::<Slot>(64 * (class.index() + 1));
-        for class in SizeClass::all() {
-            row.put(class, slot_of(class));
-        }
-        for bytes in 1..=DIRECT_BYTES {
-            let class = SizeClass::for_bytes(bytes).expect("has a class");
-            let place = &row.by_size[(bytes - 1) / 8];
-            assert_eq!(place.load(Relaxed), slot_of(class), "{bytes} bytes");
-        }
-        for class in SizeClass::all() {
-            let tag = class.index() + 1;
-            assert_eq!(Heap::<HostFrames>::class_of_tag(tag as u32), Some(class));
-            assert_eq!(row.by_tag[tag].load(Relaxed), slot_of(class));
-        }
-        assert_eq!(row.by_tag[0].load(Relaxed), ABSENT);
-    }
-
-    #[test]
-    fn a_row_that_another_thread_is_clearing_is_not_begun_before_all_of_it_is() {
-        let row = Row {
-            by_size: [const { AtomicPtr::new(ptr::null_mut()) }; DIRECT_BYTES / 8],
-            by_tag: [const { AtomicPtr::new(ptr::null_mut()) }; TAGS],
-        };
-        for place in row.places() {
-            assert!(!row.is_begun());
-            place.store(ABSENT, Relaxed);
-        }
-        assert!(row.is_begun());
-        let all = row.by_size.iter().chain(&row.by_tag);
-        assert!(all.into_iter().all(|place| !place.load(Relaxed).is_null()));
-    }
-
-    #[test]
-    fn a_row_without_slots_serves_nobody() {
-        for place in EMPTY.places() {
-            // SAFETY: it is nobody's slot.
-            assert_eq!(unsafe { Row::slot(place).pop_hit() }, None);
-        }
-    }
-}
+mod tests;

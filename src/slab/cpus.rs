@@ -57,6 +57,12 @@ impl<'a, P: Platform> Held<'a, P> {
         self.cpu
     }
 
+    /// What a slab must have whose objects go into its magazines.
+    #[cfg(feature = "mmap")]
+    pub(super) fn key(&self) -> Key {
+        self.slot.key
+    }
+
     /// The magazines that the CPU has not in use.
     pub(super) fn shelf(&self) -> &'a IrqLock<Shelf> {
         &self.slot.shelf

@@ -113,6 +113,8 @@ mod slab_box;
 mod slot;
 mod stats;
 mod stock;
+#[cfg(feature = "mmap")]
+mod third;
 mod typed;
 mod typed_stock;
 mod verify;

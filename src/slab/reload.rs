@@ -160,8 +160,7 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
             held.swap(platform);
             return Turn::Ready;
         }
-        let cpus = self.cpus.count();
-        let is_ebbing = self.source.is_ebbing() || self.recedes.load(Relaxed);
+        let (cpus, is_ebbing) = (self.cpus.count(), self.is_ebbing());
         let mut shelf = held.shelf().lock(platform);
         shelf.visits += 1;
         let has_place = !is_ebbing && shelf.has_place(self.object_bytes(), cpus);
@@ -183,6 +182,11 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
         let Some(empty) = depot.empty.pop(platform) else { return Turn::NeedsMagazine };
         put_away(platform, held, &mut depot, empty);
         Turn::Ready
+    }
+
+    /// Whether what is freed is not to be kept, since memory goes back: all of it, or this cache's.
+    pub(super) fn is_ebbing(&self) -> bool {
+        self.source.is_ebbing() || self.recedes.load(Relaxed)
     }
 
     /// Puts a claimed object into the CPU's magazines after making room; whether that went.
@@ -368,7 +372,12 @@ fn lock_shelf<'a, P: Platform>(
 
 /// Loads a magazine with rounds in the place of the empty one, if there is one, which goes to the
 /// shelf.
-fn exchange<P: Platform>(platform: &P, held: &Held<'_, P>, shelf: &mut Shelf, full: Magazine) {
+pub(super) fn exchange<P: Platform>(
+    platform: &P,
+    held: &Held<'_, P>,
+    shelf: &mut Shelf,
+    full: Magazine,
+) {
     let loaded = held.take_loaded();
     if !loaded.is_none() {
         shelf.empty.push(platform, loaded);
@@ -378,7 +387,12 @@ fn exchange<P: Platform>(platform: &P, held: &Held<'_, P>, shelf: &mut Shelf, fu
 
 /// Loads an empty magazine in the place of the full one, if there is one, which becomes the
 /// previous one. That goes to the shelf.
-fn put_away<P: Platform>(platform: &P, held: &Held<'_, P>, shelf: &mut Shelf, empty: Magazine) {
+pub(super) fn put_away<P: Platform>(
+    platform: &P,
+    held: &Held<'_, P>,
+    shelf: &mut Shelf,
+    empty: Magazine,
+) {
     if !held.has_loaded() {
         return held.load(platform, empty);
     }
