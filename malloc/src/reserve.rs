@@ -201,8 +201,14 @@ pub(crate) fn defer(block: NonNull<u8>) {
     DEFERRED.put(block);
 }
 
+/// Whether blocks wait to be freed.
+#[inline]
+pub(crate) fn has_deferred() -> bool {
+    DEFERRED.waiting.load(Relaxed) != 0
+}
+
 /// A block that was to be freed later.
 #[inline]
 pub(crate) fn take_deferred() -> Option<NonNull<u8>> {
-    if DEFERRED.waiting.load(Relaxed) == 0 { None } else { DEFERRED.take() }
+    if has_deferred() { DEFERRED.take() } else { None }
 }

@@ -118,8 +118,9 @@ pub(crate) unsafe fn free_sized(call: &'static str, block: Pointer, align: usize
 #[cold]
 #[inline(never)]
 unsafe fn free_slowly(block: Pointer, call: &'static str) {
+    // What waits to be freed is freed by the next call that goes the whole way: by this one, then.
     // SAFETY: the caller's promise.
-    if unsafe { engine::free_second_hit(block.cast()) } {
+    if !reserve::has_deferred() && unsafe { engine::free_second_hit(block.cast()) } {
         return;
     }
     let Some(block) = NonNull::new(block.cast::<u8>()) else { return };

@@ -7,6 +7,7 @@
  *     trim      the same, while both give memory back, and handlers recount
  *     look      handlers ask how full the heap is
  *     many      handlers that interrupted a lock free more blocks than one can wait for
+ *     wave      what a handler freed is freed while others have all that they ask for at hand
  *     inside    a block that such a handler was given is freed inside; `twice`: a second time
  */
 #include "check.h"
@@ -119,6 +120,22 @@ static void interrupt(int signal)
     }
 }
 
+/* The last of so many blocks is none that this thread had at hand. */
+static void leave(int signal)
+{
+    void *blocks[40];
+    (void)signal;
+    for (int i = 0; i < 40; i++)
+        blocks[i] = malloc(TOLD);
+    if (malloc_usable_size(blocks[39]) == INTERRUPTED_BYTES && atomic_load(&interrupted) == 0) {
+        for (int i = 0; i < FREED; i++)
+            free(waiting[0][i]);
+        atomic_store(&interrupted, 1);
+    }
+    for (int i = 0; i < 40; i++)
+        free(blocks[i]);
+}
+
 static void *work_on_books(void *argument)
 {
     struct block blocks[BLOCKS] = { 0 };
@@ -142,17 +159,30 @@ static void *work_on_trims(void *argument)
     return NULL;
 }
 
-/* More blocks at a time than a thread keeps at hand. */
+/* More blocks at a time than lie in a thread's magazines in use. */
+static void wave(void)
+{
+    void *blocks[WAVE];
+    for (int i = 0; i < WAVE; i++)
+        blocks[i] = malloc(449);
+    for (int i = 0; i < WAVE; i++)
+        free(blocks[i]);
+}
+
 static void *work_on_slabs(void *argument)
 {
     (void)argument;
-    while (atomic_load(&handled) < LOOKS) {
-        void *blocks[WAVE];
-        for (int i = 0; i < WAVE; i++)
-            blocks[i] = malloc(449);
-        for (int i = 0; i < WAVE; i++)
-            free(blocks[i]);
-    }
+    while (atomic_load(&handled) < LOOKS)
+        wave();
+    return NULL;
+}
+
+/* Locks, and nothing is freed. */
+static void *work_on_counts(void *argument)
+{
+    (void)argument;
+    while (atomic_load(&interrupted) == 0)
+        mallinfo2();
     return NULL;
 }
 
@@ -207,6 +237,15 @@ int main(int count, char **arguments)
         run(work_on_trims, trim, &handled, TRIMMERS);
     } else if (strcmp(what, "look") == 0) {
         run(work_on_slabs, look, &handled, LOOKS);
+    } else if (strcmp(what, "wave") == 0) {
+        wave();
+        wave();
+        size_t live = mallinfo2().uordblks;
+        for (int i = 0; i < FREED; i++)
+            waiting[0][i] = malloc(10000);
+        run(work_on_counts, leave, &interrupted, 1);
+        wave();
+        CHECK(mallinfo2().uordblks < live + FREED * 10000 / 2);
     } else {
         for (int i = 0; i < INTERRUPTED * FREED; i++)
             waiting[i / FREED][i % FREED] = malloc(10000);
