@@ -75,14 +75,15 @@ impl MmapAllocator {
     }
 
     /// As [`allocate_hit`](Self::allocate_hit), with a look at what else this thread has at hand,
-    /// large blocks among it: to be tried when that has failed. Waits, at most, for a lock of this
-    /// thread's own, which others have for moments when memory is short.
+    /// large blocks among it: to be tried when that has failed. May wait, for a lock of this
+    /// thread's own, which others hold while they give memory back or count it, and for another
+    /// thread's `fork` to be over.
     pub fn allocate_second_hit(&self, bytes: usize) -> Option<NonNull<u8>> {
         local::allocate_second(bytes)
     }
 
     /// As [`deallocate_hit`](Self::deallocate_hit), also for large blocks, and for those that
-    /// another thread allocated: to be tried when that has failed. Waits as
+    /// another thread allocated: to be tried when that has failed. May wait as
     /// [`allocate_second_hit`](Self::allocate_second_hit) does.
     ///
     /// # Safety

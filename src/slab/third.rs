@@ -15,13 +15,13 @@ use super::reload::{exchange, put_away};
 use crate::page::FrameSource;
 
 impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
-    /// An object from the running CPU's shelf, for its user; `None`, and no object has changed
-    /// hands, if that needs more. Waits for the shelf's lock.
+    /// An object from the running CPU's shelf, for its user; `None`, and nobody has got one, if
+    /// that needs more. Waits for the shelf's lock.
     ///
     /// Only where the CPU has a [`local_slot`](Self::local_slot): objects are looked at no further.
     pub(crate) fn take_shelved(&self) -> Option<NonNull<u8>> {
         let held = self.hold()?;
-        if held.rounds() > 0 || held.is_to_drain() {
+        if held.rounds() + held.previous_rounds() > 0 || held.is_to_drain() {
             return None;
         }
         {
@@ -47,12 +47,20 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     pub(crate) unsafe fn put_shelved(&self, slab: Slab<'_>, object: NonNull<u8>) -> bool {
         let Some(entry) = slab.entry_of(object) else { return false };
         let Some(held) = self.hold() else { return false };
-        let is_good = slab.key() == held.key() && entry.state().load(Relaxed) == USER;
-        if !is_good || held.is_to_drain() || held.has_room() || !self.shelve(&held) {
+        let state = entry.state();
+        if slab.key() != held.key() || state.load(Relaxed) != USER || held.is_to_drain() {
             return false;
         }
-        entry.state().store(CACHED, Relaxed);
-        held.push(entry)
+        if held.has_room() || held.has_room_behind() {
+            return false;
+        }
+        // Claimed before anything is waited for, so that a second free is refused meanwhile.
+        state.store(CACHED, Relaxed);
+        let is_put = self.shelve(&held) && held.push(entry);
+        if !is_put {
+            state.store(USER, Relaxed);
+        }
+        is_put
     }
 
     /// Loads an empty magazine from the running CPU's shelf, which gets a full one for it; whether

@@ -58,11 +58,12 @@ fn second(cache: &Cache<'_>) -> Option<NonNull<u8>> {
 
 /// Gives objects back until both magazines in use are full.
 fn fill(cache: &Cache<'_>, objects: &mut Vec<NonNull<u8>>) {
-    for _ in 0..2 * cache.rounds() {
-        let object = objects.pop().expect("more than two magazines hold");
+    let free = |object: &mut NonNull<u8>| {
         // SAFETY: allocated, not used.
-        assert!(unsafe { cache.free_hit(object) || cache.cpus.put_second(cache.source, object) });
-    }
+        unsafe { cache.free_hit(*object) || cache.cpus.put_second(cache.source, *object) }
+    };
+    while objects.pop_if(free).is_some() {}
+    assert!(!objects.is_empty());
 }
 
 fn put(cache: &Cache<'_>, object: NonNull<u8>) -> bool {
@@ -82,6 +83,9 @@ fn what_is_for_the_whole_way_is_left_as_it_is() {
     let mut objects = take_all(&cache);
     let freed = *objects.last().expect("many");
     assert!(!put(&cache, freed), "the loaded magazine has room");
+    // SAFETY: allocated, not used.
+    while objects.pop_if(|object| unsafe { cache.free_hit(*object) }).is_some() {}
+    assert!(!put(&cache, objects[0]), "the previous magazine has room");
     fill(&cache, &mut objects);
 
     let visits = cache.stats().depot_visits;
@@ -147,6 +151,8 @@ fn a_drain_that_is_wanted_is_not_put_off() {
     let pages = pages();
     let cache = RawCache::new(&pages, "waves", BYTES, 8, CacheFlags::empty());
     wave(&cache, 100);
+    while cache.alloc_hit().is_some() {}
+    assert_eq!(cache.take_shelved(), None, "the previous magazine serves");
     take_in_use(&cache);
     let visits = cache.stats().depot_visits;
     assert!(cache.take_shelved().is_some());
