@@ -112,6 +112,23 @@ fn nothing_at_hand_serves_while_hits_are_held_back() {
 }
 
 #[test]
+fn a_small_hit_is_the_same_as_any_up_to_a_kibibyte() {
+    let _alone = alone();
+    let layout = |bytes| Layout::from_size_align(bytes, 1).expect("a layout");
+    for (bytes, is_small) in [(1, true), (9, true), (1000, true), (1024, true), (1025, false)] {
+        let new = |_| KMEM.allocate(layout(bytes), AllocFlags::empty()).expect("memory").cast();
+        let blocks: Vec<_> = (0..100).map(new).collect();
+        blocks.iter().copied().for_each(free);
+        let last = blocks.last().copied();
+        let small = KMEM.allocate_small_hit(bytes);
+        assert_eq!(small, last.filter(|_| is_small), "{bytes} bytes");
+        assert_eq!(small.or_else(|| KMEM.allocate_hit(bytes)), last, "{bytes} bytes");
+        last.into_iter().for_each(free);
+    }
+    assert_eq!(KMEM.allocate_small_hit(0), None);
+}
+
+#[test]
 fn a_hit_of_the_length_of_a_class_is_what_was_freed_of_that_class_last() {
     let _alone = alone();
     for class in SizeClass::all() {

@@ -126,6 +126,12 @@ pub(crate) fn allocate_hit(bytes: usize) -> Option<NonNull<u8>> {
     KMEM.allocate_hit(bytes)
 }
 
+/// As [`allocate_hit`], of a small block: to be tried before that where most are.
+#[inline(always)]
+pub(crate) fn allocate_small_hit(bytes: usize) -> Option<NonNull<u8>> {
+    KMEM.allocate_small_hit(bytes)
+}
+
 /// Frees a block to what this thread has at hand; `false`, and nothing has changed, if that cannot
 /// be.
 ///

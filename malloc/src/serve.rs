@@ -32,6 +32,15 @@ pub(crate) fn out_of_memory() -> Pointer {
 #[inline(always)]
 pub(crate) fn allocate_bytes(call: &'static str, bytes: usize) -> Pointer {
     // There are hits only where calls are not observed: see `mode`.
+    match engine::allocate_small_hit(bytes) {
+        Some(block) => block.as_ptr().cast(),
+        None => allocate_more_bytes(bytes, call),
+    }
+}
+
+/// The same of any block that is at hand: apart, so that the way to small ones is short.
+#[inline(never)]
+fn allocate_more_bytes(bytes: usize, call: &'static str) -> Pointer {
     match engine::allocate_hit(bytes) {
         Some(block) => block.as_ptr().cast(),
         None => allocate_bytes_slowly(bytes, call),

@@ -61,6 +61,13 @@ impl MmapAllocator {
         local::allocate_bytes(bytes)
     }
 
+    /// As [`allocate_hit`](Self::allocate_hit), for up to 1024 bytes alone, in the fewest
+    /// instructions: `None` says to use that.
+    #[inline(always)]
+    pub fn allocate_small_hit(&self, bytes: usize) -> Option<NonNull<u8>> {
+        local::allocate_few_bytes(bytes)
+    }
+
     /// Gives a block back, by its address alone, to what this thread has at hand, without a lock;
     /// `false`, and nothing has changed, says to use [`deallocate`](Self::deallocate), which
     /// also says what was wrong. The null pointer is no block.

@@ -140,6 +140,14 @@ pub(super) fn allocate_bytes(bytes: usize) -> Option<NonNull<u8>> {
     unsafe { slot.pop_hit() }
 }
 
+/// As [`allocate_bytes`], of up to [`DIRECT_BYTES`] alone: that has no more steps than must be.
+#[inline(always)]
+pub(super) fn allocate_few_bytes(bytes: usize) -> Option<NonNull<u8>> {
+    let slot = Row::slot(thread::row().by_size.get(bytes.wrapping_sub(1) / 8)?);
+    // SAFETY: as above.
+    unsafe { slot.pop_hit() }
+}
+
 /// A block of `class` from this thread's slot.
 #[inline(always)]
 pub(super) fn allocate(class: SizeClass) -> Option<NonNull<u8>> {
