@@ -11,7 +11,8 @@
 //! Rounds are interleaved: every allocator runs a workload before any runs it again, so that what
 //! else the machine does hits all alike. A cell is the median over the rounds, with its ratio to
 //! the C library's. CPU is user and system time together. The last table is the fastest of many
-//! times that 100 to 100,000 ints are allocated and freed, measured inside the program.
+//! times that 100 to 100,000 ints are allocated and freed, measured inside the program; in its last
+//! column by functions that do nothing.
 //!
 //! Allocators that are not installed are named and left out, and those that are not asked for are
 //! not built; snmalloc, rpmalloc and ferroc are built from the registry, in workspaces of
@@ -64,10 +65,13 @@ fn main() {
         WORKLOADS.iter().copied().filter(|name| options.wants_workload(name)).collect();
     let allocators = allocators(|name| options.wants_allocator(name));
     assert!(!allocators.is_empty(), "none of the allocators is there");
-    let program = build_workloads();
+    let program = compile("workloads.c", "workloads", &["-pthread"]);
+    let nothing = compile("nothing.c", "nothing.so", &["-shared", "-fPIC", "-fno-builtin"]);
+    let nothing = Allocator { name: "nothing", preloaded: Some(nothing) };
+    let talkers: Vec<&Allocator> = allocators.iter().chain([&nothing]).collect();
 
     let mut table = BTreeMap::<(&str, &str), Vec<Sample>>::new();
-    let mut talks = vec![[f64::INFINITY; INTS.len()]; allocators.len()];
+    let mut talks = vec![[f64::INFINITY; INTS.len()]; talkers.len()];
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
         for workload in &workloads {
@@ -77,7 +81,7 @@ fn main() {
             }
         }
         if options.wants_workload(TALK) {
-            for (allocator, fastest) in allocators.iter().zip(&mut talks) {
+            for (allocator, fastest) in talkers.iter().zip(&mut talks) {
                 let times = talk(&program, allocator);
                 iter::zip(fastest, times).for_each(|(fastest, time)| *fastest = fastest.min(time));
             }
@@ -87,7 +91,7 @@ fn main() {
         print(&workloads, &allocators, &table);
     }
     if options.wants_workload(TALK) {
-        print_talk(&allocators, &talks);
+        print_talk(&talkers, &talks);
     }
 }
 
@@ -101,16 +105,19 @@ fn target() -> PathBuf {
     program.ancestors().nth(3).expect("target/release/deps/program").to_owned()
 }
 
-fn build_workloads() -> PathBuf {
-    let program = target().join("workloads");
+/// Compiles one of the C files beside this program.
+fn compile(source: &str, name: &str, arguments: &[&str]) -> PathBuf {
+    let product = target().join(name);
     let status = Command::new("gcc")
-        .args(["-O2", "-pthread", "-o"])
-        .arg(&program)
-        .arg(root().join("benches/workloads.c"))
+        .arg("-O2")
+        .args(arguments)
+        .arg("-o")
+        .arg(&product)
+        .arg(root().join("benches").join(source))
         .status()
         .expect("gcc is needed: apt-get install gcc");
     assert!(status.success(), "gcc failed");
-    program
+    product
 }
 
 /// Builds by the toolchain that runs already, or by the one that `directory` asks for.
@@ -223,7 +230,7 @@ fn median<T: Ord + Copy>(samples: &[Sample], value: impl Fn(&Sample) -> T) -> T 
 type View = (&'static str, fn(&[Sample]) -> f64);
 type Results<'a> = BTreeMap<(&'a str, &'a str), Vec<Sample>>;
 
-fn print_head(title: &str, allocators: &[Allocator]) {
+fn print_head<'a>(title: &str, allocators: impl IntoIterator<Item = &'a Allocator>) {
     print!("\n{title:<18}");
     for allocator in allocators {
         print!("{:>20}", allocator.name);
@@ -268,8 +275,8 @@ fn talk(program: &Path, allocator: &Allocator) -> [f64; INTS.len()] {
     times.collect::<Vec<_>>().try_into().expect("a time for each number of ints")
 }
 
-fn print_talk(allocators: &[Allocator], times: &[[f64; INTS.len()]]) {
-    print_head("n ints, us", allocators);
+fn print_talk(allocators: &[&Allocator], times: &[[f64; INTS.len()]]) {
+    print_head("n ints, us", allocators.iter().copied());
     for (row, n) in INTS.iter().enumerate() {
         print!("{n:<18}");
         for column in times {
