@@ -95,6 +95,12 @@ impl Row {
         unsafe { &*place.load(Relaxed) }
     }
 
+    /// The slot for so many bytes, of up to [`DIRECT_BYTES`] alone.
+    #[inline(always)]
+    fn for_few(&self, bytes: usize) -> Option<&'static Slot> {
+        self.by_size.get(bytes.wrapping_sub(1) / 8).map(Self::slot)
+    }
+
     #[inline(always)]
     fn for_class(&self, class: SizeClass) -> &'static Slot {
         Self::slot(&self.by_tag[(class.index() + 1) % TAGS])
@@ -131,8 +137,8 @@ pub(super) fn row_of(cpu: CpuId) -> *const Row {
 #[inline(always)]
 pub(super) fn allocate_bytes(bytes: usize) -> Option<NonNull<u8>> {
     let row = thread::row();
-    let slot = match row.by_size.get(bytes.wrapping_sub(1) / 8) {
-        Some(place) => Row::slot(place),
+    let slot = match row.for_few(bytes) {
+        Some(slot) => slot,
         None => row.for_class(SizeClass::for_bytes(bytes)?),
     };
     // SAFETY: the slot is this thread's (invariant 1), and in a row since its cache watches
@@ -143,7 +149,7 @@ pub(super) fn allocate_bytes(bytes: usize) -> Option<NonNull<u8>> {
 /// As [`allocate_bytes`], of up to [`DIRECT_BYTES`] alone: that has no more steps than must be.
 #[inline(always)]
 pub(super) fn allocate_few_bytes(bytes: usize) -> Option<NonNull<u8>> {
-    let slot = Row::slot(thread::row().by_size.get(bytes.wrapping_sub(1) / 8)?);
+    let slot = thread::row().for_few(bytes)?;
     // SAFETY: as above.
     unsafe { slot.pop_hit() }
 }

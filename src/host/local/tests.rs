@@ -59,6 +59,8 @@ fn a_row_without_slots_serves_nobody() {
 #[test]
 fn the_shelf_is_left_alone_on_top_of_a_lock_and_when_memory_is_due_to_go_back() {
     const BYTES: usize = 3000;
+    /// In the two magazines in use: see `docs/slab.md`.
+    const IN_USE: usize = 2 * 7;
     let _alone = (alone(), alone_with_hook());
     let free = |block: NonNull<u8>| {
         // SAFETY: nobody uses the blocks of this test.
@@ -80,12 +82,12 @@ fn the_shelf_is_left_alone_on_top_of_a_lock_and_when_memory_is_due_to_go_back() 
     let few: Vec<_> = at_hand().collect();
     locks::leave();
     let others: Vec<_> = at_hand().collect();
-    assert!(few.len() <= 2 * 7 && others.len() > 2 * 7, "{} and {}", few.len(), others.len());
+    assert!(few.len() <= IN_USE && others.len() > IN_USE, "{} and {}", few.len(), others.len());
 
     locks::enter();
     let back = few.iter().chain(&others).take_while(|&&block| free(block)).count();
     locks::leave();
-    assert_eq!(back, 2 * 7);
+    assert_eq!(back, IN_USE);
     let mut rest = few.iter().chain(&others).skip(back);
     // What lies idle is due to go back, although this is no ebb.
     FRAMES.trimming.done(1 << 20, 1 << 20, 0);
