@@ -118,11 +118,11 @@ impl Buddy<'_> {
             (self.group_start(index), self.start(), self.states.of_frames());
         let Some(group) = self.groups.get_mut(index) else { return 0 };
         let (mut words, mut taken, mut changed) = (group.words_with(order), 0, 0);
-        while let Some(lane) = placement.pick(words)
+        while let Some(word) = placement.pick(words)
             && taken < out.len()
         {
-            words &= !(1 << lane);
-            let offset = lane / 8 * WORD_FRAMES;
+            words &= !(1 << word);
+            let offset = word * WORD_FRAMES;
             let (mut heads, mut frames) = (group.blocks_in_word(offset, order), 0);
             while let Some(bit) = placement.pick(heads)
                 && let Some(slot) = out.get_mut(taken)

@@ -14,6 +14,22 @@ pub(super) const fn gather(lanes: u64) -> u32 {
     (lanes.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
 }
 
+/// The lowest eight bits of `bits`, of which the highest is clear, as the lowest bits of the bytes.
+#[inline]
+pub(super) const fn scatter(bits: u64) -> u64 {
+    // The product has the bits once for each byte, there shifted so that the byte's own is the
+    // lowest.
+    bits.wrapping_mul(0x0002_0408_1020_4081) & LANES
+}
+
+/// The lowest bit of each byte that is not zero.
+#[inline]
+pub(super) const fn some(bytes: u64) -> u64 {
+    const LOW: u64 = LANES * 0x7f;
+    // The sum carries into a byte's highest bit if any other is set.
+    (((bytes & LOW) + LOW) | bytes) >> 7 & LANES
+}
+
 /// Where maximal blocks of exactly `2^order` of the eight begin, given which of them are available.
 #[inline]
 pub(super) fn exact(available: u32, order: u32) -> u32 {

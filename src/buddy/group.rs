@@ -13,7 +13,7 @@
 //! order.
 
 use super::Placement;
-use super::eight::{self, LANES, gather};
+use super::eight::{self, LANES, gather, scatter, some};
 use super::word::{WORD_FRAMES, WORD_ORDER, exact_blocks, mask_of, ones, widest_clear};
 
 /// Order of a block that fills a group.
@@ -29,7 +29,10 @@ pub(super) const CLUSTER_ORDER: u32 = 2 * GROUP_ORDER;
 const WORDS: usize = GROUP_FRAMES / WORD_FRAMES;
 
 /// The masks of a group that is wholly available.
-const ALL_FULL: u64 = LANES << WORD_ORDER;
+const ALL_FULL: u64 = 0xff << (8 * WORD_ORDER);
+
+/// The masks' bytes for orders below that of a word.
+const BELOW_WORD: u64 = (1 << (8 * WORD_ORDER)) - 1;
 
 /// Metadata of 512 frames from a multiple of 512 on, or of 512 such groups. Zeroed, none of them is
 /// available.
@@ -38,8 +41,9 @@ const ALL_FULL: u64 = LANES << WORD_ORDER;
 pub struct Group {
     /// One bit a frame, set while the frame is available.
     bits: [u64; WORDS],
-    /// One byte a word: bit `k` says that the word has a maximal available block of order `k`,
-    /// for `k` up to 5; bit 6 says that all its frames are available.
+    /// The words' [masks](mask_of), a byte for each of their bits: bit `w` of byte `k` says that
+    /// word `w` has a maximal available block of order `k`, for `k` up to 5; of byte 6, that all
+    /// its frames are available.
     masks: u64,
 }
 
@@ -84,20 +88,19 @@ impl Group {
     #[inline]
     pub(super) fn find(&self, order: u32, placement: Placement) -> Option<(usize, u64)> {
         if order >= WORD_ORDER {
-            let blocks = eight::exact(self.full_words(), order - WORD_ORDER);
+            let blocks = eight::exact(full_words(self.masks), order - WORD_ORDER);
             return Some((placement.pick(blocks.into())? * WORD_FRAMES, 0));
         }
-        let word = placement.pick(self.words_with(order))? / WORDS;
+        let word = placement.pick(self.words_with(order))?;
         let blocks = exact_blocks(*self.bits.get(word)?, order);
         let bit = placement.pick(blocks)?;
         Some((word * WORD_FRAMES + bit, blocks & !(1 << bit)))
     }
 
-    /// The lowest bit of byte `w` says whether word `w` has a maximal available block of `order`,
-    /// at most 5.
+    /// Bit `w` says whether word `w` has a maximal available block of `order`, at most 5.
     #[inline]
     pub(super) fn words_with(&self, order: u32) -> u64 {
-        self.masks >> order & LANES
+        self.masks >> (8 * order) & 0xff
     }
 
     /// Where in the word that `offset` lies in maximal available blocks of `order`, at most 5,
@@ -123,7 +126,7 @@ impl Group {
             return None;
         }
         if order >= WORD_ORDER {
-            let blocks = eight::exact(self.full_words(), order - WORD_ORDER);
+            let blocks = eight::exact(full_words(self.masks), order - WORD_ORDER);
             let rest = blocks & (!0 << offset.div_ceil(WORD_FRAMES));
             return (rest != 0).then(|| rest.trailing_zeros() as usize * WORD_FRAMES);
         }
@@ -132,8 +135,7 @@ impl Group {
         if here != 0 {
             return Some(word * WORD_FRAMES + here.trailing_zeros() as usize);
         }
-        let behind = self.words_with(order) & (u64::MAX << (8 * word)) << 8;
-        let next = Placement::Low.pick(behind)? / WORDS;
+        let next = Placement::Low.pick(self.words_with(order) & u64::MAX << (word + 1))?;
         let blocks = exact_blocks(*self.bits.get(next)?, order);
         Some(next * WORD_FRAMES + Placement::Low.pick(blocks)?)
     }
@@ -220,7 +222,7 @@ impl Group {
     /// How many maximal available blocks of exactly `order`, at most 8, there are.
     pub(super) fn count(&self, order: u32) -> usize {
         if order >= WORD_ORDER {
-            eight::exact(self.full_words(), order - WORD_ORDER).count_ones() as usize
+            eight::exact(full_words(self.masks), order - WORD_ORDER).count_ones() as usize
         } else {
             self.bits.iter().map(|&bits| exact_blocks(bits, order).count_ones() as usize).sum()
         }
@@ -243,7 +245,7 @@ impl Group {
         let mask = if from < WORD_ORDER {
             // ... and whatever there was before, the block itself apart.
             let others = u64::from(others != 0) << from;
-            self.masks >> (8 * word) & 0xff & !(1 << from) | others | halves
+            self.mask(word) & !(1 << from) | others | halves
         } else {
             halves
         };
@@ -272,7 +274,7 @@ impl Group {
     ) -> u32 {
         let word = offset / WORD_FRAMES % WORDS;
         self.bits[word] &= !bits;
-        let rest = self.masks >> (8 * word) & 0xff & !(1 << from) | u64::from(others != 0) << from;
+        let rest = self.mask(word) & !(1 << from) | u64::from(others != 0) << from;
         // What is left ends where a block does, or begins there: one block for each bit of its
         // length.
         self.set_mask(word, rest | left << order)
@@ -334,19 +336,26 @@ impl Group {
         self.set_mask(word, mask_of(bits))
     }
 
+    /// The mask of one word.
+    #[inline]
+    fn mask(&self, word: usize) -> u64 {
+        gather(self.masks >> word & LANES).into()
+    }
+
     /// Replaces the mask of one word.
     #[inline]
     fn set_mask(&mut self, word: usize, mask: u64) -> u32 {
         let before = self.masks;
-        let others = before & !(0xff << (8 * word));
-        let after = others | mask << (8 * word);
+        let others = before & !(LANES << word);
+        let after = others | scatter(mask) << word;
         self.masks = after;
-        let changed = (before ^ after) >> (8 * word) & !any_word(others);
-        let changed = changed as u32 & BELOW_WORD;
-        if (before ^ after) & ALL_FULL == 0 {
-            return changed;
+        // What another word has too, the group has in either case. Of full words it matters which
+        // they are.
+        let changed = (before ^ after) >> word & !some(others & BELOW_WORD);
+        if changed == 0 {
+            return 0;
         }
-        changed | word_orders(before) ^ word_orders(after)
+        gather(changed & BELOW_WORD) | word_orders(before) ^ word_orders(after)
     }
 
     /// Replaces the words of a block of `order`, more than 6, by `bits`: none or all set.
@@ -354,8 +363,8 @@ impl Group {
         let before = self.orders();
         let words = 1 << (order - WORD_ORDER);
         self.bits[word..].iter_mut().take(words).for_each(|old| *old = bits);
-        let lanes = ((1 << (8 * words)) - 1) << (8 * word);
-        self.masks = self.masks & !lanes | ALL_FULL & lanes & bits;
+        let columns = LANES * (((1 << words) - 1) << word);
+        self.masks = self.masks & !columns | ALL_FULL & columns & bits;
         before ^ self.orders()
     }
 
@@ -367,32 +376,18 @@ impl Group {
             _ => self.masks ^= 1 << (bit - GROUP_FRAMES),
         }
     }
-
-    /// One bit a word: whether all its frames are available.
-    #[inline]
-    fn full_words(&self) -> u32 {
-        full_words(self.masks)
-    }
 }
 
-/// One bit a word: whether its mask says that it is full.
+/// One bit a word: whether these masks say that it is full.
 #[inline]
 fn full_words(masks: u64) -> u32 {
-    gather(masks >> WORD_ORDER & LANES)
+    (masks >> (8 * WORD_ORDER)) as u32 & 0xff
 }
 
 /// The orders of a group with these masks: see [`Group::orders`].
 #[inline]
 fn orders_of(masks: u64) -> u32 {
-    any_word(masks) as u32 & BELOW_WORD | word_orders(masks)
-}
-
-/// What is in the mask of any word, in the lowest byte.
-#[inline]
-fn any_word(masks: u64) -> u64 {
-    let halves = masks | masks >> 32;
-    let quarters = halves | halves >> 16;
-    quarters | quarters >> 8
+    gather(some(masks & BELOW_WORD)) | word_orders(masks)
 }
 
 /// The orders from that of a word on of a group with these masks.
@@ -400,6 +395,3 @@ fn any_word(masks: u64) -> u64 {
 fn word_orders(masks: u64) -> u32 {
     u32::from(eight::orders(full_words(masks))) << WORD_ORDER
 }
-
-/// The orders below that of a word.
-const BELOW_WORD: u32 = (1 << WORD_ORDER) - 1;
