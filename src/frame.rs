@@ -155,6 +155,14 @@ impl Frame {
         Self(self.0 & !(order.frames() - 1))
     }
 
+    /// Frame `offset`, counted from the first, of the aligned block of `order` that this frame lies
+    /// in; an offset beyond the block begins again.
+    #[inline]
+    pub(crate) const fn in_block(self, order: Order, offset: usize) -> Self {
+        let last = order.frames() - 1;
+        Self(self.0 & !last | offset & last)
+    }
+
     /// The first frame at or after this one at which a block of `order` may start.
     #[inline]
     pub const fn align_up(self, order: Order) -> Option<Self> {

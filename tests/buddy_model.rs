@@ -448,20 +448,26 @@ impl Pair {
                 let order = order(skewed(a, largest.min(8)));
                 let mut out = vec![Frame::default(); skewed(b, 150)];
                 let cached = c & 0x100 != 0;
+                let least = if cached { skewed(c.rotate_left(9), 80) } else { out.len() };
                 let taken = if cached {
-                    buddy.alloc_cached(order, &mut out, placement)
+                    buddy.alloc_cached(order, &mut out, least, placement)
                 } else {
                     buddy.alloc_many(order, &mut out, owner, placement)
                 };
-                let mut expected = 0;
-                while expected < out.len()
-                    && let Ok(range) = model.alloc(order.frames(), placement)
-                {
+                let (mut expected, mut most) = (0, out.len());
+                while let Some((_, from)) = model.best(order, placement) {
+                    if expected > 0 && order.get() < 6 && from.get() >= 6 {
+                        most = most.min(if expected < least { expected + least } else { 0 });
+                    }
+                    if expected >= most {
+                        break;
+                    }
+                    let range = model.alloc(order.frames(), placement).unwrap();
                     same((step, expected, &out), out[expected], range.start());
                     model.take(range, (!cached).then_some(owner));
                     expected += 1;
                 }
-                same((step, &out), taken, expected);
+                same((step, least, &out), taken, expected);
             }
             230..=241 => {
                 let cached = c & 0x100 != 0;

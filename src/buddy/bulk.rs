@@ -3,9 +3,12 @@
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use super::group::{GROUP_FRAMES, GROUP_ORDER, WHOLE};
-use super::word::{WORD_FRAMES, WORD_ORDER, ones};
-use super::{BlockOwner, Buddy, FreeError, Placement, State, claim, frame_at};
+use super::word::{WORD_FRAMES, WORD_ORDER, aligned, ones, spread};
+use super::{BlockOwner, Buddy, FreeError, Placement, State, States, claim, frame_at};
 use crate::frame::{Frame, Order};
+
+/// The order of a block that fills a word.
+const WORD: Order = Order::new(WORD_ORDER as u8).unwrap();
 
 impl Buddy<'_> {
     /// Fills `out` with blocks of `order` for `owner`, the same and in the same order as
@@ -17,13 +20,23 @@ impl Buddy<'_> {
         owner: BlockOwner,
         placement: Placement,
     ) -> usize {
-        self.take_many(order, out, State::head(owner, order), placement)
+        self.take_many(order, out, out.len(), State::head(owner, order), placement)
     }
 
     /// Fills `out` with blocks of `order` for a CPU's frame list: as
-    /// [`alloc_many`](Self::alloc_many), but their state is [`State::cached`].
-    pub fn alloc_cached(&mut self, order: Order, out: &mut [Frame], placement: Placement) -> usize {
-        self.take_many(order, out, State::cached(order), placement)
+    /// [`alloc_many`](Self::alloc_many), but their state is [`State::cached`], and those behind the
+    /// first do not cut into 64 frames that are free together if there are `least` of them, and
+    /// else `least` at the most do. So after a refill from what others had left of such frames the
+    /// next ones find them whole, where otherwise each would take the rest of some, in many small
+    /// blocks, and begin with others.
+    pub fn alloc_cached(
+        &mut self,
+        order: Order,
+        out: &mut [Frame],
+        least: usize,
+        placement: Placement,
+    ) -> usize {
+        self.take_many(order, out, least, State::cached(order), placement)
     }
 
     /// Gives back all `frames`, blocks of `order` of `owner`.
@@ -68,21 +81,30 @@ impl Buddy<'_> {
         })
     }
 
-    /// Fills `out` with blocks of `order` that get `state`.
+    /// Fills `out` with blocks of `order` that get `state`, or takes `least` of them: see
+    /// [`alloc_cached`](Self::alloc_cached).
     fn take_many(
         &mut self,
         order: Order,
         out: &mut [Frame],
+        least: usize,
         state: State,
         placement: Placement,
     ) -> usize {
         let wanted = u32::from(order.get());
-        let mut taken = 0;
-        while let Some(rest) = out.get_mut(taken..)
-            && !rest.is_empty()
-            && let Some(found) = self.smallest(wanted)
-        {
-            let more = if wanted >= WORD_ORDER {
+        let (mut taken, mut most) = (0, out.len());
+        while let Some(found) = self.smallest(wanted) {
+            if taken > 0 && wanted < WORD_ORDER && found >= WORD_ORDER {
+                // The next cuts into a word.
+                if taken >= least {
+                    break;
+                }
+                most = most.min(taken + least);
+            }
+            let rest = out.get_mut(taken..most).unwrap_or_default();
+            let more = if rest.is_empty() {
+                0
+            } else if wanted >= WORD_ORDER {
                 self.take(order, state, placement).map_or(0, |frame| {
                     rest[0] = frame;
                     1
@@ -114,30 +136,21 @@ impl Buddy<'_> {
             Placement::High => self.small.last(order as usize),
         };
         let Some(index) = index else { return 0 };
-        let (base, start, states) =
-            (self.group_start(index), self.start(), self.states.of_frames());
+        let base = self.group_start(index);
         let Some(group) = self.groups.get_mut(index) else { return 0 };
         let (mut words, mut taken, mut changed) = (group.words_with(order), 0, 0);
         while let Some(word) = placement.pick(words)
-            && taken < out.len()
+            && let Some(rest) = out.get_mut(taken..)
+            && !rest.is_empty()
         {
             words &= !(1 << word);
             let offset = word * WORD_FRAMES;
-            let (mut heads, mut frames) = (group.blocks_in_word(offset, order), 0);
-            while let Some(bit) = placement.pick(heads)
-                && let Some(slot) = out.get_mut(taken)
-            {
-                let at = base + offset + bit;
-                if !claim(states.get(at.wrapping_sub(start)), State::PLAIN, state) {
-                    words = 0;
-                    break;
-                }
-                *slot = frame_at(at);
-                taken += 1;
-                heads &= !(1 << bit);
-                frames |= ones(order) << bit;
-            }
-            changed ^= group.take_alike(offset, frames, order, heads);
+            let heads = group.blocks_in_word(offset, order);
+            let word = Word::of(self.states, base + offset);
+            let left = word.hand_out(heads, rest, state, placement);
+            let gone = heads & !left;
+            taken += gone.count_ones() as usize;
+            changed ^= group.take_alike(offset, spread(gone, order), order, left);
         }
         self.available -= taken << order;
         self.publish_small(index, changed);
@@ -155,29 +168,20 @@ impl Buddy<'_> {
         placement: Placement,
     ) -> usize {
         let Some(block) = self.find(order, placement) else { return 0 };
-        let (from, size) = (block.order.min(WORD_ORDER), 1 << order);
-        let blocks = 1 << (from - order);
+        let from = block.order.min(WORD_ORDER);
         // The part of the block that lies in one word.
         let part = match placement {
             Placement::Low => block.at,
             Placement::High => block.at + (1 << block.order) - (1 << from),
         };
-        let index = part.wrapping_sub(self.start());
-        let Some(states) = self.states.of_frames().get(index..index.saturating_add(1 << from))
-        else {
-            return 0;
+        let heads = (ones(from) & aligned(order)) << (part % WORD_FRAMES);
+        let word = Word::of(self.states, part);
+        let left = match placement {
+            Placement::Low if order == 0 => word.hand_out_row(heads, out, state),
+            _ => word.hand_out(heads, out, state, placement),
         };
-        let asked = out.iter_mut().take(blocks);
-        let heads = states.iter().step_by(size);
-        let numbers = (part..).step_by(size);
-        let taken = match placement {
-            Placement::Low => hand_out(heads.zip(numbers).zip(asked), state),
-            Placement::High => {
-                let numbers = (0..blocks).rev().map(|block| part + (block << order));
-                hand_out(heads.rev().zip(numbers).zip(asked), state)
-            }
-        };
-        if taken == 0 {
+        let gone = heads & !left;
+        if gone == 0 {
             return 0;
         }
         let mut others = block.others;
@@ -186,14 +190,9 @@ impl Buddy<'_> {
             // Those were other groups.
             others = 0;
         }
-        let left = blocks - taken;
-        let first = match placement {
-            Placement::Low => part,
-            Placement::High => part + (left << order),
-        };
-        let frames = u64::MAX >> (WORD_FRAMES - (taken << order)) << (first % WORD_FRAMES);
+        let (taken, left) = (gone.count_ones() as usize, left.count_ones().into());
         self.change_group(part, |group, offset| {
-            group.take_row(offset, frames, order, from, left as u64, others)
+            group.take_row(offset, spread(gone, order), order, from, left, others)
         });
         self.available -= taken << order;
         taken
@@ -201,82 +200,108 @@ impl Buddy<'_> {
 
     /// Gives back blocks of `order` whose state is `state`; the index of the first that cannot be.
     fn give_many(&mut self, frames: &[Frame], order: Order, state: State) -> Result<(), usize> {
-        match order.get() {
+        let given = match order.get() {
             0 => self.give_small_ones(frames, 0, state),
             small if order.frames() < WORD_FRAMES => {
                 self.give_small_ones(frames, u32::from(small), state)
             }
-            _ => {
-                let refused = |&frame: &Frame| self.give(frame, order, state).is_err();
-                frames.iter().position(refused).map_or(Ok(()), Err)
-            }
-        }
+            _ => frames.iter().take_while(|&&frame| self.give(frame, order, state).is_ok()).count(),
+        };
+        if given == frames.len() { Ok(()) } else { Err(given) }
     }
 
-    /// As [`give_many`](Self::give_many), for an `order` of at most 5.
+    /// As [`give_many`](Self::give_many), for an `order` of at most 5; how many were given back.
     #[inline(always)]
-    fn give_small_ones(&mut self, frames: &[Frame], order: u32, state: State) -> Result<(), usize> {
-        let (size, mut index) = (1 << order, 0);
-        while let Some(frame) = frames.get(index) {
+    fn give_small_ones(&mut self, frames: &[Frame], order: u32, state: State) -> usize {
+        let (states, first_group, end) = (self.states, self.first_group(), self.end());
+        let mut given = 0;
+        while let Some(frame) = frames.get(given) {
             let at = frame.number();
-            let byte = self.states.byte(at, order);
-            let of = self.group_of(at);
-            let (Some(byte), Some(group)) = (byte, self.groups.get_mut(of)) else {
-                return Err(index);
+            let (index, before) = ((at >> GROUP_ORDER).wrapping_sub(first_group), given);
+            let Some(group) = self.groups.get_mut(index) else { break };
+            let available = group.word_at(at % GROUP_FRAMES);
+            let sound = |at: usize| {
+                let byte = states.byte(at, order)?;
+                let is_sound = byte.load(Relaxed) == state.byte()
+                    && (order == 0 || at.is_multiple_of(1 << order) && end - at >= 1 << order)
+                    && available & ones(order) << (at % WORD_FRAMES) == 0;
+                is_sound.then_some(byte)
             };
-            let sound = byte.load(Relaxed) == state.byte()
-                && at % size == 0
-                && self.cover.end().number() - at >= size
-                && group.word_at(at % GROUP_FRAMES) & ones(order) << (at % WORD_FRAMES) == 0;
-            if !sound {
-                return Err(index);
-            }
-            byte.store(State::PLAIN.byte(), Relaxed);
-            index += 1;
-            let (mut given, mut frees) = (1, ones(order) << (at % WORD_FRAMES));
             // Most come alone; neighbours are counted together.
-            while let Some(next) = frames.get(index).map(|frame| frame.number())
-                && next ^ at < WORD_FRAMES
-                && next % size == 0
-                && (frees | group.word_at(at % GROUP_FRAMES)) & ones(order) << (next % WORD_FRAMES)
-                    == 0
-                && let Some(byte) = self.states.byte(next, order)
-                && byte.load(Relaxed) == state.byte()
-                && self.cover.end().number() - next >= size
-            {
+            let (mut next, mut bits) = (at, 0);
+            while let Some(byte) = sound(next) {
                 byte.store(State::PLAIN.byte(), Relaxed);
-                index += 1;
+                bits |= ones(order) << (next % WORD_FRAMES);
                 given += 1;
-                frees |= ones(order) << (next % WORD_FRAMES);
+                match frames.get(given) {
+                    Some(frame) if frame.number() ^ at < WORD_FRAMES => next = frame.number(),
+                    _ => break,
+                }
             }
-            let changed = match given {
-                1 => group.give_apart(at % GROUP_FRAMES, order),
-                _ => group.give_bits(at % GROUP_FRAMES, frees),
-            };
-            self.available += given << order;
-            self.publish_small(of, changed);
+            if given == before {
+                break;
+            }
+            let changed = group.give_bits(at % GROUP_FRAMES, bits);
+            self.publish_small(index, changed);
             if changed & WHOLE != 0 {
                 self.give_large(at, GROUP_ORDER);
             }
         }
-        Ok(())
+        self.available += given << order;
+        given
     }
 }
 
-/// Gives frames, each with its state byte, number and place in what was asked for, `state`, up to
-/// the first that is not plain; how many.
-#[inline]
-fn hand_out<'a>(
-    frames: impl Iterator<Item = ((&'a AtomicU8, usize), &'a mut Frame)>,
-    state: State,
-) -> usize {
-    let mut handed = 0;
-    for ((byte, at), slot) in frames {
-        if !claim(Some(byte), State::PLAIN, state) {
-            break;
+/// The frames of a word, for who hands some of them out.
+#[derive(Clone, Copy)]
+struct Word<'m> {
+    /// The first of them, which may lie before the span.
+    first: Frame,
+    /// Index of its state.
+    index: usize,
+    states: &'m [AtomicU8],
+}
+
+impl<'m> Word<'m> {
+    /// The word that frame `at` lies in.
+    fn of(states: States<'m>, at: usize) -> Self {
+        let first = at & !(WORD_FRAMES - 1);
+        Self {
+            first: frame_at(first),
+            index: first.wrapping_sub(states.start()),
+            states: states.of_frames(),
         }
-        *slot = frame_at(at);
-        handed += 1;
     }
-    handed
+
+    /// Hands the blocks out that begin at the set bits `heads`, up to the first whose state is not
+    /// plain. Gives them `state`, and says which are left.
+    #[inline(never)]
+    fn hand_out(self, heads: u64, out: &mut [Frame], state: State, placement: Placement) -> u64 {
+        let mut left = heads;
+        for slot in out {
+            let Some(bit) = placement.pick(left) else { break };
+            if !claim(self.states.get(self.index.wrapping_add(bit)), State::PLAIN, state) {
+                break;
+            }
+            *slot = self.first.in_block(WORD, bit);
+            left &= !(1 << bit);
+        }
+        left
+    }
+
+    /// The same of a row of frames, the lowest first: none needs to be searched for.
+    #[inline(never)]
+    fn hand_out_row(self, row: u64, out: &mut [Frame], state: State) -> u64 {
+        let (from, mut left) = (row.trailing_zeros() as usize, row);
+        let states = self.states.get(self.index.wrapping_add(from)..).unwrap_or_default();
+        let bits = from..from + row.count_ones() as usize;
+        for ((slot, state_byte), bit) in out.iter_mut().zip(states).zip(bits) {
+            if !claim(Some(state_byte), State::PLAIN, state) {
+                break;
+            }
+            *slot = self.first.in_block(WORD, bit);
+            left &= left - 1;
+        }
+        left
+    }
 }

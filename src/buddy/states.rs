@@ -41,6 +41,12 @@ impl<'m> States<'m> {
         Self { start: cover.start().number(), frames, groups }
     }
 
+    /// Number of the span's first frame.
+    #[inline]
+    pub(super) const fn start(self) -> usize {
+        self.start
+    }
+
     /// The bytes of the frames, in their order.
     #[inline]
     pub const fn of_frames(self) -> &'m [AtomicU8] {

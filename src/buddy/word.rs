@@ -63,9 +63,15 @@ pub(super) fn widest_clear(bits: u64, bit: usize) -> u32 {
     ((above ^ bit).min(below ^ bit) | 1).ilog2()
 }
 
+/// All frames of the blocks of `order`, at most 5, that begin at the set bits `heads`.
+#[inline]
+pub(super) const fn spread(heads: u64, order: u32) -> u64 {
+    (heads << (1 << order)).wrapping_sub(heads)
+}
+
 /// The bits of a word at which blocks of `order` can begin.
 #[inline]
-fn aligned(order: u32) -> u64 {
+pub(super) fn aligned(order: u32) -> u64 {
     ALIGNED[order as usize % ALIGNED.len()]
 }
 
@@ -76,8 +82,9 @@ fn aligned(order: u32) -> u64 {
 /// is mispredicted costs more than all of it.
 #[inline]
 pub(super) fn mask_of(bits: u64) -> u64 {
-    let pairs = bits & bits >> 1 & aligned(1);
-    let quads = pairs & pairs >> 2 & aligned(2);
+    // What begins elsewhere than such blocks can is in these too, and looked at nowhere.
+    let pairs = bits & bits >> 1;
+    let quads = pairs & pairs >> 2;
     let bytes = quads & quads >> 4 & aligned(3);
     // Where one half of a larger block is available and the other is not.
     let singles = (bits ^ bits >> 1) & aligned(1);

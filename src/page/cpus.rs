@@ -219,6 +219,8 @@ impl<P: Platform> PageAllocator<P> {
         }
         self.begin_use(**lists)?;
         let (order, inside) = (index.order(), **lists);
+        // A smaller batch than a spill would have more calls reach the zone.
+        let least = lists.spill(index)?;
         let mut batch = [Frame::ZERO; MAX_BATCH];
         // Only while there is plenty, so that no reserve goes where any request can take it.
         let request = &mut |zone: &mut Zone, offer: Offer| {
@@ -230,7 +232,7 @@ impl<P: Platform> PageAllocator<P> {
                     return Err(AllocError::OutOfMemory);
                 }
                 let batch = batch.get_mut(..most).unwrap_or_default();
-                match buddy.alloc_cached(order, batch, Placement::Low) {
+                match buddy.alloc_cached(order, batch, least, Placement::Low) {
                     0 => Err(AllocError::OutOfMemory),
                     taken => Ok((taken, buddy.cover(), buddy.states())),
                 }

@@ -115,6 +115,29 @@ fn contradicting_books_are_reported_at_the_next_touch() {
         state(&buddy, at, State::from_byte(sound));
     }
 
+    // The same, and a frame that is available, as blocks that a CPU gives back with others.
+    for (at, k) in [(frame(4095), 1), (frame(2), 2), (frame(63), 1), (frame(40), 0), (frame(40), 1)]
+    {
+        let (mut list, lowest) = ([at; 2], order(k));
+        assert_eq!(buddy.alloc_cached(lowest, &mut list[..1], 1, LOW), 1);
+        let sound = state(&buddy, at, State::cached(lowest));
+        let available = buddy.frames_available();
+        let error = FreeError::Corrupted { frame: at };
+        assert_eq!(buddy.free_cached(&list, lowest), Err((1, error)), "{at} as order {k}");
+        assert_eq!(buddy.frames_available(), available + lowest.frames());
+        state(&buddy, at, State::from_byte(sound));
+    }
+
+    // Blocks that claim to reach beyond the span.
+    let mut odd = full(0, 4095);
+    let taken = odd.alloc(order(0), CALLER, Placement::High).unwrap();
+    let sound = state(&odd, taken, State::cached(order(1)));
+    assert_eq!(taken, frame(4094));
+    let error = FreeError::Corrupted { frame: taken };
+    assert_eq!(odd.free_cached(&[taken], order(1)), Err((0, error)));
+    state(&odd, taken, State::from_byte(sound));
+    goes_on(&mut odd);
+
     // A frame inside a large block, allocated or free, claims to head a block.
     for inner in [frame(large.number() + 512), frame(2048 + 512)] {
         let byte = buddy.states().of_block(inner, order(9)).unwrap();

@@ -114,8 +114,8 @@ fn varied() -> Buddy<'static> {
         buddy.alloc_exact(frames, BlockOwner::Heap, LOW).unwrap();
     }
     let mut cached = [Frame::default(); 5];
-    assert_eq!(buddy.alloc_cached(order(0), &mut cached, LOW), 5);
-    assert_eq!(buddy.alloc_cached(order(2), &mut cached, LOW), 5);
+    assert_eq!(buddy.alloc_cached(order(0), &mut cached, 5, LOW), 5);
+    assert_eq!(buddy.alloc_cached(order(2), &mut cached, 5, LOW), 5);
     buddy.verify().unwrap();
     buddy
 }

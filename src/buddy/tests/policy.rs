@@ -256,7 +256,7 @@ fn whatever_was_taken_how_ever_comes_back_whole() {
 fn frame_lists_keep_frames_that_are_neither_allocated_nor_available() {
     let mut buddy = full(0, 1024);
     let mut out = [Frame::default(); 100];
-    assert_eq!(buddy.alloc_cached(order(0), &mut out, LOW), 100);
+    assert_eq!(buddy.alloc_cached(order(0), &mut out, 100, LOW), 100);
     assert_eq!(out, core::array::from_fn(frame));
     assert_eq!((buddy.frames_available(), buddy.frames_managed()), (924, 1024));
     assert_eq!(buddy.lookup(out[7]), FrameState::Cached { head: out[7], order: order(0) });
