@@ -21,14 +21,14 @@ struct Shape {
 /// The orders that have lists. A refill of frames is a whole word of the zone's bits, so that CPUs
 /// that take at the same time do not share the cache lines of state bytes.
 const SHAPES: [Shape; LISTS] = [
-    Shape { order: 0, first: 0, places: 96, least: 96, refill: 64 },
-    Shape { order: 1, first: 96, places: 96, least: 48, refill: 32 },
-    Shape { order: 2, first: 192, places: 96, least: 24, refill: 16 },
-    Shape { order: 3, first: 288, places: 96, least: 12, refill: 8 },
-    Shape { order: 4, first: 384, places: 96, least: 0, refill: 8 },
-    Shape { order: 5, first: 480, places: 96, least: 0, refill: 8 },
-    Shape { order: 6, first: 576, places: 96, least: 0, refill: 8 },
-    Shape { order: 9, first: 672, places: 2, least: 2, refill: 1 },
+    Shape { order: 0, first: 0, places: 128, least: 96, refill: 64 },
+    Shape { order: 1, first: 128, places: 128, least: 48, refill: 32 },
+    Shape { order: 2, first: 256, places: 128, least: 24, refill: 16 },
+    Shape { order: 3, first: 384, places: 128, least: 12, refill: 8 },
+    Shape { order: 4, first: 512, places: 128, least: 0, refill: 8 },
+    Shape { order: 5, first: 640, places: 128, least: 0, refill: 8 },
+    Shape { order: 6, first: 768, places: 128, least: 0, refill: 8 },
+    Shape { order: 9, first: 896, places: 2, least: 2, refill: 1 },
 ];
 
 /// A list has at most this part of a CPU's share of the memory, beyond what it has on the smallest
@@ -48,8 +48,11 @@ impl Shape {
 /// Blocks that a full list of `limit` gives back at once: so many more are left, and after a refill
 /// so many find room, which is the bound on visits to the zone.
 pub(super) const fn spill(limit: usize) -> usize {
-    let third = limit / 3;
-    if third == 0 { 1 } else { third }
+    match limit / 3 {
+        0 => 1,
+        third if third > MAX_BATCH / 2 => MAX_BATCH / 2,
+        third => third,
+    }
 }
 
 const _: () = {

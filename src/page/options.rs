@@ -81,9 +81,9 @@ pub enum Owners {
 /// Whether each CPU keeps some frames ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CpuLists {
-    /// Less than 6 KiB for each of [`Platform::cpu_count`](crate::platform::Platform::cpu_count)
+    /// Less than 8 KiB for each of [`Platform::cpu_count`](crate::platform::Platform::cpu_count)
     /// CPUs. On each, up to 96 frames of each of the orders 0 to 3, or less than a ninth of its
-    /// share of the memory in up to 96 blocks of orders 0 to 6, and two blocks of 2 MiB. None
+    /// share of the memory in up to 128 blocks of orders 0 to 6, and two blocks of 2 MiB. None
     /// where no zone has twice as much to spare.
     Keep,
     /// None: every request goes to the zones.

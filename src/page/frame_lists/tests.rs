@@ -80,14 +80,16 @@ fn small_orders_and_2_mib_have_lists_that_grow_with_the_memory() {
     };
     // A share of 16 MiB, of 256 MiB, of 1 GiB, of 8 GiB.
     assert_eq!(blocks(1 << 12), [96, 48, 24, 12, 0, 0, 0, 2]);
-    assert_eq!(blocks(1 << 16), [96, 96, 96, 96, 85, 42, 21, 2]);
-    assert_eq!(blocks(1 << 18), [96, 96, 96, 96, 96, 96, 85, 2]);
-    assert_eq!(blocks(1 << 21), [96, 96, 96, 96, 96, 96, 96, 2]);
+    assert_eq!(blocks(1 << 16), [128, 128, 128, 128, 85, 42, 21, 2]);
+    assert_eq!(blocks(1 << 18), [128, 128, 128, 128, 128, 128, 85, 2]);
+    assert_eq!(blocks(1 << 21), [128, 128, 128, 128, 128, 128, 128, 2]);
     for share in (1 << 14..1 << 20).step_by(1 << 10) {
         let small = &blocks(share)[..7];
         let frames: usize = small.iter().zip(0..).map(|(blocks, order)| blocks << order).sum();
         assert!(frames <= share / 9, "{frames} of {share} frames");
     }
+    // A third of a list, but no more than half of the largest refill.
+    assert_eq!([2, 12, 24, 96, 128].map(spill), [1, 4, 8, 32, 32]);
 }
 
 #[test]
