@@ -132,6 +132,66 @@ fn an_object_of_another_cache_is_refused_with_both_names() {
     }
 }
 
+/// Gives back what ought to be objects; the cache goes on with those that were not freed.
+fn free_all(cache: &Cache<'_>, objects: &[NonNull<u8>]) -> Result<(), (usize, ObjectError)> {
+    // SAFETY: the test uses no object that it has given away.
+    unsafe { cache.free_many(objects) }
+}
+
+#[test]
+fn a_bad_object_among_many_is_named_and_those_behind_it_stay_allocated() {
+    for flags in [CacheFlags::empty(), CacheFlags::NO_MAGAZINES] {
+        let frames = Frames::new(512);
+        let cache = Cache::new(&frames, "here", 64, 8, flags);
+        let others = Cache::new(&frames, "there", 64, 8, flags);
+        // From here on there are magazines, which the slabs' objects fit into.
+        assert_works(&cache);
+        assert_works(&others);
+        let take = |cache: &Cache<'_>| cache.alloc(NONE).expect("memory");
+        let foreign = take(&others);
+        let mut local = 0u64;
+        for at in [0, 1, 9, 19] {
+            let mut objects: [_; 20] = std::array::from_fn(|_| take(&cache));
+            let freed = take(&cache);
+            assert_eq!(free_all(&cache, &[freed]), Ok(()));
+            let (base, end) = (objects[at], objects.len() - 1);
+            // SAFETY: within the object.
+            let inner = unsafe { base.add(8) };
+            for (bad, error) in [
+                (freed, ObjectError::NotAllocated),
+                (foreign, ObjectError::WrongCache { owner: "there", given: "here" }),
+                (inner, ObjectError::NotAnObject { base }),
+                (NonNull::from(&mut local).cast(), ObjectError::OutOfRange),
+            ] {
+                let mut list = objects;
+                list[at] = bad;
+                let active = cache.stats().objects_active;
+                assert_eq!(free_all(&cache, &list), Err((at, error)));
+                assert_eq!(cache.stats().objects_active, active - at);
+                cache.verify().expect("sound");
+                for &object in &objects[..at] {
+                    assert_eq!(misfree(&cache, object), ObjectError::NotAllocated);
+                }
+                objects[..at].fill_with(|| take(&cache));
+            }
+            // The same object twice in one list.
+            if at != end {
+                let mut list = objects;
+                list[end] = objects[at];
+                assert_eq!(free_all(&cache, &list), Err((end, ObjectError::NotAllocated)));
+                assert_eq!(free_all(&cache, &objects[end..]), Ok(()));
+            } else {
+                assert_eq!(free_all(&cache, &objects), Ok(()));
+            }
+        }
+        assert_eq!(free_all(&others, &[foreign]), Ok(()));
+        for cache in [&cache, &others] {
+            assert_eq!(cache.stats().objects_active, 0);
+            assert_works(cache);
+        }
+    }
+}
+
 #[test]
 fn a_sized_free_with_another_size_is_refused() {
     let frames = Frames::new(256);

@@ -195,26 +195,26 @@ impl Slot {
     ) -> usize {
         // SAFETY: the caller's promise.
         let Some(number) = (unsafe { self.gate.enter(pinning) }) else { return 0 };
-        let floor = self.gate.floor();
-        let mut top = self.top.load(Relaxed);
+        let top = self.top.load(Relaxed);
+        let rounds = top.addr().saturating_sub(self.gate.floor()) / size_of::<Entry>();
+        let places = rounds.min(out.len());
+        let out = &mut out[..places];
         let mut taken = 0;
-        for place in out {
-            if top.addr() <= floor {
-                break;
-            }
-            // SAFETY: as in `take`.
-            let (last, entry) = unsafe { (top.sub(1), top.sub(1).read()) };
+        while let Some(place) = out.get_mut(taken) {
+            // SAFETY: the floor is the bottom of the loaded magazine, so that many rounds of it lie
+            // below the top (invariants 3 and 4). The slot is the caller's.
+            let entry = unsafe { top.sub(taken + 1).read() };
             if entry.state().load(Relaxed) != CACHED {
                 break;
             }
             entry.state().store(USER, Relaxed);
             place.write(entry.object);
-            top = last;
             taken += 1;
         }
         // Whom the limits have not let in writes nothing: a remote may be here.
         if taken > 0 {
-            self.top.store(top, Relaxed);
+            // SAFETY: as above.
+            self.top.store(unsafe { top.sub(taken) }, Relaxed);
         }
         self.gate.leave(number);
         taken
@@ -234,41 +234,29 @@ impl Slot {
     ) -> usize {
         // SAFETY: the caller's promise.
         let Some(number) = (unsafe { self.gate.enter(S::Platform::PINNING) }) else { return 0 };
-        let ceiling = self.gate.ceiling();
-        let mut top = self.top.load(Relaxed);
+        let top = self.top.load(Relaxed);
+        let room = self.gate.ceiling().saturating_sub(top.addr()) / size_of::<Entry>();
+        let objects = objects.get(..room).unwrap_or(objects);
         let mut put = 0;
-        // Neighbours in the list are often neighbours in memory. The slab lives on while an object
-        // of it is in the magazine.
-        let mut near: Option<Objects<'_>> = None;
-        for &object in objects {
-            if top.addr() >= ceiling {
+        while let Some(rest) = objects.get(put..)
+            && let Some(&first) = rest.first()
+            // SAFETY: the caller's promise, and the slab lives on while an object of it is in the
+            // magazine.
+            && let Some(slab) = unsafe { self.slab_at_hand(source, first) }
+            && slab.key() == self.key
+        {
+            // SAFETY: the ceiling is the end of the loaded magazine, so at the top is room for all
+            // of these (invariants 3 and 4). The slot is the caller's.
+            let more = unsafe { put_row(slab.here(), rest, top.add(put)) };
+            if more == 0 {
                 break;
             }
-            let entry = match near.and_then(|near| near.entry_of(object)) {
-                Some(entry) => entry,
-                None => {
-                    // SAFETY: the caller's promise, and while it is at work below, an object of the
-                    // slab is in the magazine.
-                    let slab = unsafe { self.slab_at_hand(source, object) };
-                    near = slab.filter(|slab| slab.key() == self.key).map(Slab::here);
-                    let Some(entry) = near.and_then(|near| near.entry_of(object)) else { break };
-                    entry
-                }
-            };
-            if entry.state().load(Relaxed) != USER {
-                break;
-            }
-            entry.state().store(CACHED, Relaxed);
-            // SAFETY: as in `put`.
-            unsafe {
-                top.write(entry);
-                top = top.add(1);
-            }
-            put += 1;
+            put += more;
         }
         // As above.
         if put > 0 {
-            self.top.store(top, Relaxed);
+            // SAFETY: as above.
+            self.top.store(unsafe { top.add(put) }, Relaxed);
         }
         self.gate.leave(number);
         put
@@ -348,6 +336,30 @@ impl Slot {
         self.batch.store(1, Relaxed);
         self.gate.forget(self.key.0);
     }
+}
+
+/// Makes users' objects, up to the first that is none or lies elsewhere than among `near`, free
+/// ones, and writes them to `room`; how many. Neighbours in the list are often neighbours in
+/// memory.
+///
+/// # Safety
+///
+/// `room` is the caller's, and there is room for all `objects`. Nobody uses those that are
+/// allocated any more.
+#[inline(always)]
+unsafe fn put_row(near: Objects<'_>, objects: &[NonNull<u8>], room: *mut Entry) -> usize {
+    let mut put = 0;
+    while let Some(&object) = objects.get(put) {
+        let Some(entry) = near.entry_of(object) else { break };
+        if entry.state().load(Relaxed) != USER {
+            break;
+        }
+        entry.state().store(CACHED, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { room.add(put).write(entry) };
+        put += 1;
+    }
+    put
 }
 
 impl Gated for Slot {

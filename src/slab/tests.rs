@@ -1,5 +1,6 @@
 //! What cannot be seen from outside: geometry, and records that are damaged on purpose.
 
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::format;
@@ -323,6 +324,33 @@ fn what_lies_behind_an_object_that_is_in_a_magazine_and_not_free_goes_back() {
     check::set_hook(None);
     assert_eq!(FOUND.load(Relaxed), 1);
     assert_eq!(slab.available(), slab.objects() - 1, "all others are in their slab");
+}
+
+#[test]
+fn an_object_that_is_in_a_magazine_and_not_free_is_reported_among_many_and_not_handed_out() {
+    static FOUND: AtomicUsize = AtomicUsize::new(0);
+    let _alone = alone_with_hook();
+    let pages = pages();
+    let cache = RawCache::new(&pages, "many", 64, 8, CacheFlags::empty());
+    let objects: Vec<_> = (0..50).map(|_| cache.alloc(NONE).expect("memory")).collect();
+    // SAFETY: an object of it is allocated.
+    let slab = unsafe { find(&pages, objects[0]) }.expect("a slab");
+    // SAFETY: not used any more.
+    unsafe { cache.free_many(&objects) }.expect("allocated");
+    let odd = objects[45];
+    let state = &slab.states()[slab.index_at(odd.addr().get()).expect("an object")];
+    assert_eq!(state.load(Relaxed), descriptor::CACHED);
+    state.store(descriptor::USER, Relaxed);
+    check::set_hook(Some(|violation| {
+        assert_eq!(violation.rule, Rule::NotAllocated);
+        FOUND.fetch_add(1, Relaxed);
+    }));
+    let mut out = [MaybeUninit::uninit(); 20];
+    let taken = cache.alloc_many(&mut out, NONE);
+    check::set_hook(None);
+    assert_eq!((taken, FOUND.load(Relaxed)), (20, 1));
+    // SAFETY: all were written.
+    assert!(out.iter().all(|object| unsafe { object.assume_init() } != odd));
 }
 
 #[test]

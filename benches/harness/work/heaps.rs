@@ -82,10 +82,10 @@ pub fn bulk_at_once(cache: &Objects) -> Timing {
         for _ in 0..count / OBJECTS {
             assert!(cache.take_many(&mut room), "the cache is exhausted");
             // SAFETY: the cache just filled every place.
-            let objects = room.map(|object| unsafe { object.assume_init() });
+            let objects = unsafe { room.assume_init_ref() };
             objects.iter().for_each(|object| touch(object.as_ptr()));
             // SAFETY: taken above, and not kept.
-            unsafe { cache.give_many(&objects) };
+            unsafe { cache.give_many(objects) };
         }
     };
     bursts(WARM_UP_PAIRS);
