@@ -420,6 +420,7 @@ impl<P: Platform> PageAllocator<P> {
 
 /// Whether the lists can be given this span on behalf of a request: one that may not wait leaves
 /// blocks of another where they are, since their zone's lock would be needed.
+#[inline]
 fn can_follow(lists: Inside<'_>, span: FrameRange, flags: AllocFlags) -> bool {
     !flags.contains(AllocFlags::NO_WAIT)
         || lists.span_start() == Some(span.start())

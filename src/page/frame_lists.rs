@@ -156,6 +156,7 @@ impl FrameLists {
     /// # Safety
     ///
     /// As [`take`](Self::take), until the answer is dropped.
+    #[inline]
     pub(super) unsafe fn visit(&self, pinning: Pinning) -> Option<Visit<'_>> {
         // SAFETY: the caller's promise.
         unsafe { self.gate.visit(UNNUMBERED, pinning) }.then(|| Visit(Inside(self)))
@@ -284,12 +285,14 @@ pub(super) struct Visit<'a>(Inside<'a>);
 impl<'a> Deref for Visit<'a> {
     type Target = Inside<'a>;
 
+    #[inline]
     fn deref(&self) -> &Inside<'a> {
         &self.0
     }
 }
 
 impl Drop for Visit<'_> {
+    #[inline]
     fn drop(&mut self) {
         let Inside(lists) = self.0;
         let Range { start, end } = self.span();
@@ -341,18 +344,21 @@ pub(super) struct Inside<'a>(&'a FrameLists);
 impl<'a> Inside<'a> {
     /// A block for `owner`; `None` if the list is empty, or the block's state is not what it must
     /// be.
+    #[inline]
     pub(super) fn take(self, index: ListIndex, owner: BlockOwner) -> Option<Frame> {
         // SAFETY: inside.
         unsafe { self.0.pop(self.span().end, index, owner) }
     }
 
     /// Takes `owner`'s block back. Unless it is taken, nothing has changed.
+    #[inline]
     pub(super) fn give(self, frame: Frame, index: ListIndex, owner: BlockOwner) -> Given {
         // SAFETY: inside.
         unsafe { self.0.push(self.span(), frame, index, owner) }
     }
 
     /// Says whether the lists may hold blocks from now on.
+    #[inline]
     pub(super) fn set_in_use(self, in_use: bool) {
         self.0.in_use.store(in_use, Relaxed);
     }
@@ -364,11 +370,13 @@ impl<'a> Inside<'a> {
     }
 
     /// The span's first frame, if there is a span.
+    #[inline]
     pub(super) fn span_start(self) -> Option<Frame> {
         (!self.span().is_empty()).then(|| self.0.start.load())
     }
 
     /// The numbers of the span's frames.
+    #[inline]
     fn span(self) -> Range<usize> {
         self.0.start.load().number()..self.0.end.load().number()
     }
@@ -409,6 +417,7 @@ impl<'a> Inside<'a> {
     }
 
     /// How many blocks more the list may have.
+    #[inline]
     pub(super) fn room(self, index: ListIndex) -> usize {
         self.limit(index).saturating_sub(self.len(index))
     }
@@ -420,16 +429,19 @@ impl<'a> Inside<'a> {
     }
 
     /// How many blocks the list may have.
+    #[inline]
     fn limit(self, index: ListIndex) -> usize {
         self.0.len(index).limit
     }
 
+    #[inline]
     fn set_len(self, index: ListIndex, len: usize) {
         debug_assert!(len <= self.limit(index));
         self.0.len(index).now.store(len, Relaxed);
     }
 
     /// The list's places.
+    #[inline]
     fn places(self, index: ListIndex) -> &'a [AtomicFrame] {
         let first = index.first();
         self.0.blocks.get(first..first + index.places()).unwrap_or_default()
