@@ -30,7 +30,7 @@ impl CpuSet {
         *self == Self::default()
     }
 
-    fn contains(&self, cpu: CpuId) -> bool {
+    pub(crate) fn contains(&self, cpu: CpuId) -> bool {
         self.0[cpu.index() / 64] >> (cpu.index() % 64) & 1 == 1
     }
 

@@ -47,8 +47,8 @@ use core::ops::Range;
 use crate::cpu_set::CpuSet;
 use crate::platform::{CpuId, Pinning, Platform};
 use crate::sync::{
-    AtomicBool, AtomicU32, AtomicUsize, Ordering, REMOTE_SPINS, full_barrier, light_barrier,
-    spin_wait,
+    AtomicBool, AtomicU32, AtomicUsize, OTHER_REMOTE_SPINS, Ordering, REMOTE_SPINS, full_barrier,
+    light_barrier, spin_wait,
 };
 
 /// The door to what belongs to one CPU.
@@ -273,20 +273,41 @@ pub(crate) trait Gated {
 
 /// Hands to `work` what is behind the gates of these CPUs; `gated` says what that is, always the
 /// same of a CPU. Passed over are those who do not leave in time, those where another remote is,
-/// and all if the platform cannot make CPUs synchronize.
+/// and all if the platform cannot make CPUs synchronize. The other remote is waited for in the end:
+/// so who goes on to look for what remotes make room for finds also what that one did, unless it
+/// takes very long.
 ///
-/// Meanwhile the CPUs take the shared path. Called with no lock held that one of them waits for
-/// inside.
+/// Meanwhile the CPUs take the shared path. Called with no lock held that one of them, or another
+/// remote, waits for inside.
 pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
     platform: &P,
     cpus: CpuSet,
     gated: impl Fn(CpuId) -> &'g T,
-    mut work: impl FnMut(&'g T),
+    work: impl FnMut(&'g T),
 ) {
-    let revoked = Revoked::revoke(cpus, gated);
+    let visited = visit_revoked(platform, Revoked::revoke(cpus, &gated), work);
+    let mut spins = 0;
+    for cpu in cpus.iter().filter(|&cpu| !visited.contains(cpu)) {
+        // Relaxed: what the other remote did lies behind locks of its own.
+        while gated(cpu).gate().revoked.load(Ordering::Relaxed) {
+            if spins == OTHER_REMOTE_SPINS {
+                return;
+            }
+            platform.relax();
+            spins += 1;
+        }
+    }
+}
+
+/// The same for the gates that this remote has revoked; those CPUs.
+fn visit_revoked<'g, P: Platform, T: Gated + 'g>(
+    platform: &P,
+    revoked: Revoked<'g, T, impl Fn(CpuId) -> &'g T>,
+    mut work: impl FnMut(&'g T),
+) -> CpuSet {
     // Either barrier also pairs with the Release of the last remote's `Revoked::drop`.
     if revoked.cpus.is_empty() || !synchronize(platform) {
-        return;
+        return revoked.cpus;
     }
     // First see all visits end that were under way: they may have opened limits.
     let mut are_shut = true;
@@ -297,7 +318,7 @@ pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
         }
     }
     if !are_shut && !synchronize(platform) {
-        return;
+        return revoked.cpus;
     }
     for gated in revoked.iter() {
         // Limits that are open now belong to a visit that was not seen to end.
@@ -305,6 +326,7 @@ pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
             work(gated);
         }
     }
+    revoked.cpus
 }
 
 /// Hands to `work` what is behind the gate of a CPU that has stopped: that CPU needs no barrier.

@@ -26,6 +26,10 @@ pub(crate) fn full_barrier() {
 /// drained this time.
 pub(crate) const REMOTE_SPINS: usize = 10_000;
 
+/// How often a remote looks whether another one is done, before it goes on without what that one
+/// takes back: it may have many thousands of blocks to carry.
+pub(crate) const OTHER_REMOTE_SPINS: usize = 8 * REMOTE_SPINS;
+
 /// Spends a moment while waiting for another CPU.
 #[inline]
 pub(crate) fn spin_wait() {

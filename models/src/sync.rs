@@ -8,6 +8,9 @@ pub(crate) use loom::sync::atomic::Ordering;
 /// A small number, since every look at a busy slot multiplies the interleavings.
 pub(crate) const REMOTE_SPINS: usize = 2;
 
+/// Once is enough here.
+pub(crate) const OTHER_REMOTE_SPINS: usize = 1;
+
 type Handler = Box<dyn FnOnce()>;
 
 std::thread_local! {

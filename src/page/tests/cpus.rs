@@ -1,7 +1,7 @@
 //! The CPUs' frame lists: what they keep, and that it never gets lost.
 
-use core::iter;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::{hint, iter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::buddy::FrameState;
 use crate::cpu_set::CpuSet;
+use crate::gate::{self, Gate, Gated};
 use crate::page::cpus::Cpus;
 use crate::page::frame_lists::FrameLists;
 use crate::page::{AddMemoryError, AllocError, FreeError};
@@ -32,6 +33,38 @@ fn a_freed_block_stays_on_its_cpu_and_is_handed_out_next() {
         assert_eq!(pages.stats(ZoneKind::Normal).counts.refills, refills);
         pages.free(block, order(of)).unwrap();
     }
+    pages.verify().unwrap();
+}
+
+#[test]
+fn a_refill_leaves_frames_together_where_there_are_enough_apart() {
+    let pages = listed();
+    let whole_words = || {
+        let mut words = [Frame::ZERO; 200];
+        let taken = pages.alloc_many(order(6), &mut words, AllocFlags::empty());
+        pages.free_many(&words[..taken], order(6)).unwrap();
+        taken
+    };
+    let get = |frames: &mut [Frame]| {
+        assert_eq!(pages.alloc_many(Order::ZERO, frames, AllocFlags::empty()), frames.len());
+    };
+    // All that is apart, and then one word.
+    let (mut taken, all) = ([Frame::ZERO; 64], whole_words());
+    while whole_words() == all {
+        get(&mut taken[..1]);
+    }
+    get(&mut taken[1..]);
+    let apart: Vec<_> = taken.iter().copied().step_by(2).chain([taken[1]]).collect();
+    pages.free_many(&apart, Order::ZERO).unwrap();
+    let before = whole_words();
+    take(&pages, 0);
+    let refill = 1 + pages.frames_kept();
+    assert!((33..64).contains(&refill), "{refill}");
+    assert_eq!(whole_words(), before);
+    (1..refill).for_each(|_| _ = take(&pages, 0));
+    // What lay apart is gone.
+    take(&pages, 0);
+    assert_eq!((1 + pages.frames_kept(), whole_words()), (64, before - 1));
     pages.verify().unwrap();
 }
 
@@ -111,6 +144,47 @@ fn a_drain_makes_everything_available_again() {
     assert_eq!(pages.frames_available(), all);
     assert_eq!(pages.largest(), largest);
     pages.verify().unwrap();
+}
+
+#[test]
+fn who_finds_another_remote_at_work_waits_for_what_it_does() {
+    struct Behind(Gate);
+    impl Gated for Behind {
+        fn gate(&self) -> &Gate {
+            &self.0
+        }
+    }
+    const ROUNDS: usize = 100;
+    let machine = Machine::new([frames(0, 0x200)]).with_one_cpu();
+    let behind = Behind(Gate::new(1));
+    let visit = |work: &dyn Fn()| {
+        let cpus = CpuSet::of(|cpu| cpu == CpuId::BOOT);
+        gate::visit_all(&machine, cpus, |_| &behind, |_: &Behind| work());
+    };
+    let mut early = 0;
+    for _ in 0..ROUNDS {
+        let [inside, awaited, done] = [const { AtomicBool::new(false) }; 3];
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                visit(&|| {
+                    inside.store(true, Ordering::Relaxed);
+                    while !awaited.load(Ordering::Relaxed) {
+                        thread::yield_now();
+                    }
+                    (0..1000).for_each(|_| hint::spin_loop());
+                    done.store(true, Ordering::Relaxed);
+                });
+            });
+            while !inside.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            awaited.store(true, Ordering::Relaxed);
+            visit(&|| ());
+            early += usize::from(!done.load(Ordering::Relaxed));
+        });
+    }
+    // A remote does not wait for ever, so one that the system stops for long is not outwaited.
+    assert!(early < ROUNDS / 2, "{early} of {ROUNDS} did not wait");
 }
 
 #[test]
@@ -434,9 +508,19 @@ proptest! {
     fn at_most_one_call_in_a_batch_reaches_the_zone(
         steps in prop::collection::vec((any::<bool>(), 1_usize..80), 1..60),
         of in 0_u8..4,
+        every in 1_usize..40,
     ) {
         let pages = listed();
         let batch = 32 >> of;
+        // Some that stay taken leave holes of all kinds.
+        let mut kept = Vec::from([Frame::ZERO; 1500]);
+        let taken = pages.alloc_many(Order::ZERO, &mut kept, AllocFlags::empty());
+        let mut nth = 0;
+        let (kept, holes): (Vec<_>, Vec<_>) = kept[..taken].iter().partition(|_| {
+            nth += 1;
+            nth % every == 0
+        });
+        pages.free_many(&holes, Order::ZERO).unwrap();
         let mut held = Vec::new();
         let mut calls = 0;
         for (takes, times) in steps {
@@ -456,6 +540,7 @@ proptest! {
         for block in held {
             pages.free(block, order(of)).unwrap();
         }
+        pages.free_many(&kept, Order::ZERO).unwrap();
         prop_assert!(pages.drain());
         prop_assert_eq!(pages.frames_available(), pages.frames_managed());
         pages.verify().unwrap();
