@@ -24,11 +24,12 @@ impl Buddy<'_> {
     }
 
     /// Fills `out` with blocks of `order` for a CPU's frame list: as
-    /// [`alloc_many`](Self::alloc_many), but their state is [`State::cached`], and those behind the
-    /// first do not cut into 64 frames that are free together if there are `least` of them, and
-    /// else `least` at the most do. So after a refill from what others had left of such frames the
-    /// next ones find them whole, where otherwise each would take the rest of some, in many small
-    /// blocks, and begin with others.
+    /// [`alloc_many`](Self::alloc_many), but their state is [`State::cached`], and there may be
+    /// fewer although there is memory: once a further block would cut into 64 frames that are free
+    /// together, this stops if it has `least`, and else takes at most `least` more. So after a
+    /// refill from what others had left of such frames the next ones find them whole, where
+    /// otherwise each would take the rest of some, in many small blocks, and begin with others.
+    /// From order 6 on `least` has no meaning.
     pub fn alloc_cached(
         &mut self,
         order: Order,
@@ -99,7 +100,7 @@ impl Buddy<'_> {
                 if taken >= least {
                     break;
                 }
-                most = most.min(taken + least);
+                most = most.min(taken.saturating_add(least));
             }
             let rest = out.get_mut(taken..most).unwrap_or_default();
             let more = if rest.is_empty() {
@@ -139,15 +140,19 @@ impl Buddy<'_> {
         let base = self.group_start(index);
         let Some(group) = self.groups.get_mut(index) else { return 0 };
         let (mut words, mut taken, mut changed) = (group.words_with(order), 0, 0);
-        while let Some(word) = placement.pick(words)
+        while let Some(place) = placement.pick(words)
             && let Some(rest) = out.get_mut(taken..)
             && !rest.is_empty()
         {
-            words &= !(1 << word);
-            let offset = word * WORD_FRAMES;
+            words &= !(1 << place);
+            let offset = place * WORD_FRAMES;
             let heads = group.blocks_in_word(offset, order);
             let word = Word::of(self.states, base + offset);
             let left = word.hand_out(heads, rest, state, placement);
+            if left != 0 {
+                // Either that is enough, or a state contradicts.
+                words = 0;
+            }
             let gone = heads & !left;
             taken += gone.count_ones() as usize;
             changed ^= group.take_alike(offset, spread(gone, order), order, left);

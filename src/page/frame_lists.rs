@@ -2,9 +2,9 @@
 //!
 //! Each CPU has a stack of blocks for each of a few orders, in front of the zone that it took from
 //! last. A hit touches the CPU's slot, one state byte and nothing else. An empty stack takes
-//! several blocks, a full one is emptied to two thirds, under one hold of the zone's lock, so of
-//! any sequence of n calls at most n / (the lesser of both) + 1 reach the zone. How long stacks
-//! grow depends on the memory that there is for each CPU.
+//! several blocks, a full one is emptied to two thirds or more, under one hold of the zone's lock,
+//! so of any sequence of n calls at most n / (the lesser of both) + 1 reach the zone. How long
+//! stacks grow depends on the memory that there is for each CPU.
 //!
 //! # Invariants
 //!

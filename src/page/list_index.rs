@@ -18,8 +18,9 @@ struct Shape {
     refill: u8,
 }
 
-/// The orders that have lists. A refill of frames is a whole word of the zone's bits, so that CPUs
-/// that take at the same time do not share the cache lines of state bytes.
+/// The orders that have lists. A refill of frames is as many as a word of the zone's bits has, and
+/// mostly such a word, so that CPUs that take at the same time do not share the cache lines of
+/// state bytes.
 const SHAPES: [Shape; LISTS] = [
     Shape { order: 0, first: 0, places: 128, least: 96, refill: 64 },
     Shape { order: 1, first: 128, places: 128, least: 48, refill: 32 },

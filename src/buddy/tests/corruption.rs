@@ -81,6 +81,59 @@ fn a_flipped_bit_of_any_summary_or_counter_is_found_by_the_recount() {
 }
 
 #[test]
+fn a_flipped_bit_of_a_mask_that_says_nothing_takes_no_frame_away() {
+    for word in 0..8 {
+        let mut buddy = full(0, 512);
+        buddy.alloc(order(0), CALLER, LOW).unwrap();
+        buddy.groups[0].flip(512 + 7 * 8 + word);
+        let taken = core::iter::from_fn(|| buddy.alloc(order(0), CALLER, LOW).ok()).count();
+        assert_eq!(taken, 511, "word {word}");
+    }
+}
+
+#[test]
+fn a_state_that_contradicts_ends_a_batch_where_single_calls_end() {
+    const BLOCKS: [usize; 6] = [4, 8, 70, 76, 130, 140];
+    for (k, placement) in [(0, LOW), (0, Placement::High), (1, LOW), (1, Placement::High)] {
+        let order = order(k);
+        // Blocks of just that order, in several words, ...
+        let apart = || {
+            let mut buddy = full(0, 1024);
+            while buddy.alloc(order, CALLER, LOW).is_ok() {}
+            for at in BLOCKS {
+                buddy.free(frame(at), order, CALLER).unwrap();
+            }
+            buddy
+        };
+        // ... or cut out of a larger one.
+        let whole = || full(0, 1024);
+        let take = |mut buddy: Buddy<'static>, bad: usize, at_once: bool| {
+            let byte = State::head(CALLER, order).byte();
+            buddy.states().of_frames()[bad].store(byte, Relaxed);
+            let mut out = [Frame::default(); 12];
+            let single = |place: &mut Frame| {
+                *place = buddy.alloc(order, CALLER, placement).ok()?;
+                Some(())
+            };
+            let taken = match at_once {
+                false => out.iter_mut().map_while(single).count(),
+                true => buddy.alloc_many(order, &mut out, CALLER, placement),
+            };
+            assert!(!out[..taken].contains(&frame(bad)));
+            (taken, out, picture(&buddy))
+        };
+        for bad in BLOCKS {
+            let singly = take(apart(), bad, false);
+            assert!(singly.0 < BLOCKS.len());
+            assert_eq!(take(apart(), bad, true), singly, "order {k} {placement:?} {bad}");
+        }
+        for bad in [0, 4, 16, 1000, 1018, 1022] {
+            assert_eq!(take(whole(), bad, true), take(whole(), bad, false), "order {k} {bad}");
+        }
+    }
+}
+
+#[test]
 fn contradicting_books_are_reported_at_the_next_touch() {
     let mut buddy = full(0, 4096);
     let block = buddy.alloc(order(4), CALLER, LOW).unwrap();

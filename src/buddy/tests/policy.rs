@@ -277,6 +277,25 @@ fn frame_lists_keep_frames_that_are_neither_allocated_nor_available() {
 }
 
 #[test]
+fn a_refill_cuts_into_whole_words_only_while_it_has_too_few() {
+    for (least, expected, of_whole) in
+        [(0, 63, 64), (63, 63, 64), (64, 127, 64), (65, 127, 128), (usize::MAX, 150, 150)]
+    {
+        let mut buddy = full(0, 1024);
+        buddy.alloc(order(0), CALLER, LOW).unwrap();
+        let mut out = [Frame::default(); 150];
+        let taken = buddy.alloc_cached(order(0), &mut out, least, LOW);
+        assert_eq!(taken, expected, "{least}");
+        assert_eq!(out[..taken], core::array::from_fn::<_, 150, _>(|at| frame(at + 1))[..taken]);
+        // Where all are whole, one is cut at any rate; of larger blocks all are taken.
+        let mut buddy = full(0, 1024);
+        assert_eq!(buddy.alloc_cached(order(0), &mut out, least, LOW), of_whole, "{least}");
+        let mut buddy = full(0, 1024);
+        assert_eq!(buddy.alloc_cached(order(6), &mut out, least, LOW), 16);
+    }
+}
+
+#[test]
 fn giving_back_many_stops_at_the_first_that_cannot_be() {
     let mut buddy = full(0, 1024);
     let mut out = [Frame::default(); 8];
