@@ -5,6 +5,7 @@ mod support;
 
 use std::alloc::Layout;
 use std::convert::Infallible;
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::mpsc::channel;
 
@@ -127,6 +128,39 @@ fn objects_from_cpu_to_cpu() {
         cache.verify().expect("sound");
     }
     pages.verify().expect("sound");
+}
+
+#[test]
+fn many_objects_and_those_that_come_back_by_a_pointer_to_a_part() {
+    let pages = pages(FRAMES, CPUS);
+    let cache = RawCache::new(&pages, "parts", 64, 8, CacheFlags::empty());
+    on_all_cpus(|cpu, _| {
+        let mut out = [MaybeUninit::uninit(); 61];
+        for (round, many) in [1, 31, 61, 0, 20, 61].into_iter().enumerate() {
+            let got = cache.alloc_many(&mut out[..many], NONE);
+            assert_eq!(got, many);
+            let objects: Vec<NonNull<u8>> = out[..many]
+                .iter()
+                .map(|object| {
+                    // SAFETY: the first `got` are written, with objects of 64 bytes that are ours.
+                    unsafe {
+                        let object = object.assume_init();
+                        object.cast::<[u64; 8]>().write([stamp(cpu, round); 8]);
+                        NonNull::from(object.cast::<u32>().as_mut()).cast()
+                    }
+                })
+                .collect();
+            let (single, rest) = objects.split_at(many / 4);
+            for &object in single {
+                // SAFETY: not used any more.
+                unsafe { cache.free(object) }.expect("allocated");
+            }
+            // SAFETY: not used any more.
+            unsafe { cache.free_many(rest) }.expect("allocated");
+        }
+    });
+    assert_eq!(cache.stats().objects_active, 0);
+    cache.verify().expect("sound");
 }
 
 #[test]

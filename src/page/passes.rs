@@ -165,7 +165,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Takes back what CPUs keep ready: all of it if the caller can wait, else what is on this CPU,
-    /// as far as it may. Whether there was any.
+    /// as far as it may. Whether it may keep any.
     #[cold]
     pub(super) fn drain_for(&self, flags: AllocFlags) -> bool {
         if self.cpus.are_absent() {

@@ -145,6 +145,8 @@ impl<'r> Slab<'r> {
         tag: u32,
         key: Key,
     ) -> Self {
+        // For `Objects::entry_of`.
+        let _ = base.expose_provenance();
         let header = record.cast::<Header>();
         let Stride { inverse, odd, shift } = Stride::new(geometry.stride);
         // SAFETY: the caller's promise; records are aligned to granules.
@@ -494,6 +496,8 @@ impl Objects<'_> {
     #[inline(always)]
     pub(super) fn entry_of(&self, object: NonNull<u8>) -> Option<Entry> {
         let index = self.index_at(object.addr().get())?;
+        // What its user had a pointer to may be a part of the object; the next user has all of it.
+        let object = NonNull::with_exposed_provenance(object.addr());
         Some(Entry { object, state: NonNull::from(&self.states[index]).cast() })
     }
 }

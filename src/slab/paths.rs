@@ -104,17 +104,27 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         let taken = self.lock(flags)?.take(platform, cpu, self.near(), 1, USER, &mut sink);
         if taken == 0
             && let Err(error) = self.grow(flags, 1, USER, &mut sink)
+            && self.take_idle(1, flags, &mut sink)? == 0
         {
-            // Objects may lie idle in magazines.
-            if !flags.contains(AllocFlags::NO_WAIT) {
-                let is_atomic = flags.contains(AllocFlags::ATOMIC);
-                self.drain(if is_atomic { Others::Ask } else { Others::Visit });
-            }
-            if self.lock(flags)?.take(platform, cpu, Scope::All, 1, USER, &mut sink) == 0 {
-                return Err(error);
-            }
+            return Err(error);
         }
         object.ok_or(ConstructError::Alloc(AllocError::OutOfMemory))
+    }
+
+    /// Objects that lie idle in magazines, or in slabs near other CPUs, where there is no memory
+    /// for new ones; how many.
+    fn take_idle(
+        &self,
+        most: usize,
+        flags: AllocFlags,
+        sink: impl FnMut(Entry),
+    ) -> Result<usize, AllocError> {
+        if !flags.contains(AllocFlags::NO_WAIT) {
+            let is_atomic = flags.contains(AllocFlags::ATOMIC);
+            self.drain(if is_atomic { Others::Ask } else { Others::Visit });
+        }
+        let (platform, cpu) = (self.platform(), self.platform().cpu_id());
+        Ok(self.lock(flags)?.take(platform, cpu, Scope::All, most, USER, sink))
     }
 
     #[inline]
@@ -155,15 +165,21 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
             let left = out.len() - taken;
             if left > 1 && !self.flags.contains(CacheFlags::POISON) {
                 let mut slots = out[taken..].iter_mut();
-                let sink = |entry: Entry| _ = slots.next().map(|slot| slot.write(entry.object));
-                if let Ok(more) = self.grow(flags, left, USER, sink) {
-                    for slot in &out[taken..taken + more] {
-                        // SAFETY: `sink` has written as many slots as objects were taken.
-                        unsafe { self.hand_out(slot.assume_init(), flags) };
-                    }
-                    taken += more;
-                    continue;
+                let mut sink = |entry: Entry| _ = slots.next().map(|slot| slot.write(entry.object));
+                let grown = self.grow(flags, left, USER, &mut sink);
+                let more = match grown {
+                    Ok(more) => more,
+                    Err(_) => self.take_idle(left, flags, &mut sink).unwrap_or(0),
+                };
+                for slot in &out[taken..taken + more] {
+                    // SAFETY: `sink` has written as many slots as objects were taken.
+                    unsafe { self.hand_out(slot.assume_init(), flags) };
                 }
+                taken += more;
+                if grown.is_err() {
+                    break;
+                }
+                continue;
             }
             let Ok(object) = self.alloc_object(flags) else { break };
             out[taken].write(object);

@@ -108,7 +108,8 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
 
     /// Fills `out` with objects, from the front; how many there was memory for. What the CPU's
     /// magazines do not have comes from the slabs under one lock, and from each new slab under
-    /// one more; a cache with `POISON` hands out one by one.
+    /// one more, with interrupts masked for a time in proportion to them; a cache with `POISON`
+    /// hands out one by one.
     #[inline]
     #[must_use = "only so many places of `out` are filled"]
     pub fn alloc_many(&self, out: &mut [MaybeUninit<NonNull<u8>>], flags: AllocFlags) -> usize {
@@ -133,16 +134,18 @@ impl<'s, S: FrameSource> RawCache<'s, S> {
         unsafe { self.free_object(object) }
     }
 
-    /// Gives objects back: what the CPU's magazines have no room for to the slabs, under one lock.
+    /// Gives objects back: what the CPU's magazines have no room for to the slabs, under one lock,
+    /// with interrupts masked for a time in proportion to them.
     ///
     /// # Errors
     ///
-    /// How many were freed, and what was wrong with the one behind them; it and those behind it are
+    /// How many were freed, and what was wrong with the one behind them; those behind that one are
     /// still allocated.
     ///
     /// # Safety
     ///
-    /// As [`free`](Self::free), for each.
+    /// As [`free`](Self::free), for each. One that is in the list twice is not allocated the second
+    /// time.
     #[inline]
     pub unsafe fn free_many(&self, objects: &[NonNull<u8>]) -> Result<(), (usize, ObjectError)> {
         // SAFETY: the caller's promise.

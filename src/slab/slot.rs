@@ -240,8 +240,8 @@ impl Slot {
         let mut put = 0;
         while let Some(rest) = objects.get(put..)
             && let Some(&first) = rest.first()
-            // SAFETY: the caller's promise, and the slab lives on while an object of it is in the
-            // magazine.
+            // SAFETY: the caller's promise for `first`. The slab lives on while the others of its
+            // row are looked at, since then `first` is in the magazine.
             && let Some(slab) = unsafe { self.slab_at_hand(source, first) }
             && slab.key() == self.key
         {
