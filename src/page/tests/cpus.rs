@@ -1,7 +1,7 @@
 //! The CPUs' frame lists: what they keep, and that it never gets lost.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use core::{hint, iter};
+use core::iter;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::thread;
@@ -12,7 +12,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::buddy::FrameState;
 use crate::cpu_set::CpuSet;
-use crate::gate::{self, Gate, Gated};
 use crate::page::cpus::Cpus;
 use crate::page::frame_lists::FrameLists;
 use crate::page::{AddMemoryError, AllocError, FreeError};
@@ -144,47 +143,6 @@ fn a_drain_makes_everything_available_again() {
     assert_eq!(pages.frames_available(), all);
     assert_eq!(pages.largest(), largest);
     pages.verify().unwrap();
-}
-
-#[test]
-fn who_finds_another_remote_at_work_waits_for_what_it_does() {
-    struct Behind(Gate);
-    impl Gated for Behind {
-        fn gate(&self) -> &Gate {
-            &self.0
-        }
-    }
-    const ROUNDS: usize = 100;
-    let machine = Machine::new([frames(0, 0x200)]).with_one_cpu();
-    let behind = Behind(Gate::new(1));
-    let visit = |work: &dyn Fn()| {
-        let cpus = CpuSet::of(|cpu| cpu == CpuId::BOOT);
-        gate::visit_all(&machine, cpus, |_| &behind, |_: &Behind| work());
-    };
-    let mut early = 0;
-    for _ in 0..ROUNDS {
-        let [inside, awaited, done] = [const { AtomicBool::new(false) }; 3];
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                visit(&|| {
-                    inside.store(true, Ordering::Relaxed);
-                    while !awaited.load(Ordering::Relaxed) {
-                        thread::yield_now();
-                    }
-                    (0..1000).for_each(|_| hint::spin_loop());
-                    done.store(true, Ordering::Relaxed);
-                });
-            });
-            while !inside.load(Ordering::Relaxed) {
-                thread::yield_now();
-            }
-            awaited.store(true, Ordering::Relaxed);
-            visit(&|| ());
-            early += usize::from(!done.load(Ordering::Relaxed));
-        });
-    }
-    // A remote does not wait for ever, so one that the system stops for long is not outwaited.
-    assert!(early < ROUNDS / 2, "{early} of {ROUNDS} did not wait");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod growth;
 mod inject;
 mod model;
 mod records;
+mod remotes;
 mod requests;
 mod threads;
 

@@ -1,0 +1,97 @@
+//! Remotes that meet at the gate of a CPU.
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use crate::cpu_set::CpuSet;
+use crate::frame::PhysAddr;
+use crate::gate::{self, Gate, Gated};
+use crate::platform::{CpuId, IrqState, Platform};
+use crate::sync::OTHER_REMOTE_SPINS;
+
+struct Behind(Gate);
+
+impl Gated for Behind {
+    fn gate(&self) -> &Gate {
+        &self.0
+    }
+}
+
+/// A CPU on which this is done while it waits.
+struct Waiting<F>(F);
+
+// SAFETY: no memory is given to kmem, there is one CPU, and no interrupt.
+unsafe impl<F: Fn() + Sync> Platform for Waiting<F> {
+    fn phys_to_virt(&self, _: PhysAddr) -> *mut u8 {
+        core::ptr::null_mut()
+    }
+
+    fn virt_to_phys(&self, _: *const u8) -> Option<PhysAddr> {
+        None
+    }
+
+    fn irq_save(&self) -> IrqState {
+        IrqState(0)
+    }
+
+    unsafe fn irq_restore(&self, _: IrqState) {}
+
+    fn relax(&self) {
+        (self.0)();
+    }
+}
+
+/// Visits what is behind the gate of the first CPU, and does `wait` where another remote is there.
+fn visit(behind: &Behind, wait: impl Fn() + Sync, work: impl FnMut(&Behind)) {
+    let cpus = CpuSet::of(|cpu| cpu == CpuId::BOOT);
+    gate::visit_all(&Waiting(wait), cpus, |_| behind, work);
+}
+
+#[test]
+fn a_remote_waits_for_what_another_one_does() {
+    let behind = Behind(Gate::new(1));
+    let [inside, awaited, left] = [const { AtomicBool::new(false) }; 3];
+    let until = |flag: &AtomicBool| {
+        while !flag.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+    };
+    let waits = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let work = |_: &_| {
+                inside.store(true, Ordering::Release);
+                until(&awaited);
+            };
+            visit(&behind, || (), work);
+            left.store(true, Ordering::Release);
+        });
+        until(&inside);
+        let wait = || {
+            waits.fetch_add(1, Ordering::Relaxed);
+            awaited.store(true, Ordering::Release);
+            until(&left);
+        };
+        let mut entered = false;
+        visit(&behind, wait, |_| entered = true);
+        // Also where nobody waited the other one is let go.
+        awaited.store(true, Ordering::Release);
+        assert!(!entered, "another remote was there");
+    });
+    assert_eq!(waits.into_inner(), 1);
+}
+
+#[test]
+fn a_remote_does_not_wait_for_another_one_for_ever() {
+    let behind = Behind(Gate::new(1));
+    let waits = AtomicUsize::new(0);
+    visit(
+        &behind,
+        || (),
+        |behind| {
+            let wait = || _ = waits.fetch_add(1, Ordering::Relaxed);
+            visit(behind, wait, |_| panic!("another remote was there"));
+        },
+    );
+    assert_eq!(waits.into_inner(), OTHER_REMOTE_SPINS);
+}
