@@ -76,12 +76,16 @@ fn a_call_that_finds_its_magazine_empty_or_full_turns_to_the_others() {
     assert_eq!(blocks.len(), 100, "all that was freed was at hand");
     assert!(turns[0] <= ROUNDS && turns[1..].iter().all(|&taken| taken == ROUNDS), "{turns:?}");
 
-    // The same way back, as long as there are magazines.
+    // The same way back, as long as there are magazines: a slot that was another thread's may have
+    // more of them than were needed.
     let mut given = vec![give_hits(&mut blocks)];
     while blocks.pop_if(|block| free_second(*block)).is_some() {
         given.push(1 + give_hits(&mut blocks));
     }
-    assert_eq!(given, vec![ROUNDS; turns.len()]);
+    given.reverse();
+    assert!(given.len() >= turns.len(), "{given:?}");
+    assert!(given[0] == ROUNDS || blocks.is_empty(), "{given:?}");
+    assert!(given[1..].iter().all(|&taken| taken == ROUNDS), "{given:?}");
     assert_eq!(take_all(&mut blocks), given);
     blocks.into_iter().for_each(free);
     KMEM.verify().expect("sound");
