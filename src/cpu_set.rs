@@ -21,6 +21,11 @@ impl CpuSet {
         self.0[cpu.index() / 64] |= 1 << (cpu.index() % 64);
     }
 
+    /// Takes a CPU out.
+    pub(crate) fn remove(&mut self, cpu: CpuId) {
+        self.0[cpu.index() / 64] &= !(1 << (cpu.index() % 64));
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
@@ -55,6 +60,9 @@ mod tests {
         assert_eq!(asked, MAX_CPUS, "each CPU once");
         assert_eq!(set.iter().map(CpuId::index).collect::<Vec<_>>(), [0, 85, 170, 255]);
         assert_eq!((set.len(), set.is_empty()), (4, false));
+        let mut without = set;
+        without.remove(CpuId::new(85).unwrap());
+        assert_eq!(without.iter().map(CpuId::index).collect::<Vec<_>>(), [0, 170, 255]);
         let none = CpuSet::of(|_| false);
         assert_eq!((none.iter().count(), none.len(), none.is_empty()), (0, 0, true));
     }

@@ -47,8 +47,8 @@ use core::ops::Range;
 use crate::cpu_set::CpuSet;
 use crate::platform::{CpuId, Pinning, Platform};
 use crate::sync::{
-    AtomicBool, AtomicU32, AtomicUsize, OTHER_REMOTE_SPINS, Ordering, REMOTE_SPINS, full_barrier,
-    light_barrier, spin_wait,
+    AtomicBool, AtomicU16, AtomicU32, AtomicUsize, OTHER_REMOTE_SPINS, Ordering, REMOTE_SPINS,
+    full_barrier, light_barrier,
 };
 
 /// The door to what belongs to one CPU.
@@ -56,7 +56,8 @@ use crate::sync::{
 pub(crate) struct Gate {
     /// [`BUSY`] while somebody is inside, else the gate's number.
     mark: AtomicU32,
-    revoked: AtomicBool,
+    /// Who has revoked the gate: see [`remote_on`], or [`NOBODY`].
+    remote: AtomicU16,
     /// A drain is wanted, and not done yet.
     drain: AtomicBool,
     /// A hit goes down from above this,
@@ -76,6 +77,14 @@ pub(crate) const NO_FLOOR: usize = usize::MAX;
 /// The ceiling that nothing is below.
 pub(crate) const NO_CEILING: usize = 0;
 
+/// No remote.
+const NOBODY: u16 = 0;
+
+/// A remote that runs on this CPU, for whom another one waits that runs on another.
+fn remote_on(cpu: CpuId) -> u16 {
+    cpu.index() as u16 + 1
+}
+
 impl Gate {
     /// A gate that nobody ever enters.
     pub(crate) const fn walled() -> Self {
@@ -86,7 +95,7 @@ impl Gate {
     pub(crate) const fn new(number: u32) -> Self {
         Self {
             mark: AtomicU32::new(number),
-            revoked: AtomicBool::new(false),
+            remote: AtomicU16::new(NOBODY),
             drain: AtomicBool::new(false),
             floor: AtomicUsize::new(NO_FLOOR),
             ceiling: AtomicUsize::new(NO_CEILING),
@@ -161,8 +170,8 @@ impl Gate {
         if !unsafe { self.enter_as(number, pinning) } {
             return false;
         }
-        // Acquire pairs with the Release of `Revoked::drop`: the remote's work is visible.
-        if self.revoked.load(Ordering::Acquire) {
+        // Acquire pairs with the Release of `Revoked::give_back`: the remote's work is visible.
+        if self.remote.load(Ordering::Acquire) != NOBODY {
             self.leave(number);
             return false;
         }
@@ -229,8 +238,7 @@ impl Gate {
         self.drain.store(false, Ordering::Relaxed);
     }
 
-    /// Whether somebody is inside, for a CPU that is not there any more.
-    #[cfg(feature = "mmap")]
+    /// Whether somebody is inside just now, or was when his CPU stopped.
     pub(crate) fn is_busy(&self) -> bool {
         self.mark.load(Ordering::Relaxed) == BUSY
     }
@@ -247,19 +255,19 @@ impl Gate {
     pub(crate) fn readmit(&self) {
         // Written only where that is so: a copied process has its own copy of what it writes to.
         // Relaxed: it has one thread.
-        if self.revoked.load(Ordering::Relaxed) {
-            self.revoked.store(false, Ordering::Relaxed);
+        if self.remote.load(Ordering::Relaxed) != NOBODY {
+            self.remote.store(NOBODY, Ordering::Relaxed);
         }
     }
 
     /// Whether the mark is seen clear within a bounded time.
-    fn is_clear(&self) -> bool {
+    fn is_clear<P: Platform>(&self, platform: &P) -> bool {
         for _ in 0..REMOTE_SPINS {
             // Acquire pairs with the Release in `leave`: the owner's work is visible.
             if self.mark.load(Ordering::Acquire) != BUSY {
                 return true;
             }
-            spin_wait();
+            platform.relax();
         }
         false
     }
@@ -275,7 +283,7 @@ pub(crate) trait Gated {
 /// same of a CPU. Passed over are those who do not leave in time, those where another remote is,
 /// and all if the platform cannot make CPUs synchronize. The other remote is waited for in the end:
 /// so who goes on to look for what remotes make room for finds also what that one did, unless it
-/// takes very long.
+/// takes very long, or was interrupted on this CPU.
 ///
 /// Meanwhile the CPUs take the shared path. Called with no lock held that one of them, or another
 /// remote, waits for inside.
@@ -285,11 +293,13 @@ pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
     gated: impl Fn(CpuId) -> &'g T,
     work: impl FnMut(&'g T),
 ) {
-    let visited = visit_revoked(platform, Revoked::revoke(cpus, &gated), work);
-    let mut spins = 0;
+    let own = remote_on(platform.cpu_id());
+    let visited = visit_revoked(platform, Revoked::revoke(own, cpus, &gated), work);
     for cpu in cpus.iter().filter(|&cpu| !visited.contains(cpu)) {
         // Relaxed: what the other remote did lies behind locks of its own.
-        while gated(cpu).gate().revoked.load(Ordering::Relaxed) {
+        let remote = || gated(cpu).gate().remote.load(Ordering::Relaxed);
+        let (other, mut spins) = (remote(), 0);
+        while other != NOBODY && other != own && remote() == other {
             if spins == OTHER_REMOTE_SPINS {
                 return;
             }
@@ -299,34 +309,38 @@ pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
     }
 }
 
-/// The same for the gates that this remote has revoked; those CPUs.
+/// The same for the gates that this remote has revoked, each of which is given back at once; those
+/// CPUs.
 fn visit_revoked<'g, P: Platform, T: Gated + 'g>(
     platform: &P,
-    revoked: Revoked<'g, T, impl Fn(CpuId) -> &'g T>,
+    mut revoked: Revoked<'g, T, impl Fn(CpuId) -> &'g T>,
     mut work: impl FnMut(&'g T),
 ) -> CpuSet {
-    // Either barrier also pairs with the Release of the last remote's `Revoked::drop`.
-    if revoked.cpus.is_empty() || !synchronize(platform) {
-        return revoked.cpus;
+    let cpus = revoked.cpus;
+    // Either barrier also pairs with the Release of the last remote's `Revoked::give_back`.
+    if cpus.is_empty() || !synchronize(platform) {
+        return cpus;
     }
     // First see all visits end that were under way: they may have opened limits.
     let mut are_shut = true;
     for gate in revoked.iter().map(T::gate) {
-        if gate.is_clear() && !gate.is_shut() {
+        if gate.is_clear(platform) && !gate.is_shut() {
             gate.shut();
             are_shut = false;
         }
     }
     if !are_shut && !synchronize(platform) {
-        return revoked.cpus;
+        return cpus;
     }
-    for gated in revoked.iter() {
+    for cpu in cpus.iter() {
+        let gated = (revoked.gated)(cpu);
         // Limits that are open now belong to a visit that was not seen to end.
-        if gated.gate().is_clear() && gated.gate().is_shut() {
+        if gated.gate().is_clear(platform) && gated.gate().is_shut() {
             work(gated);
         }
+        revoked.give_back(cpu);
     }
-    revoked.cpus
+    cpus
 }
 
 /// Hands to `work` what is behind the gate of a CPU that has stopped: that CPU needs no barrier.
@@ -336,15 +350,16 @@ fn visit_revoked<'g, P: Platform, T: Gated + 'g>(
 ///
 /// The CPU is not inside and does not enter until this returns, and what it did there is visible to
 /// the caller.
-pub(crate) unsafe fn visit_stopped<'g, T: Gated + 'g>(
+pub(crate) unsafe fn visit_stopped<'g, P: Platform, T: Gated + 'g>(
+    platform: &P,
     cpu: CpuId,
     gated: impl Fn(CpuId) -> &'g T,
     work: impl FnMut(&'g T),
 ) -> bool {
     let mut stopped = CpuSet::default();
     stopped.add(cpu);
-    let revoked = Revoked::revoke(stopped, gated);
-    // Pairs with the Release of the last remote's `Revoked::drop`.
+    let revoked = Revoked::revoke(remote_on(platform.cpu_id()), stopped, gated);
+    // Pairs with the Release of the last remote's `Revoked::give_back`.
     full_barrier();
     revoked.iter().map(work).count() > 0
 }
@@ -360,7 +375,7 @@ fn synchronize<P: Platform>(platform: &P) -> bool {
     }
 }
 
-/// The gates that a remote has revoked. They are given back to their CPUs when this is dropped,
+/// The gates that a remote has revoked. Those that it has not given back are when this is dropped,
 /// also when the remote's work unwinds.
 struct Revoked<'g, T: Gated + 'g, F: Fn(CpuId) -> &'g T> {
     gated: F,
@@ -368,13 +383,13 @@ struct Revoked<'g, T: Gated + 'g, F: Fn(CpuId) -> &'g T> {
 }
 
 impl<'g, T: Gated + 'g, F: Fn(CpuId) -> &'g T> Revoked<'g, T, F> {
-    /// Revokes the gates of these CPUs, but those that another remote has revoked.
-    fn revoke(cpus: CpuSet, gated: F) -> Self {
+    /// Revokes the gates of these CPUs for `remote`, but those that another one has revoked.
+    fn revoke(remote: u16, cpus: CpuSet, gated: F) -> Self {
         let mut revoked = Self { gated, cpus: CpuSet::default() };
         for cpu in cpus.iter() {
             let gate = (revoked.gated)(cpu).gate();
             let won =
-                gate.revoked.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed);
+                gate.remote.compare_exchange(NOBODY, remote, Ordering::Relaxed, Ordering::Relaxed);
             if won.is_ok() {
                 gate.shut();
                 revoked.cpus.add(cpu);
@@ -386,13 +401,18 @@ impl<'g, T: Gated + 'g, F: Fn(CpuId) -> &'g T> Revoked<'g, T, F> {
     fn iter(&self) -> impl Iterator<Item = &'g T> {
         self.cpus.iter().map(&self.gated)
     }
+
+    /// Lets this CPU in again.
+    fn give_back(&mut self, cpu: CpuId) {
+        self.cpus.remove(cpu);
+        // Release pairs with the Acquire in `visit`.
+        (self.gated)(cpu).gate().remote.store(NOBODY, Ordering::Release);
+    }
 }
 
 impl<'g, T: Gated + 'g, F: Fn(CpuId) -> &'g T> Drop for Revoked<'g, T, F> {
     fn drop(&mut self) {
-        for gated in self.iter() {
-            // Release pairs with the Acquire in `visit`.
-            gated.gate().revoked.store(false, Ordering::Release);
-        }
+        let cpus = self.cpus;
+        cpus.iter().for_each(|cpu| self.give_back(cpu));
     }
 }

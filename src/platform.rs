@@ -121,8 +121,10 @@ pub unsafe trait Platform: Sync {
         1
     }
 
-    /// Passes a moment while another CPU holds a lock. A platform whose CPUs are threads lets
-    /// others run.
+    /// Passes a moment while another CPU holds a lock, or takes memory back from CPUs. A platform
+    /// whose CPUs are threads lets others run. One whose [`synchronize`](Self::synchronize) waits
+    /// for every CPU to answer an interrupt answers here, too: the caller may mask interrupts while
+    /// that CPU waits for it.
     #[inline]
     fn relax(&self) {
         core::hint::spin_loop();

@@ -3,7 +3,7 @@
 //! One door for all of them, so that the model checker can put its own behind it and try every
 //! interleaving of the very source that ships.
 
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 /// Keeps the compiler from moving memory accesses across; costs no instruction. The party on the
 /// other side pairs it with a barrier on every CPU ([`Platform::synchronize`]).
@@ -26,12 +26,7 @@ pub(crate) fn full_barrier() {
 /// drained this time.
 pub(crate) const REMOTE_SPINS: usize = 10_000;
 
-/// How often a remote looks whether another one is done, before it goes on without what that one
-/// takes back: it may have many thousands of blocks to carry.
+/// How often a remote looks whether another one is done with a CPU, before it goes on without what
+/// that one takes back: it may have thousands of blocks to carry, and wait itself for CPUs that are
+/// busy.
 pub(crate) const OTHER_REMOTE_SPINS: usize = 8 * REMOTE_SPINS;
-
-/// Spends a moment while waiting for another CPU.
-#[inline]
-pub(crate) fn spin_wait() {
-    core::hint::spin_loop();
-}

@@ -79,6 +79,12 @@ unsafe impl Platform for Pc {
         cpu::count()
     }
 
+    fn relax(&self) {
+        // Who is waited for may be waiting for this CPU's barrier, and interrupts may be masked.
+        barrier::serve();
+        core::hint::spin_loop();
+    }
+
     fn synchronize(&self) -> bool {
         barrier::synchronize()
     }

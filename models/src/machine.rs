@@ -27,6 +27,10 @@ macro_rules! machine {
 
             unsafe fn irq_restore(&self, _: IrqState) {}
 
+            fn relax(&self) {
+                crate::sync::spin_wait();
+            }
+
             fn synchronize(&self) -> bool {
                 crate::sync::full_barrier();
                 true

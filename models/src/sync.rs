@@ -85,6 +85,7 @@ macro_rules! interruptible {
 }
 
 interruptible!(AtomicBool, bool);
+interruptible!(AtomicU16, u16);
 interruptible!(AtomicU32, u32);
 interruptible!(AtomicUsize, usize);
 

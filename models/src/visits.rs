@@ -102,7 +102,9 @@ impl Counter {
     /// What a drain does when the CPU has stopped.
     pub(crate) fn drain_stopped(&self) -> bool {
         // SAFETY: each model that calls this has no owner meanwhile.
-        unsafe { visit_stopped(CpuId::BOOT, |_| self, |counter: &Self| counter.add()) }
+        unsafe {
+            visit_stopped(&PinnedMachine, CpuId::BOOT, |_| self, |counter: &Self| counter.add())
+        }
     }
 
     /// The count, for a remote while nobody else is there.

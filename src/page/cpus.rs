@@ -365,13 +365,13 @@ impl<P: Platform> PageAllocator<P> {
             is_empty = lists.frames() == 0;
         };
         // SAFETY: the caller's promise.
-        unsafe { gate::visit_stopped(cpu, |cpu| self.cpus.at(cpu), empty) };
+        unsafe { gate::visit_stopped(&self.platform, cpu, |cpu| self.cpus.at(cpu), empty) };
         is_empty
     }
 
     /// Gives all blocks in all CPUs' lists back to their zones; says whether nothing stayed behind,
     /// which it may on a CPU that is inside its lists, or where the platform cannot
-    /// [synchronize](Platform::synchronize) CPUs.
+    /// [synchronize](Platform::synchronize) CPUs, or that another CPU drains at the same time.
     ///
     /// Called with no lock held. The allocator does so itself before a request fails that may wait.
     pub fn drain(&self) -> bool {

@@ -126,6 +126,7 @@ macro_rules! kernel_tests {
                 stopped_timers_stay_silent: ALL_CPUS, Pass;
                 barrier_waits_for_cpus_that_mask_interrupts: ALL_CPUS, Pass;
                 barriers_at_once_do_not_wait_for_each_other: ALL_CPUS, Pass;
+                who_waits_for_another_cpu_serves_barriers: ALL_CPUS, Pass;
                 panic_on_another_cpu_is_reported: &[CPUS2], Stop("panicked at src/tests/smp.rs:");
                 stack_overflow_on_another_cpu_is_reported: &[CPUS2], Stop("double fault");
             }

@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::hint::black_box;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use kmem::{CpuId, Platform};
 use spin::Mutex;
@@ -197,6 +197,23 @@ pub(super) fn barriers_at_once_do_not_wait_for_each_other() {
             };
             assert!(done, "round {round}");
         }
+    });
+}
+
+/// kmem waits with interrupts masked for locks, and for CPUs that may be waiting for a barrier.
+pub(super) fn who_waits_for_another_cpu_serves_barriers() {
+    let done = AtomicBool::new(false);
+    on_every_cpu(&|id| {
+        if id == CpuId::BOOT {
+            assert!(barrier::synchronize());
+            done.store(true, Ordering::Release);
+            return;
+        }
+        without_interrupts(|| {
+            while !done.load(Ordering::Acquire) {
+                Pc.relax();
+            }
+        });
     });
 }
 
