@@ -147,6 +147,10 @@ impl Buddy<'_> {
             words &= !(1 << place);
             let offset = place * WORD_FRAMES;
             let heads = group.blocks_in_word(offset, order);
+            if heads == 0 {
+                // The mask says otherwise, and is left for `verify` to see.
+                break;
+            }
             let word = Word::of(self.states, base + offset);
             let left = word.hand_out(heads, rest, state, placement);
             if left != 0 {

@@ -92,6 +92,24 @@ fn a_flipped_bit_of_a_mask_that_says_nothing_takes_no_frame_away() {
 }
 
 #[test]
+fn a_mask_that_its_bits_deny_ends_a_batch_and_is_left_for_a_recount() {
+    for placement in [LOW, Placement::High] {
+        let mut buddy = full(0, 512);
+        while buddy.alloc(order(0), CALLER, LOW).is_ok() {}
+        // Between blocks that are there, a word that has none.
+        for at in [70, 200] {
+            buddy.free(frame(at), order(0), CALLER).unwrap();
+        }
+        buddy.groups[0].flip(512 + 2);
+        let found = buddy.verify();
+        assert!(found.is_err());
+        let mut out = [Frame::default(); 4];
+        assert_eq!(buddy.alloc_many(order(0), &mut out, CALLER, placement), 1);
+        assert_eq!(buddy.verify(), found);
+    }
+}
+
+#[test]
 fn a_state_that_contradicts_ends_a_batch_where_single_calls_end() {
     const BLOCKS: [usize; 6] = [4, 8, 70, 76, 130, 140];
     for (k, placement) in [(0, LOW), (0, Placement::High), (1, LOW), (1, Placement::High)] {
