@@ -222,3 +222,37 @@ fn blocks_of_a_heap() {
     heap.verify().expect("sound");
     pages.verify().expect("sound");
 }
+
+#[test]
+fn a_block_that_comes_back_by_a_pointer_to_a_part_and_stays_where_it_is() {
+    let pages = pages(FRAMES, CPUS);
+    let heap = Heap::new(&pages);
+    let layout = |bytes| Layout::from_size_align(bytes, 8).expect("valid");
+    // Of a size class, and several frames.
+    for (bytes, more) in [(40, 48), (40_000, 40_504)] {
+        let mut block = heap.allocate(layout(bytes), NONE).expect("memory").cast::<u8>();
+        for old in [bytes, more] {
+            // SAFETY: the block is ours and longer than that.
+            unsafe { block.cast::<u64>().write(7) };
+            // SAFETY: as above; nobody else uses it.
+            let part = NonNull::from(unsafe { block.cast::<u32>().as_mut() });
+            // SAFETY: the block has this layout, and is used by its new address alone.
+            let longer = unsafe { heap.reallocate(part.cast(), layout(old), layout(more), NONE) };
+            let longer = longer.expect("memory").cast();
+            assert_eq!(longer, block);
+            block = longer;
+            // SAFETY: so long is the block now.
+            unsafe { block.add(more - 8).cast::<u64>().write(8) };
+        }
+        // SAFETY: as above.
+        let part = NonNull::from(unsafe { block.cast::<u32>().as_mut() });
+        // SAFETY: as above; only so many bytes are asked for.
+        let same = unsafe { heap.reallocate_unsized(part.cast(), layout(more)) };
+        block = same.expect("memory").cast();
+        // SAFETY: as above.
+        unsafe { block.add(more - 8).cast::<u64>().write(9) };
+        // SAFETY: not used any more.
+        unsafe { heap.deallocate(block, layout(more)) }.expect("allocated");
+    }
+    heap.verify().expect("sound");
+}

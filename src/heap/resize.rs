@@ -78,7 +78,7 @@ impl<S: FrameSource> Heap<'_, S> {
                 return Ok(resized);
             }
         } else if is_aligned && new.size() <= usable_bytes && new.size() > usable_bytes / 2 {
-            return Ok(NonNull::slice_from_raw_parts(block, usable_bytes));
+            return Ok(in_place(block, usable_bytes));
         }
         let moved = self.allocate(new, AllocFlags::empty())?;
         // SAFETY: both blocks have so many bytes, are different ones, and nobody else uses them.
@@ -122,9 +122,7 @@ impl<S: FrameSource> Heap<'_, S> {
         new: Layout,
     ) -> Option<NonNull<[u8]>> {
         match (SizeClass::for_layout(old), SizeClass::for_layout(new)) {
-            (Some(before), Some(after)) if before == after => {
-                Some(NonNull::slice_from_raw_parts(block, after.bytes()))
-            }
+            (Some(before), Some(after)) if before == after => Some(in_place(block, after.bytes())),
             (None, None) if block.addr().get().is_multiple_of(new.align()) => {
                 let run = self.runs.find(self.source, block).ok()??;
                 // SAFETY: the caller's promise.
@@ -166,4 +164,10 @@ fn fits(layout: Layout, usable_bytes: usize) -> bool {
         Some(class) => class.bytes() == usable_bytes,
         None => run::frames_for(layout.size()) << FRAME_SHIFT == usable_bytes,
     }
+}
+
+/// A block that stays where it is. The pointer that its user had may be one to a part of it, and
+/// now he has all of it.
+fn in_place(block: NonNull<u8>, bytes: usize) -> NonNull<[u8]> {
+    NonNull::slice_from_raw_parts(NonNull::with_exposed_provenance(block.addr()), bytes)
 }
