@@ -548,35 +548,6 @@ fn every_call_survives_every_failing_request() {
 }
 
 #[test]
-fn many_objects_that_lie_idle_elsewhere_are_had_at_once_when_there_is_no_memory() {
-    let frames = Frames::new(24);
-    let cache = Cache::new(&frames, "idle", 64, 8, CacheFlags::empty());
-    become_cpu(1);
-    let all: Vec<_> = std::iter::from_fn(|| cache.alloc(NONE).ok()).collect();
-    assert!(all.len() > 1000);
-    // Every other one, so that no slab goes back.
-    let (idle, kept): (Vec<_>, Vec<_>) =
-        all.chunks(2).map(|pair| (pair[0], pair[1..].to_vec())).unzip();
-    assert_eq!(free_all(&cache, &idle), Ok(()));
-    become_cpu(0);
-    // As many as there are, or nearly: magazines take their own memory.
-    let mut out = vec![MaybeUninit::uninit(); idle.len() - 100];
-    let requests = frames.requests.load(Relaxed);
-    assert_eq!(cache.alloc_many(&mut out, NONE), out.len());
-    let failed = frames.requests.load(Relaxed) - requests;
-    assert!(failed < 8, "{failed} requests for memory");
-    // SAFETY: all were written.
-    let mut objects: Vec<_> = out.iter().map(|object| unsafe { object.assume_init() }).collect();
-    objects.sort();
-    objects.dedup();
-    assert_eq!(objects.len(), out.len());
-    assert_eq!(free_all(&cache, &objects), Ok(()));
-    assert_eq!(free_all(&cache, &kept.concat()), Ok(()));
-    cache.verify().expect("sound");
-    assert_eq!(cache.stats().objects_active, 0);
-}
-
-#[test]
 fn what_lies_behind_a_lost_object_in_a_magazine_goes_back_to_its_slab() {
     let frames = Frames::new(64);
     let cache = Cache::new(&frames, "lost", 1024, 8, CacheFlags::empty());

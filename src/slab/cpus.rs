@@ -266,9 +266,11 @@ impl Cpus {
         Some(Held { slot, inside, limits, platform, cpu })
     }
 
-    /// Has a drain done by each CPU that has objects: at its next call.
+    /// Has a drain done by each CPU that has objects, or may be about to have some: at its next
+    /// call. Whether there is one.
     pub(super) fn ask<P: Platform>(&self, platform: &P) -> bool {
-        let full = self.slots(platform).filter(|slot| slot.total_rounds() > 0);
+        let has_some = |slot: &&Slot| slot.gate().is_busy() || slot.total_rounds() > 0;
+        let full = self.slots(platform).filter(has_some);
         full.map(|slot| slot.gate().ask()).count() > 0
     }
 

@@ -81,16 +81,25 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 
     /// Puts idle objects back into their slabs: the running CPU's, those on all shelves, and other
-    /// CPUs'. What cannot be had of those, they are asked for.
-    pub(super) fn drain(&self, others: Others) {
+    /// CPUs'. What cannot be had of those, they are asked for. Whether memory of magazines went
+    /// back, too.
+    pub(super) fn drain(&self, others: Others) -> bool {
         let platform = self.platform();
         if let Some(held) = self.hold() {
             self.drain_inside(*held);
         }
+        // What a CPU takes from its shelf before this is found in its slot,
+        let before = self.clear_shelves();
         if self.cpus.ask(platform) && others == Others::Visit {
             self.cpus.visit_all(platform, self.rounds(), |slot| self.drain_inside(slot));
         }
-        self.shelves().for_each(|shelf| self.clear_shelf(shelf, usize::MAX, usize::MAX));
+        // and what it puts there before that, here.
+        before + self.clear_shelves() > 0
+    }
+
+    /// Empties all shelves; how many magazines they had.
+    fn clear_shelves(&self) -> usize {
+        self.shelves().map(|shelf| self.clear_shelf(shelf, usize::MAX, usize::MAX)).sum()
     }
 
     /// The CPUs' shelves and the depot.
@@ -100,9 +109,10 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
     }
 
     /// Takes full magazines from a shelf, puts their rounds back into their slabs, and gives empty
-    /// ones' memory back: so many of each at most.
-    fn clear_shelf(&self, shelf: &IrqLock<Shelf>, full: usize, empty: usize) {
+    /// ones' memory back: so many of each at most. How many there were.
+    fn clear_shelf(&self, shelf: &IrqLock<Shelf>, full: usize, empty: usize) -> usize {
         let platform = self.platform();
+        let mut cleared = 0;
         for _ in 0..full {
             let emptied = {
                 // Held until the rounds are in their slabs: in a process that is copied while
@@ -112,11 +122,14 @@ impl<S: FrameSource, L: Lifecycle> RawCache<'_, S, L> {
                 self.empty(&mut self.lists.lock(platform), magazine)
             };
             self.give_magazine(emptied);
+            cleared += 1;
         }
         for _ in 0..empty {
             let Some(magazine) = shelf.lock(platform).empty.pop(platform) else { break };
             self.give_magazine(magazine);
+            cleared += 1;
         }
+        cleared
     }
 
     pub(super) fn give_magazine(&self, magazine: Magazine) {

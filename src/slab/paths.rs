@@ -112,19 +112,19 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     }
 
     /// Objects that lie idle in magazines, or in slabs near other CPUs, where there is no memory
-    /// for new ones; how many.
+    /// for new ones; or new ones, where magazines that were emptied make room for them. How many.
     fn take_idle(
         &self,
         most: usize,
         flags: AllocFlags,
-        sink: impl FnMut(Entry),
-    ) -> Result<usize, AllocError> {
-        if !flags.contains(AllocFlags::NO_WAIT) {
-            let is_atomic = flags.contains(AllocFlags::ATOMIC);
-            self.drain(if is_atomic { Others::Ask } else { Others::Visit });
-        }
+        mut sink: impl FnMut(Entry),
+    ) -> Result<usize, ConstructError<L::Error>> {
+        let is_atomic = flags.contains(AllocFlags::ATOMIC);
+        let others = if is_atomic { Others::Ask } else { Others::Visit };
+        let gave_memory = !flags.contains(AllocFlags::NO_WAIT) && self.drain(others);
         let (platform, cpu) = (self.platform(), self.platform().cpu_id());
-        Ok(self.lock(flags)?.take(platform, cpu, Scope::All, most, USER, sink))
+        let taken = self.lock(flags)?.take(platform, cpu, Scope::All, most, USER, &mut sink);
+        if taken == 0 && gave_memory { self.grow(flags, most, USER, sink) } else { Ok(taken) }
     }
 
     #[inline]
@@ -150,24 +150,20 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         flags: AllocFlags,
     ) -> usize {
         let mut taken = taken;
-        if !self.flags.contains(CacheFlags::POISON) {
+        let together = !self.flags.contains(CacheFlags::POISON);
+        if together {
             taken += self.take_objects(&mut out[taken..], flags);
-            if flags.contains(AllocFlags::ZERO) {
-                for slot in &out[..taken] {
-                    // SAFETY: the first `taken` slots have been written, with objects that were
-                    // just allocated.
-                    unsafe { self.clear(slot.assume_init()) };
-                }
-            }
+            // SAFETY: the first `taken` slots have been written, with objects that were just
+            // allocated.
+            unsafe { self.clear_many(&out[..taken], flags) };
         }
         // The rest needs new slabs, or lies idle in magazines, or is looked at one by one.
         while taken < out.len() {
             let left = out.len() - taken;
-            if left > 1 && !self.flags.contains(CacheFlags::POISON) {
+            if left > 1 && together {
                 let mut slots = out[taken..].iter_mut();
                 let mut sink = |entry: Entry| _ = slots.next().map(|slot| slot.write(entry.object));
-                let grown = self.grow(flags, left, USER, &mut sink);
-                let more = match grown {
+                let more = match self.grow(flags, left, USER, &mut sink) {
                     Ok(more) => more,
                     Err(_) => self.take_idle(left, flags, &mut sink).unwrap_or(0),
                 };
@@ -176,16 +172,36 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
                     unsafe { self.hand_out(slot.assume_init(), flags) };
                 }
                 taken += more;
-                if grown.is_err() {
-                    break;
+                if more > 0 {
+                    continue;
                 }
-                continue;
             }
             let Ok(object) = self.alloc_object(flags) else { break };
             out[taken].write(object);
             taken += 1;
+            if left > 1 && together {
+                // What came with that one.
+                let more = self.take_objects(&mut out[taken..], flags);
+                // SAFETY: as above.
+                unsafe { self.clear_many(&out[taken..taken + more], flags) };
+                taken += more;
+            }
         }
         taken
+    }
+
+    /// Clears objects if `flags` say so.
+    ///
+    /// # Safety
+    ///
+    /// All are written, with objects that were just allocated.
+    unsafe fn clear_many(&self, objects: &[MaybeUninit<NonNull<u8>>], flags: AllocFlags) {
+        if flags.contains(AllocFlags::ZERO) {
+            for object in objects {
+                // SAFETY: the caller's promise.
+                unsafe { self.clear(object.assume_init()) };
+            }
+        }
     }
 
     /// Objects that are there, from the magazines and then from the slabs; how many.

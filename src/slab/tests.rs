@@ -256,7 +256,7 @@ fn lists_agree_with_their_slabs_also_after_a_hook_that_unwinds() {
     let cached = slab.states().iter().position(|state| state.load(Relaxed) == descriptor::CACHED);
     slab.bits()[0].fetch_or(1 << cached.expect("some are in magazines"), Relaxed);
     let before = slab.available();
-    assert!(is_refused(&mut || cache.drain(Others::Ask)), "the default hook stops");
+    assert!(is_refused(&mut || _ = cache.drain(Others::Ask)), "the default hook stops");
     assert!(slab.available() > before);
     let mut walked = 0;
     for fill in Fill::all() {
