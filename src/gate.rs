@@ -260,16 +260,18 @@ impl Gate {
         }
     }
 
-    /// Whether the mark is seen clear within a bounded time.
-    fn is_clear<P: Platform>(&self, platform: &P) -> bool {
-        for _ in 0..REMOTE_SPINS {
-            // Acquire pairs with the Release in `leave`: the owner's work is visible.
-            if self.mark.load(Ordering::Acquire) != BUSY {
-                return true;
+    /// Whether the mark is seen clear before so many looks were in vain.
+    fn is_clear<P: Platform>(&self, platform: &P, most: usize) -> bool {
+        let mut spins = 0;
+        // Acquire pairs with the Release in `leave`: the owner's work is visible.
+        while self.mark.load(Ordering::Acquire) == BUSY {
+            if spins == most {
+                return false;
             }
             platform.relax();
+            spins += 1;
         }
-        false
+        true
     }
 }
 
@@ -280,10 +282,11 @@ pub(crate) trait Gated {
 }
 
 /// Hands to `work` what is behind the gates of these CPUs; `gated` says what that is, always the
-/// same of a CPU. Passed over are those who do not leave in time, those where another remote is,
-/// and all if the platform cannot make CPUs synchronize. The other remote is waited for in the end:
-/// so who goes on to look for what remotes make room for finds also what that one did, unless it
-/// takes very long, or was interrupted on this CPU.
+/// same of a CPU. Passed over are those who do not leave in time (whom this interrupted on its own
+/// CPU, at once), those where another remote is, and all if the platform cannot make CPUs
+/// synchronize. The other remote is waited for in the end: so who goes on to look for what remotes
+/// make room for finds also what that one did, unless it takes very long, or was interrupted on
+/// this CPU.
 ///
 /// Meanwhile the CPUs take the shared path. Called with no lock held that one of them, or another
 /// remote, waits for inside.
@@ -293,8 +296,9 @@ pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
     gated: impl Fn(CpuId) -> &'g T,
     work: impl FnMut(&'g T),
 ) {
-    let own = remote_on(platform.cpu_id());
-    let visited = visit_revoked(platform, Revoked::revoke(own, cpus, &gated), work);
+    let here = platform.cpu_id();
+    let own = remote_on(here);
+    let visited = visit_revoked(platform, here, Revoked::revoke(own, cpus, &gated), work);
     for cpu in cpus.iter().filter(|&cpu| !visited.contains(cpu)) {
         // Relaxed: what the other remote did lies behind locks of its own.
         let remote = || gated(cpu).gate().remote.load(Ordering::Relaxed);
@@ -313,6 +317,7 @@ pub(crate) fn visit_all<'g, P: Platform, T: Gated + 'g>(
 /// CPUs.
 fn visit_revoked<'g, P: Platform, T: Gated + 'g>(
     platform: &P,
+    here: CpuId,
     mut revoked: Revoked<'g, T, impl Fn(CpuId) -> &'g T>,
     mut work: impl FnMut(&'g T),
 ) -> CpuSet {
@@ -321,10 +326,13 @@ fn visit_revoked<'g, P: Platform, T: Gated + 'g>(
     if cpus.is_empty() || !synchronize(platform) {
         return cpus;
     }
+    // Who is inside on this CPU was interrupted by this, and does not leave before.
+    let spins = |cpu| if cpu == here { 0 } else { REMOTE_SPINS };
     // First see all visits end that were under way: they may have opened limits.
     let mut are_shut = true;
-    for gate in revoked.iter().map(T::gate) {
-        if gate.is_clear(platform) && !gate.is_shut() {
+    for cpu in cpus.iter() {
+        let gate = (revoked.gated)(cpu).gate();
+        if gate.is_clear(platform, spins(cpu)) && !gate.is_shut() {
             gate.shut();
             are_shut = false;
         }
@@ -335,7 +343,8 @@ fn visit_revoked<'g, P: Platform, T: Gated + 'g>(
     for cpu in cpus.iter() {
         let gated = (revoked.gated)(cpu);
         // Limits that are open now belong to a visit that was not seen to end.
-        if gated.gate().is_clear(platform) && gated.gate().is_shut() {
+        let is_clear = gated.gate().is_clear(platform, spins(cpu));
+        if is_clear && gated.gate().is_shut() {
             work(gated);
         }
         revoked.give_back(cpu);

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 pub(crate) use loom::sync::atomic::Ordering;
 
 /// A small number, since every look at a busy slot multiplies the interleavings.
-pub(crate) const REMOTE_SPINS: usize = 2;
+pub(crate) const REMOTE_SPINS: usize = 1;
 
 /// Once is enough here.
 pub(crate) const OTHER_REMOTE_SPINS: usize = 1;

@@ -6,8 +6,8 @@ use std::thread;
 use crate::cpu_set::CpuSet;
 use crate::frame::PhysAddr;
 use crate::gate::{self, Gate, Gated};
-use crate::platform::{CpuId, IrqState, Platform};
-use crate::sync::OTHER_REMOTE_SPINS;
+use crate::platform::{CpuId, IrqState, Pinning, Platform};
+use crate::sync::{OTHER_REMOTE_SPINS, REMOTE_SPINS};
 
 struct Behind(Gate);
 
@@ -63,6 +63,17 @@ fn visit(cpu: usize, behind: &Behind, wait: impl Fn() + Sync, work: impl FnMut(&
     gate::visit_all(&Waiting { cpu, wait }, first, |_| behind, work);
 }
 
+/// How often a remote on `cpu` waits for the first CPU, which stays inside.
+fn waits_for_the_first_cpu(cpu: usize) -> usize {
+    let behind = Behind(Gate::new(1));
+    // SAFETY: whether this thread is the first CPU or not, it is the only one.
+    assert!(unsafe { behind.0.enter_as(1, Pinning::Pinned) });
+    let waits = AtomicUsize::new(0);
+    let wait = || _ = waits.fetch_add(1, Ordering::Relaxed);
+    visit(cpu, &behind, wait, |_| panic!("the CPU was inside"));
+    waits.into_inner()
+}
+
 /// How often a remote on CPU 1 waits for one on `other` that does not go on.
 fn waits_in_vain(other: usize) -> usize {
     let behind = Behind(Gate::new(1));
@@ -115,4 +126,11 @@ fn a_remote_does_not_wait_for_another_one_for_ever() {
 #[test]
 fn an_interrupt_does_not_wait_for_the_remote_that_it_interrupted() {
     assert_eq!(waits_in_vain(1), 0);
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_the_call_that_it_interrupted() {
+    assert_eq!(waits_for_the_first_cpu(0), 0);
+    let bounded = waits_for_the_first_cpu(1);
+    assert!((1..=2 * REMOTE_SPINS).contains(&bounded), "{bounded}");
 }
