@@ -202,14 +202,19 @@ pub(super) fn barriers_at_once_do_not_wait_for_each_other() {
 
 /// kmem waits with interrupts masked for locks, and for CPUs that may be waiting for a barrier.
 pub(super) fn who_waits_for_another_cpu_serves_barriers() {
+    let masked = AtomicUsize::new(0);
     let done = AtomicBool::new(false);
     on_every_cpu(&|id| {
         if id == CpuId::BOOT {
+            while masked.load(Ordering::Acquire) < cpu::count() - 1 {
+                core::hint::spin_loop();
+            }
             assert!(barrier::synchronize());
             done.store(true, Ordering::Release);
             return;
         }
         without_interrupts(|| {
+            masked.fetch_add(1, Ordering::AcqRel);
             while !done.load(Ordering::Acquire) {
                 Pc.relax();
             }
