@@ -91,7 +91,11 @@ fn a_call_for_many_leaves_nothing_that_another_call_finds() {
             exhaust(&frames);
             become_cpu(0);
             let mut out = vec![MaybeUninit::uninit(); 200_000];
+            let before = frames.requests.load(Relaxed);
             let got = cache.alloc_many(&mut out, flags);
+            let requests = frames.requests.load(Relaxed) - before;
+            // One a slab, and few in vain: not one for each object, nor for each magazine.
+            assert!(requests <= 8 + got / 256, "{requests} for {got} of {bytes} bytes, {flags:?}");
             let more = take_all(&cache, flags).len();
             assert_eq!(more, 0, "behind {got} of {bytes} bytes, {flags:?}: {:?}", cache.stats());
             cache.verify().expect("sound");

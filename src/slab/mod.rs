@@ -89,6 +89,7 @@
 //! Bonwick, *The Slab Allocator*, 1994; Bonwick and Adams, *Magazines and Vmem*, 2001 (loaded
 //! and previous, depot, working set); Linux `mm/slub.c` (sheaves, slabs by waste).
 
+mod bulk;
 mod cpus;
 mod descriptor;
 mod drain;

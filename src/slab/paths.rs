@@ -5,7 +5,6 @@
 //! it takes, so a second free is refused wherever the object lies; and from there to [`USER`],
 //! or back into its slab.
 
-use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -17,7 +16,7 @@ use super::error::ObjectError;
 use super::flags::CacheFlags;
 use super::inside::Limits;
 use super::lifecycle::{ConstructError, Lifecycle};
-use super::lists::{Lists, Scope};
+use super::lists::Scope;
 use super::reload::Turn;
 use super::way::Way;
 use crate::buddy::AllocError;
@@ -113,7 +112,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
 
     /// Objects that lie idle in magazines, or in slabs near other CPUs, where there is no memory
     /// for new ones; or new ones, where magazines that were emptied make room for them. How many.
-    fn take_idle(
+    pub(super) fn take_idle(
         &self,
         most: usize,
         flags: AllocFlags,
@@ -125,125 +124,6 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
         let (platform, cpu) = (self.platform(), self.platform().cpu_id());
         let taken = self.lock(flags)?.take(platform, cpu, Scope::All, most, USER, &mut sink);
         if taken == 0 && gave_memory { self.grow(flags, most, USER, sink) } else { Ok(taken) }
-    }
-
-    #[inline]
-    pub(super) fn alloc_objects(
-        &self,
-        out: &mut [MaybeUninit<NonNull<u8>>],
-        flags: AllocFlags,
-    ) -> usize {
-        let taken = self.cpus.take_many(self.platform(), out);
-        if taken == out.len() && !flags.contains(AllocFlags::ZERO) {
-            return taken;
-        }
-        self.alloc_more_objects(out, taken, flags)
-    }
-
-    /// Readies the first `taken` objects and allocates the others.
-    #[cold]
-    #[inline(never)]
-    fn alloc_more_objects(
-        &self,
-        out: &mut [MaybeUninit<NonNull<u8>>],
-        taken: usize,
-        flags: AllocFlags,
-    ) -> usize {
-        let mut taken = taken;
-        let together = !self.flags.contains(CacheFlags::POISON);
-        if together {
-            taken += self.take_objects(&mut out[taken..], flags);
-            // SAFETY: the first `taken` slots have been written, with objects that were just
-            // allocated.
-            unsafe { self.clear_many(&out[..taken], flags) };
-        }
-        // The rest needs new slabs, or lies idle in magazines, or is looked at one by one.
-        while taken < out.len() {
-            let left = out.len() - taken;
-            if left > 1 && together {
-                let mut slots = out[taken..].iter_mut();
-                let mut sink = |entry: Entry| _ = slots.next().map(|slot| slot.write(entry.object));
-                let more = match self.grow(flags, left, USER, &mut sink) {
-                    Ok(more) => more,
-                    Err(_) => self.take_idle(left, flags, &mut sink).unwrap_or(0),
-                };
-                for slot in &out[taken..taken + more] {
-                    // SAFETY: `sink` has written as many slots as objects were taken.
-                    unsafe { self.hand_out(slot.assume_init(), flags) };
-                }
-                taken += more;
-                if more > 0 {
-                    continue;
-                }
-            }
-            let Ok(object) = self.alloc_object(flags) else { break };
-            out[taken].write(object);
-            taken += 1;
-            if left > 1 && together {
-                // What came with that one.
-                let more = self.take_objects(&mut out[taken..], flags);
-                // SAFETY: as above.
-                unsafe { self.clear_many(&out[taken..taken + more], flags) };
-                taken += more;
-            }
-        }
-        taken
-    }
-
-    /// Clears objects if `flags` say so.
-    ///
-    /// # Safety
-    ///
-    /// All are written, with objects that were just allocated.
-    unsafe fn clear_many(&self, objects: &[MaybeUninit<NonNull<u8>>], flags: AllocFlags) {
-        if flags.contains(AllocFlags::ZERO) {
-            for object in objects {
-                // SAFETY: the caller's promise.
-                unsafe { self.clear(object.assume_init()) };
-            }
-        }
-    }
-
-    /// Objects that are there, from the magazines and then from the slabs; how many.
-    fn take_objects(&self, out: &mut [MaybeUninit<NonNull<u8>>], flags: AllocFlags) -> usize {
-        let mut taken = 0;
-        if let Some(held) = self.hold() {
-            loop {
-                let left = out.len() - taken;
-                let mut places = out[taken..].iter_mut();
-                held.pop_while(|entry| {
-                    if entry.state().load(Relaxed) != CACHED {
-                        return false;
-                    }
-                    let Some(place) = places.next() else { return false };
-                    entry.state().store(USER, Relaxed);
-                    place.write(entry.object);
-                    true
-                });
-                taken += left - places.len();
-                if taken == out.len() {
-                    return taken;
-                }
-                // Whoever is on top now is not free: it is reported here.
-                if let Some(object) = held.pop().and_then(|entry| self.leave(entry)) {
-                    out[taken].write(object);
-                    taken += 1;
-                }
-                if held.rounds() == 0 && !self.load_full(&held, flags) {
-                    break;
-                }
-            }
-        }
-        let left = out.len() - taken;
-        if left > 0
-            && let Ok(mut lists) = self.lock(flags)
-        {
-            let mut slots = out[taken..].iter_mut();
-            let sink = |entry: Entry| _ = slots.next().map(|slot| slot.write(entry.object));
-            let platform = self.platform();
-            taken += lists.take(platform, platform.cpu_id(), self.near(), left, USER, sink);
-        }
-        taken
     }
 
     /// # Safety
@@ -317,7 +197,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     }
 
     /// What follows [`keep_foreign`](Self::keep_foreign), once the slot is free.
-    fn kept_foreign(&self, turn: Turn) {
+    pub(super) fn kept_foreign(&self, turn: Turn) {
         match turn {
             Turn::Flushed => self.trim(),
             Turn::NeedsMagazine => {
@@ -330,123 +210,9 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     }
 
     /// What follows a free on the shared path.
-    fn freed_shared(&self) {
+    pub(super) fn freed_shared(&self) {
         self.trim();
         self.want_slot(FOR_FREE);
-    }
-
-    /// # Safety
-    ///
-    /// As [`free_object`](Self::free_object), for each.
-    #[inline]
-    pub(super) unsafe fn free_objects(
-        &self,
-        objects: &[NonNull<u8>],
-    ) -> Result<(), (usize, ObjectError)> {
-        // SAFETY: the caller's promise.
-        let done = unsafe { self.cpus.put_many(self.source, objects) };
-        if done == objects.len() {
-            return Ok(());
-        }
-        // SAFETY: the caller's promise.
-        unsafe { self.free_more_objects(objects, done) }
-    }
-
-    /// Frees the objects from the one at `done` on.
-    ///
-    /// # Safety
-    ///
-    /// As [`free_objects`](Self::free_objects).
-    #[cold]
-    #[inline(never)]
-    unsafe fn free_more_objects(
-        &self,
-        objects: &[NonNull<u8>],
-        done: usize,
-    ) -> Result<(), (usize, ObjectError)> {
-        let mut done = done;
-        while let Some(held) = self.hold() {
-            if held.is_to_drain() {
-                self.drain_inside(*held);
-            }
-            if held.has_room() {
-                // Something about this one is not for a hit.
-                // SAFETY: the caller's promise.
-                let kept = unsafe { self.free_to(&held, objects[done]) };
-                let kept = kept.map_err(|error| (done, error))?;
-                done += 1;
-                drop(held);
-                self.kept_foreign(kept);
-            } else {
-                let turn = self.load_with_room(&held);
-                drop(held);
-                match turn {
-                    Turn::Ready => {}
-                    Turn::NeedsMagazine => {
-                        // For the next call; if there is no memory for it, the slabs will do.
-                        let _ = self.supply_for_free();
-                        break;
-                    }
-                    Turn::Flushed | Turn::Nothing => break,
-                }
-            }
-            // SAFETY: the caller's promise.
-            done += unsafe { self.cpus.put_many(self.source, &objects[done..]) };
-            if done == objects.len() {
-                return Ok(());
-            }
-        }
-        let mut result = Ok(());
-        let mut lists = self.lists.lock(self.platform());
-        for (index, &object) in objects.iter().enumerate().skip(done) {
-            // SAFETY: the caller's promise.
-            if let Err(error) = unsafe { self.free_to_slab(&mut lists, object) } {
-                result = Err((index, error));
-                break;
-            }
-        }
-        drop(lists);
-        self.freed_shared();
-        result
-    }
-
-    /// Frees an object to the loaded magazine, which has room, or to that for objects from other
-    /// ways' slabs.
-    ///
-    /// # Safety
-    ///
-    /// As [`free_object`](Self::free_object).
-    unsafe fn free_to(
-        &self,
-        held: &Held<'_, S::Platform>,
-        object: NonNull<u8>,
-    ) -> Result<Turn, ObjectError> {
-        // SAFETY: the caller's promise.
-        let (slab, index) = unsafe { self.locate(object)? };
-        let entry = slab.entry(index);
-        // SAFETY: the caller's promise.
-        unsafe { self.claim(entry)? };
-        if slab.way() != Way::of(held.cpu()) {
-            return Ok(self.keep_foreign(held, slab, index, entry));
-        }
-        held.push(entry);
-        Ok(Turn::Ready)
-    }
-
-    /// # Safety
-    ///
-    /// As [`free_object`](Self::free_object).
-    unsafe fn free_to_slab(
-        &self,
-        lists: &mut Lists,
-        object: NonNull<u8>,
-    ) -> Result<(), ObjectError> {
-        // SAFETY: the caller's promise.
-        let (slab, index) = unsafe { self.locate(object)? };
-        // SAFETY: the caller's promise.
-        unsafe { self.claim(slab.entry(index))? };
-        lists.put(self.platform(), slab, index);
-        Ok(())
     }
 
     /// Makes a user's object a free one.
@@ -455,7 +221,7 @@ impl<'s, S: FrameSource, L: Lifecycle> RawCache<'s, S, L> {
     ///
     /// The object is one of this cache. If it is allocated, nobody uses it any more.
     #[inline]
-    unsafe fn claim(&self, entry: Entry) -> Result<(), ObjectError> {
+    pub(super) unsafe fn claim(&self, entry: Entry) -> Result<(), ObjectError> {
         let state = entry.state();
         if self.flags.contains(CacheFlags::STRICT) {
             state.compare_exchange(USER, CACHED, Relaxed, Relaxed).map_err(refusal)?;

@@ -36,38 +36,6 @@ fn a_freed_block_stays_on_its_cpu_and_is_handed_out_next() {
 }
 
 #[test]
-fn a_refill_leaves_frames_together_where_there_are_enough_apart() {
-    let pages = listed();
-    let whole_words = || {
-        let mut words = [Frame::ZERO; 200];
-        let taken = pages.alloc_many(order(6), &mut words, AllocFlags::empty());
-        pages.free_many(&words[..taken], order(6)).unwrap();
-        taken
-    };
-    let get = |frames: &mut [Frame]| {
-        assert_eq!(pages.alloc_many(Order::ZERO, frames, AllocFlags::empty()), frames.len());
-    };
-    // All that is apart, and then one word.
-    let (mut taken, all) = ([Frame::ZERO; 64], whole_words());
-    while whole_words() == all {
-        get(&mut taken[..1]);
-    }
-    get(&mut taken[1..]);
-    let apart: Vec<_> = taken.iter().copied().step_by(2).chain([taken[1]]).collect();
-    pages.free_many(&apart, Order::ZERO).unwrap();
-    let before = whole_words();
-    take(&pages, 0);
-    let refill = 1 + pages.frames_kept();
-    assert!((33..64).contains(&refill), "{refill}");
-    assert_eq!(whole_words(), before);
-    (1..refill).for_each(|_| _ = take(&pages, 0));
-    // What lay apart is gone.
-    take(&pages, 0);
-    assert_eq!((1 + pages.frames_kept(), whole_words()), (64, before - 1));
-    pages.verify().unwrap();
-}
-
-#[test]
 fn where_there_is_much_memory_larger_blocks_stay_as_well() {
     const TOP: usize = 0xa000;
     let pages = PageAllocator::new(Machine::new([frames(0, TOP)]).with_one_cpu());

@@ -17,7 +17,7 @@ impl Gated for Behind {
     }
 }
 
-/// A machine of two CPUs, as one of them sees it, and what that does while it waits.
+/// A machine of three CPUs, as one of them sees it, and what that does while it waits.
 struct Waiting<F> {
     cpu: usize,
     wait: F,
@@ -44,7 +44,7 @@ unsafe impl<F: Fn() + Sync> Platform for Waiting<F> {
     }
 
     fn cpu_count(&self) -> usize {
-        2
+        3
     }
 
     fn relax(&self) {
@@ -133,4 +133,25 @@ fn an_interrupt_does_not_wait_for_the_call_that_it_interrupted() {
     assert_eq!(waits_for_the_first_cpu(0), 0);
     let bounded = waits_for_the_first_cpu(1);
     assert!((1..=2 * REMOTE_SPINS).contains(&bounded), "{bounded}");
+}
+
+#[test]
+fn a_cpu_is_let_in_again_while_the_remote_goes_on_to_the_next() {
+    let both = [Behind(Gate::new(1)), Behind(Gate::new(1))];
+    // SAFETY: this thread is both CPUs.
+    let is_let_in = |gate: &Gate| unsafe { gate.visit(1, Pinning::Pinned) };
+    let cpus = CpuSet::of(|cpu| cpu.index() < 2);
+    let mut visits = 0;
+    let work = |behind: &_| {
+        let [first, second] = both.each_ref().map(|Behind(gate)| is_let_in(gate));
+        assert_eq!((first, second), (visits == 1, false));
+        assert!(std::ptr::eq(behind, &both[visits]));
+        visits += 1;
+        if first {
+            both[0].0.leave(1);
+        }
+    };
+    gate::visit_all(&Waiting { cpu: 2, wait: || () }, cpus, |cpu| &both[cpu.index()], work);
+    assert_eq!(visits, 2);
+    assert!(is_let_in(&both[1].0));
 }
